@@ -1,0 +1,94 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Data: the three splits every stage works on."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+UNLABELLED = -1
+"""Class id that says: no label here; learn from the teacher only."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Data:
+    """Training, validation and test splits.
+
+    A split is either a pair of arrays `(x, y)` (`x` may be a dict of arrays)
+    or a batched `tf.data.Dataset` that yields `(x, y)`. Choices (early
+    stopping, search) look at `validation`; the figures of a report come from
+    `test`, which nothing else looks at.
+
+    Args:
+        train: What students learn from. Integer labels may be
+            `keras_kd.data.UNLABELLED` (-1): such an example has no label
+            term and is learned from the teacher alone.
+        validation: Labelled split that choices are made on.
+        test: Labelled split that is only reported. Defaults to `validation`.
+        class_names: Names of the classes, in label order, if known.
+
+    Example:
+
+    ```python
+    data = kd.Data(train=(x, y), validation=(x_val, y_val))
+    ```
+    """
+
+    train: Any
+    validation: Any
+    test: Any = None
+    class_names: tuple[str, ...] = ()
+
+    def __post_init__(self):
+        for name in ("train", "validation", "test"):
+            check_split(getattr(self, name), name)
+        if self.test is None:
+            object.__setattr__(self, "test", self.validation)
+
+
+def check_split(split: Any, name: str = "split") -> None:
+    """Raises unless `split` is `(x, y)` arrays or a `tf.data.Dataset`.
+
+    Raises:
+        ValueError: If it is neither, is empty, or `x` and `y` differ in
+            length.
+    """
+    if isinstance(split, tf.data.Dataset):
+        return
+    if not isinstance(split, (tuple, list)) or len(split) != 2:
+        raise ValueError(
+            f"`{name}` must be a pair of arrays (x, y) or a batched "
+            f"tf.data.Dataset. Received: {type(split).__name__}"
+        )
+    lengths = sorted({len(part) for part in tf.nest.flatten(tuple(split))})
+    if len(lengths) != 1 or lengths[0] == 0:
+        raise ValueError(
+            f"`{name}` must hold as many labels as inputs, at least one. "
+            f"Received arrays of length {lengths}."
+        )
+
+
+def as_dataset(split: Any, batch_size: int = 256) -> tf.data.Dataset:
+    """Returns `split` as a batched dataset, in its own order."""
+    if isinstance(split, tf.data.Dataset):
+        return split
+    dataset = tf.data.Dataset.from_tensor_slices(tuple(split))
+    return dataset.batch(batch_size).prefetch(tf.data.AUTOTUNE)
+
+
+def labels_of(split: Any) -> np.ndarray:
+    """Returns all labels of a split as one array."""
+    if not isinstance(split, tf.data.Dataset):
+        return np.asarray(split[1])
+    return np.concatenate([batch[1] for batch in split.as_numpy_iterator()])
+
+
+def take(split: Any, count: int) -> Any:
+    """Returns the inputs of the first `count` examples as arrays."""
+    if isinstance(split, tf.data.Dataset):
+        inputs = split.map(lambda x, *_: x).unbatch().batch(count)
+        return next(inputs.as_numpy_iterator())
+    return tf.nest.map_structure(lambda a: np.asarray(a[:count]), split[0])

@@ -1,0 +1,130 @@
+# SPDX-License-Identifier: Apache-2.0
+"""StageRecord: what one stage did, in plain JSON, written atomically."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import hashlib
+import json
+import os
+import pathlib
+import time
+import uuid
+from typing import Any
+
+
+def write_atomically(path: str | os.PathLike, content: bytes | str) -> None:
+    """Writes a file so that a reader sees the old content or the new one.
+
+    The content goes to a temporary name in the same folder, is flushed to
+    the disk, and takes its final name by one rename. A crash or a full disk
+    leaves the old file as it was.
+
+    Args:
+        path: Final path. Its folder is created if needed.
+        content: Text (written as UTF-8) or bytes.
+    """
+    path = pathlib.Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if isinstance(content, str):
+        content = content.encode("utf-8")
+    with replacing(path) as temporary:
+        with open(temporary, "wb") as file:
+            file.write(content)
+
+
+@contextlib.contextmanager
+def replacing(path: str | os.PathLike):
+    """Yields a temporary path that becomes `path` if the block succeeds.
+
+    For writers that take a file name, such as `model.save`. The temporary
+    name keeps the suffix of `path`, since Keras chooses the format by it.
+    """
+    path = pathlib.Path(path)
+    temporary = path.with_name(f".tmp-{uuid.uuid4().hex}-{path.name}")
+    try:
+        yield temporary
+        with open(temporary, "rb") as file:
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+        sync_folder(path.parent)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def sync_folder(folder: str | os.PathLike) -> None:
+    """Flushes a folder's entries, so that a rename survives a power cut."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def file_sha256(path: str | os.PathLike) -> str:
+    """Returns the sha256 of a file, read in pieces."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+@dataclasses.dataclass
+class StageRecord:
+    """What one stage did: its settings, figures and files.
+
+    A stage takes (model, data, options) and returns (model or path, record).
+    The report only reads records, so a run can be reported again without
+    being run again.
+
+    Args:
+        stage: Kind of stage: `"teacher"`, `"control"`, `"student"`,
+            `"prune"`, `"export"`.
+        name: Row name in the report, for example `"pruned"`.
+        settings: The options the stage ran with, as plain JSON values.
+        metrics: Figures it measured. Names carry the unit
+            (`"latency_ms_p50"`), accuracies are fractions in [0, 1].
+        artefacts: Files it wrote: path (relative to the run directory) to
+            sha256.
+        seconds: Wall time of the stage.
+        created: Seconds since the epoch at which the record was made.
+
+    Example:
+
+    ```python
+    record = StageRecord("prune", "pruned", metrics={"sparsity": 0.8})
+    record.save("run/prune.json")
+    StageRecord.load("run/prune.json").metrics["sparsity"]
+    ```
+    """
+
+    stage: str
+    name: str
+    settings: dict[str, Any] = dataclasses.field(default_factory=dict)
+    metrics: dict[str, Any] = dataclasses.field(default_factory=dict)
+    artefacts: dict[str, str] = dataclasses.field(default_factory=dict)
+    seconds: float = 0.0
+    created: float = dataclasses.field(default_factory=time.time)
+
+    def to_json(self) -> dict[str, Any]:
+        """Returns the record as plain JSON values."""
+        return dataclasses.asdict(self)
+
+    def save(self, path: str | os.PathLike) -> None:
+        """Writes the record to `path`, atomically."""
+        write_atomically(path, json.dumps(self.to_json(), indent=2) + "\n")
+
+    @classmethod
+    def load(cls, path: str | os.PathLike) -> StageRecord:
+        """Reads a record that `save` wrote.
+
+        Raises:
+            ValueError: If the file is not a stage record.
+        """
+        try:
+            return cls(**json.loads(pathlib.Path(path).read_text("utf-8")))
+        except (json.JSONDecodeError, TypeError, UnicodeDecodeError) as error:
+            raise ValueError(
+                f"{path} is not a stage record. Expected the JSON that "
+                "StageRecord.save writes. Delete the file to run its stage "
+                f"again. Received: {error}"
+            ) from error
