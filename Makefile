@@ -1,0 +1,71 @@
+# `make` lists what there is. `make test` and `make demo` need Python >= 3.11
+# and nothing else: what they use is installed into .venv first, once.
+.DEFAULT_GOAL := help
+# One step after the other, also under `make -j`: all share .venv.
+.NOTPARALLEL:
+
+VENV := .venv
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/.installed
+BENCHMARKS := $(wildcard benchmarks/[a-z]*.py)
+
+# The first interpreter that is new enough; `make PYTHON=... test` overrules.
+NEW_ENOUGH := -c 'import sys; sys.exit(sys.version_info < (3, 11))'
+PYTHON ?= $(shell for python in python3 python3.13 python3.12 python3.11; do \
+	$$python $(NEW_ENOUGH) 2>/dev/null && echo $$python && break; done)
+
+define TOO_OLD
+keras_kd needs Python 3.11 or newer.
+Received: PYTHON='$(PYTHON)', $(shell $(PYTHON) --version 2>&1 | head -n 1)
+Install one, or name one you have: make $(MAKECMDGOALS) PYTHON=/path/to/python3
+endef
+export TOO_OLD
+
+# TensorFlow's start-up messages would bury the results.
+export TF_CPP_MIN_LOG_LEVEL ?= 2
+# Whatever pre-commit keeps stays in the checkout, not in the home folder.
+export PRE_COMMIT_HOME := $(CURDIR)/$(VENV)/pre-commit
+
+.PHONY: help install test test-slow demo check format bench clean
+
+help: ## Show this list
+	@echo 'usage: make TARGET [PYTHON=python3.x]'
+	@sed -n 's/^\([a-z-]*\):.* ## \(.*\)/  \1\t\2/p' $(MAKEFILE_LIST) | \
+		expand -t 14
+
+install: $(INSTALLED) ## Install the package and its tools into .venv
+
+test: $(INSTALLED) ## Run the tests, without the slow ones
+	@$(BIN)/python -m pytest
+
+test-slow: $(INSTALLED) ## Run the slow tests
+	@$(BIN)/python -m pytest -m 'slow and not gpu'
+
+demo: $(INSTALLED) ## Distil, prune and export a small model of digits
+	@$(BIN)/keras-kd run digits
+
+check: $(INSTALLED) ## Check format, lint and notebooks; changes nothing
+	@$(BIN)/pre-commit run --all-files
+
+format: $(INSTALLED) ## Repair format, import order and notebooks
+	@$(BIN)/ruff check --fix --exit-zero --quiet
+	@$(BIN)/ruff format
+	@find notebooks -name '*.ipynb' -exec $(BIN)/nbstripout {} +
+
+bench: $(INSTALLED) ## Run the benchmarks
+	@test -n '$(BENCHMARKS)' || { echo 'No benchmarks/*.py found.' >&2; exit 1; }
+	@set -e; for script in $(BENCHMARKS); do $(BIN)/python $$script; done
+
+clean: ## Remove caches and build leftovers; .venv stays
+	rm -rf build dist *.egg-info .pytest_cache .ruff_cache
+	find keras_kd tests benchmarks -name __pycache__ -type d -prune \
+		-exec rm -rf {} +
+
+$(INSTALLED): setup.cfg pyproject.toml constraints.txt
+	@$(PYTHON) $(NEW_ENOUGH) 2>/dev/null || { echo "$$TOO_OLD" >&2; exit 1; }
+	@echo 'Installing into $(VENV); this takes about a minute, once.'
+	@$(BIN)/python -m pip --version >/dev/null 2>&1 || \
+		$(PYTHON) -m venv --clear $(VENV)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check \
+		--constraint constraints.txt --editable '.[dev]'
+	@touch $@

@@ -1,0 +1,23 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What every test starts from: two CPU devices, one seed, no leftovers."""
+
+from __future__ import annotations
+
+import keras
+import pytest
+import tensorflow as tf
+
+# MirroredStrategy needs two devices, and devices are fixed once TensorFlow
+# has started: so here, before any test. Ordinary tests run on the first.
+tf.config.set_logical_device_configuration(
+    tf.config.list_physical_devices("CPU")[0],
+    [tf.config.LogicalDeviceConfiguration()] * 2,
+)
+
+
+@pytest.fixture(autouse=True)
+def fresh_keras():
+    """Forgets names, policies and graphs, then seeds every generator."""
+    # In this order: clearing the session forgets the seed.
+    keras.utils.clear_session()
+    keras.utils.set_random_seed(0)

@@ -1,0 +1,72 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`import keras_kd` is light and leaves the process as it found it."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+import keras_kd
+
+HEAVY = (
+    "keras_tuner",
+    "tensorflow_model_optimization",
+    "tf_keras",
+    "matplotlib",
+    "sklearn",
+)
+
+# TensorFlow and Keras set variables of their own, so they are imported first.
+SCRIPT = """
+import json, os, sys
+import keras
+import tensorflow as tf
+
+before, environ = set(sys.modules), dict(os.environ)
+import keras_kd
+
+loaded = {name.partition(".")[0] for name in set(sys.modules) - before}
+print(json.dumps({
+    "loaded": sorted(loaded),
+    "environ": sorted(set(os.environ.items()) ^ set(environ.items())),
+    "tf_keras": tf.keras.__version__,
+}))
+"""
+
+
+@pytest.fixture(scope="module")
+def imported():
+    """What a new process looks like after `import keras_kd`."""
+    result = subprocess.run(
+        [sys.executable, "-c", SCRIPT],
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert result.returncode == 0, result.stderr
+    return json.loads(result.stdout.splitlines()[-1])
+
+
+@pytest.mark.parametrize("package", HEAVY)
+def test_import_does_not_load(imported, package):
+    assert package not in imported["loaded"]
+
+
+def test_import_leaves_the_environment_unchanged(imported):
+    assert imported["environ"] == []
+
+
+def test_import_leaves_tf_keras_at_keras_3(imported):
+    assert imported["tf_keras"].startswith("3.")
+
+
+def test_all_is_sorted_and_without_repeats():
+    assert list(keras_kd.__all__) == sorted(set(keras_kd.__all__))
+
+
+def test_all_names_are_importable():
+    missing = [n for n in keras_kd.__all__ if not hasattr(keras_kd, n)]
+    assert not missing, f"in keras_kd.__all__ but not importable: {missing}"
