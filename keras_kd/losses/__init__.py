@@ -1,1 +1,73 @@
 # SPDX-License-Identifier: Apache-2.0
+"""Distillation losses: one method, one file."""
+
+from __future__ import annotations
+
+import keras
+
+from keras_kd.losses.base import DistillationLoss
+from keras_kd.losses.feature_matching import FeatureMatching
+from keras_kd.losses.feature_matching import feature_matching
+from keras_kd.losses.keras_losses import KerasDistillationLoss
+from keras_kd.losses.soft_targets import SoftTargets
+from keras_kd.losses.soft_targets import soft_targets
+
+METHODS = (FeatureMatching, SoftTargets)
+"""Every method, by its class. A new method is added here."""
+
+__all__ = [
+    "METHODS",
+    "DistillationLoss",
+    "FeatureMatching",
+    "KerasDistillationLoss",
+    "SoftTargets",
+    "deserialize",
+    "feature_matching",
+    "get",
+    "serialize",
+    "soft_targets",
+]
+
+
+def get(identifier) -> DistillationLoss:
+    """Returns the distillation loss that `identifier` stands for.
+
+    Args:
+        identifier: A `DistillationLoss`, its name (`"soft_targets"` or
+            `"SoftTargets"`), its serialized form, or a loss of
+            `keras.distillation`.
+
+    Raises:
+        ValueError: If it is none of these.
+
+    Example:
+
+    ```python
+    kd.losses.get("soft_targets").temperature      # 4.0
+    ```
+    """
+    if isinstance(identifier, DistillationLoss):
+        return identifier
+    if isinstance(identifier, keras.distillation.DistillationLoss):
+        return KerasDistillationLoss(identifier)
+    if isinstance(identifier, dict):
+        return deserialize(identifier)
+    if isinstance(identifier, str):
+        for method in METHODS:
+            if identifier.replace("_", "").lower() == method.__name__.lower():
+                return method()
+    raise ValueError(
+        "Expected a distillation loss: a keras_kd.losses.DistillationLoss, one "
+        f"of the names {sorted(m.__name__ for m in METHODS)}, or a "
+        f"keras.distillation loss. Received: {identifier!r}"
+    )
+
+
+def serialize(loss: DistillationLoss) -> dict:
+    """Returns the loss as plain JSON values."""
+    return keras.saving.serialize_keras_object(loss)
+
+
+def deserialize(config: dict) -> DistillationLoss:
+    """Returns the loss that `serialize` described."""
+    return keras.saving.deserialize_keras_object(config)

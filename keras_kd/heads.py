@@ -1,0 +1,113 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Heads: what a model's output is, and how to turn it into class logits.
+
+Half of the models in use end in a softmax or sigmoid, the other half in
+logits. Every logit loss of this package sees logits, whatever the model
+gives: a softmax head yields its log-probabilities, a sigmoid head of `n`
+units becomes `n` heads of two classes with logits `(0, z)`, since
+
+    softmax((0, z) / T) = (1 - sigmoid(z / T), sigmoid(z / T)),
+
+so the categorical formula applied to it *is* the Bernoulli formula.
+"""
+
+from __future__ import annotations
+
+import keras
+from keras import ops
+
+ACTIVATIONS = ("softmax", "sigmoid", "linear")
+
+# Layers and ops that may follow the activation without changing its values.
+_PASS_THROUGH = ("Reshape", "Flatten", "Identity", "Cast", "Squeeze", "Dropout")
+
+
+def activation_of(
+    model: keras.Model, output: str | None = None
+) -> str | None:
+    """Returns the activation a model's output went through last.
+
+    Args:
+        model: Any Keras model.
+        output: Name of the output, for a model with several.
+
+    Returns:
+        `"softmax"`, `"sigmoid"` or `"linear"`; `None` where the model has no
+        graph to read (a subclassed model) or the output is no single tensor.
+    """
+    if getattr(model, "inputs", None) is None:
+        return None
+    tensors = named_outputs(model)
+    if output is None and len(tensors) != 1:
+        return None
+    tensor = tensors[output] if output else next(iter(tensors.values()))
+    return _activation_of_tensor(tensor)
+
+
+def named_outputs(model: keras.Model) -> dict:
+    """Returns a functional model's outputs by name, in order."""
+    if isinstance(model, keras.Sequential):
+        return {"output": model.outputs[0]}
+    if isinstance(model.output, dict):
+        return dict(model.output)
+    return dict(zip(model.output_names, model.outputs, strict=True))
+
+
+def _activation_of_tensor(tensor) -> str:
+    operation, _, index = tensor._keras_history
+    kind = type(operation).__name__
+    if isinstance(operation, keras.Model):
+        inner = list(named_outputs(operation).values())
+        return _activation_of_tensor(inner[index])
+    if isinstance(operation, keras.layers.Wrapper):
+        operation = operation.layer
+    activation = getattr(operation, "activation", None)
+    if isinstance(operation, keras.layers.Softmax) or kind == "Softmax":
+        return "softmax"
+    if kind == "Sigmoid":
+        return "sigmoid"
+    if activation in (keras.activations.softmax, keras.activations.sigmoid):
+        return activation.__name__
+    passes = activation is keras.activations.linear and isinstance(
+        operation, keras.layers.Activation
+    )
+    if passes or kind in _PASS_THROUGH:
+        node = operation._inbound_nodes[tensor._keras_history.node_index]
+        return _activation_of_tensor(node.input_tensors[0])
+    return "linear"
+
+
+def to_logits(output, activation: str | None):
+    """Turns an output into float32 logits of the same shape.
+
+    Args:
+        output: Tensor of shape `(batch, ..., units)`: logits, or what
+            `activation` made of them.
+        activation: `"softmax"`, `"sigmoid"`, `"linear"` or `None` (unknown:
+            taken as linear unless Keras says otherwise).
+
+    Returns:
+        Logits: equal to the true ones up to a constant per row for softmax.
+    """
+    # Keras keeps the tensor a softmax or sigmoid was computed from; it is
+    # exact where log(probability) has already lost its digits.
+    kept = getattr(output, "_keras_logits", None)
+    if activation != "linear" and kept is not None:
+        return ops.cast(kept, "float32")
+    output = ops.cast(output, "float32")
+    smallest = 1.2e-38  # the smallest normal float32
+    if activation == "softmax":
+        return ops.log(ops.maximum(output, smallest))
+    if activation == "sigmoid":
+        return ops.log(ops.maximum(output, smallest)) - ops.log(
+            ops.maximum(1.0 - output, smallest)
+        )
+    return output
+
+
+def binary_to_classes(logits):
+    """Turns Bernoulli logits `(batch, ..., n)` into `(batch, ..., n, 2)`.
+
+    Class 1 of each pair is the event, so 0/1 labels index the last axis.
+    """
+    return ops.stack([ops.zeros_like(logits), logits], axis=-1)

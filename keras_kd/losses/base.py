@@ -1,0 +1,190 @@
+# SPDX-License-Identifier: Apache-2.0
+"""DistillationLoss: how far a student is from its target, by example."""
+
+from __future__ import annotations
+
+import re
+
+import keras
+from keras import ops
+
+
+class DistillationLoss(keras.losses.Loss):
+    """Base class of all distillation losses.
+
+    A loss says where its tensors come from (`teacher`, `student`), what it
+    weighs, and in `call(y_true, y_pred)` how far they are apart: one value
+    per example, not reduced. `y_true` is the teacher's tap, `y_pred` the
+    student's. Everything else is done here once: float32 arithmetic under any
+    dtype policy, Keras masks, sample weights, the mean over the batch, and
+    the scaling under `tf.distribute`.
+
+    To write a loss: subclass, override `call`, and run
+    `keras_kd.testing.check_loss` on it.
+
+    Args:
+        teacher: Tap of the teacher: `"output"`, an output's or a layer's
+            name, or a path into a nested model.
+        student: Tap of the student, likewise.
+        weight: Factor of this loss in the sum of the distillation losses.
+        projector: What brings the student's tap to the teacher's shape:
+            `None`, `"auto"` (a `keras_kd.Projector` where shapes differ) or
+            a Keras layer. It is trained with the student and not shipped.
+        name: Key of the loss in logs. Defaults to the class name in
+            snake case.
+        reduction: As in Keras; `"sum_over_batch_size"` is the mean over
+            examples.
+
+    Attributes:
+        logits: `True` for a loss between class scores. Its taps named
+            `"output"` then arrive as float32 logits, whether the models end
+            in a softmax, a sigmoid or logits (see `keras_kd.heads`).
+        label_aware: `True` for a loss that also needs the label; `y_true` is
+            then the pair `(teacher tap, label)`.
+
+    Example:
+
+    ```python
+    class MeanAbsolute(kd.losses.DistillationLoss):
+        def call(self, y_true, y_pred):
+            return keras.ops.mean(keras.ops.abs(y_true - y_pred), axis=-1)
+    ```
+    """
+
+    logits = False
+    label_aware = False
+
+    def __init__(
+        self,
+        teacher: str = "output",
+        student: str = "output",
+        weight: float = 1.0,
+        projector=None,
+        name: str | None = None,
+        reduction: str = "sum_over_batch_size",
+        dtype=None,
+    ):
+        # Keras would number unnamed losses through the whole process, so
+        # that the keys of a history depend on what ran before.
+        name = name or re.sub(r"(?<=.)([A-Z])", r"_\1", type(self).__name__)
+        super().__init__(name=name.lower(), reduction=reduction, dtype=dtype)
+        for argument, tap in (("teacher", teacher), ("student", student)):
+            if not isinstance(tap, str) or not tap:
+                raise ValueError(
+                    f"`{argument}` must name a tap, such as 'output' or a "
+                    f"layer's name. Received: {argument}={tap!r}"
+                )
+        is_layer = isinstance(projector, keras.layers.Layer)
+        if projector not in (None, "auto") and not is_layer:
+            raise ValueError(
+                "`projector` must be None, 'auto' or a Keras layer. "
+                f"Received: projector={projector!r}"
+            )
+        if not float(weight) >= 0.0:
+            raise ValueError(
+                f"`weight` must not be negative. Received: weight={weight}"
+            )
+        self.teacher = teacher
+        self.student = student
+        self.weight = weight
+        self.projector = projector
+
+    def call(self, y_true, y_pred):
+        raise NotImplementedError(
+            f"{type(self).__name__} must override call(y_true, y_pred) and "
+            "return one value per example."
+        )
+
+    def __call__(self, y_true, y_pred, sample_weight=None):
+        """Returns the reduced loss.
+
+        As in Keras, except that a weight of shape `(batch,)` also weighs
+        values of shape `(batch, time, ...)`.
+        """
+        mask = getattr(y_pred, "_keras_mask", None)
+        y_true, y_pred = keras.tree.map_structure(
+            lambda t: ops.convert_to_tensor(t, dtype=self.dtype),
+            (y_true, y_pred),
+        )
+        values = self.call(y_true, y_pred)
+        if mask is not None and len(values.shape) > 0:
+            mask = _to_rank_of(ops.cast(mask, values.dtype), values)
+            values = values * mask
+            if self.reduction in ("sum_over_batch_size", "mean"):
+                # The mean is over what counts, not over the padding.
+                share = ops.mean(ops.broadcast_to(mask, ops.shape(values)))
+                values = ops.divide_no_nan(values, share)
+        if sample_weight is not None and len(values.shape) > 0:
+            weight = ops.convert_to_tensor(sample_weight, dtype=values.dtype)
+            values = values * _to_rank_of(weight, values)
+        return _Reduce(reduction=self.reduction, dtype=self.dtype)(None, values)
+
+    def check_shapes(self, teacher_shape, student_shape) -> None:
+        """Raises a `ValueError` unless the two taps can be compared.
+
+        Args:
+            teacher_shape: Shape of the teacher's tap, `None` where unknown.
+            student_shape: Shape of the student's tap after the projector.
+        """
+        if compatible(teacher_shape, student_shape):
+            return
+        if self.logits:
+            raise ValueError(
+                f"{type(self).__name__} compares class scores, so teacher "
+                "and student must have the same classes. Received: "
+                f"teacher '{self.teacher}' with shape {tuple(teacher_shape)}, "
+                f"student '{self.student}' with shape {tuple(student_shape)}."
+            )
+        raise ValueError(
+            f"{type(self).__name__} needs taps of one shape. Received: teacher "
+            f"'{self.teacher}' with shape {tuple(teacher_shape)}, student "
+            f"'{self.student}' with shape {tuple(student_shape)}. Pass "
+            "projector='auto' to have a learned projection bring the student "
+            "to the teacher's shape."
+        )
+
+    def get_config(self):
+        projector = self.projector
+        if isinstance(projector, keras.layers.Layer):
+            projector = keras.saving.serialize_keras_object(projector)
+        return {
+            **super().get_config(),
+            "teacher": self.teacher,
+            "student": self.student,
+            "weight": self.weight,
+            "projector": projector,
+        }
+
+    @classmethod
+    def from_config(cls, config):
+        config = dict(config)
+        if isinstance(config.get("projector"), dict):
+            config["projector"] = keras.saving.deserialize_keras_object(
+                config["projector"]
+            )
+        return cls(**config)
+
+
+class _Reduce(keras.losses.Loss):
+    """Keras' own reduction, applied to values that are computed already."""
+
+    def call(self, y_true, y_pred):
+        return y_pred
+
+
+def _to_rank_of(weight, values):
+    if len(weight.shape) == len(values.shape) + 1 and weight.shape[-1] == 1:
+        weight = ops.squeeze(weight, axis=-1)
+    while len(weight.shape) < len(values.shape):
+        weight = ops.expand_dims(weight, axis=-1)
+    return weight
+
+
+def compatible(first, second) -> bool:
+    """Whether two shapes agree wherever both are known."""
+    if first is None or second is None:
+        return True
+    return len(first) == len(second) and all(
+        a is None or b is None or a == b
+        for a, b in zip(first, second, strict=True)
+    )

@@ -1,0 +1,141 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Projector: brings a student tap to the shape of a teacher tap."""
+
+from __future__ import annotations
+
+import keras
+import numpy as np
+from keras import ops
+
+
+@keras.saving.register_keras_serializable(package="keras_kd")
+class Projector(keras.layers.Layer):
+    """A learned linear map between taps of different shapes.
+
+    Width, rank and spatial size may differ:
+
+    - a map with more spatial axes than the target is averaged over them
+      (`(batch, 8, 8, 16)` to `(batch, 64)`);
+    - a vector is repeated over the target's positions;
+    - a map `(batch, h, w, c)` and a sequence `(batch, h * w, d)` are the same
+      positions in row order;
+    - other sizes are resized bilinearly;
+    - the width is matched by a dense layer on the last axis (a 1x1
+      convolution), at the smaller of the two sizes.
+
+    The distiller trains it with the student; it is not part of the student.
+
+    Args:
+        target_shape: Shape of the teacher's tap without the batch axis,
+            `None` for axes of unknown length (left as they are).
+
+    Reference: https://arxiv.org/abs/1412.6550 (the regressor of FitNets)
+
+    Example:
+
+    ```python
+    projector = kd.Projector((4, 4, 64))
+    projector(keras.ops.ones((2, 8, 8, 16))).shape      # (2, 4, 4, 64)
+    ```
+    """
+
+    def __init__(self, target_shape, **kwargs):
+        super().__init__(**kwargs)
+        self.target_shape = tuple(target_shape)
+        if not self.target_shape or self.target_shape[-1] is None:
+            raise ValueError(
+                "`target_shape` must end in a known number of features. "
+                f"Received: target_shape={self.target_shape}"
+            )
+
+    def build(self, input_shape):
+        sizes, target = tuple(input_shape[1:-1]), self.target_shape[:-1]
+        alike = len(sizes) == len(target) or not sizes or not target
+        unfolds = len(target) == 2 and _product(target) == _product(sizes)
+        folds = len(sizes) == 2 and _product(target) == _product(sizes)
+        if not (alike or unfolds or folds):
+            raise ValueError(
+                "A projector cannot bring positions "
+                f"{sizes} to positions {target}: their number of axes "
+                "differs. Pool one of the taps, or pass your own layer as "
+                "`projector`. Received: student tap of shape "
+                f"{tuple(input_shape)}, teacher tap of shape "
+                f"{(None, *self.target_shape)}."
+            )
+        if input_shape[-1] is None:
+            raise ValueError(
+                "A projector needs a student tap with a known number of "
+                f"features. Received: shape {tuple(input_shape)}"
+            )
+        width = self.target_shape[-1]
+        self.dense = None
+        if input_shape[-1] != width:
+            self.dense = keras.layers.Dense(
+                width, use_bias=False, name="dense", dtype=self.dtype_policy
+            )
+            self.dense.build(input_shape)
+
+    def call(self, inputs):
+        target = self.target_shape[:-1]
+        sizes = tuple(inputs.shape[1:-1])
+        grows = _product(target) > _product(sizes)
+        if not grows:
+            inputs = _to_positions(inputs, target)
+        if self.dense is not None:
+            inputs = self.dense(inputs)
+        return _to_positions(inputs, target) if grows else inputs
+
+    def compute_output_shape(self, input_shape):
+        known = self.target_shape[:-1]
+        sizes = input_shape[1:-1]
+        if len(sizes) == len(known):
+            pairs = zip(known, sizes, strict=True)
+            known = tuple(s if k is None else k for k, s in pairs)
+        return (input_shape[0], *known, self.target_shape[-1])
+
+    def get_config(self):
+        return {**super().get_config(), "target_shape": self.target_shape}
+
+
+def _product(sizes) -> int:
+    product = 1
+    for size in sizes:
+        product *= size or 1
+    return product
+
+
+def _to_positions(x, target):
+    """Brings the axes between batch and features to the sizes `target`."""
+    sizes = tuple(x.shape[1:-1])
+    if sizes == target or None in target:
+        return x
+    if not target:
+        return ops.mean(x, axis=tuple(range(1, len(x.shape) - 1)))
+    if not sizes:
+        ones = (1,) * len(target)
+        x = ops.reshape(x, (-1, *ones, x.shape[-1]))
+        return ops.tile(x, (1, *target, 1))
+    if len(sizes) != len(target):
+        return ops.reshape(x, (-1, *target, x.shape[-1]))
+    for axis, (size, wanted) in enumerate(zip(sizes, target, strict=True), 1):
+        if size != wanted:
+            x = _resize_axis(x, axis, size, wanted)
+    return x
+
+
+def _resize_axis(x, axis, size, wanted):
+    matrix = ops.cast(interpolation(size, wanted), x.dtype)
+    x = ops.tensordot(x, matrix, axes=([axis], [1]))
+    return ops.moveaxis(x, -1, axis)
+
+
+def interpolation(size: int, wanted: int) -> np.ndarray:
+    """Returns the `(wanted, size)` matrix of antialiased bilinear resizing.
+
+    The same weights as `keras.ops.image.resize(..., antialias=True)`, which
+    XLA cannot compile and which knows two spatial axes only.
+    """
+    centres = (np.arange(wanted) + 0.5) * size / wanted - 0.5
+    distances = np.abs(np.arange(size) - centres[:, None])
+    weights = np.maximum(0.0, 1.0 - distances / max(1.0, size / wanted))
+    return weights / weights.sum(axis=1, keepdims=True)

@@ -1,0 +1,93 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Scalar: a number that compiled training steps read through a variable."""
+
+from __future__ import annotations
+
+import math
+
+import keras
+
+
+class Scalar:
+    """A float attribute kept in a variable, so that changing it retraces nothing.
+
+    A Python float would be baked into the compiled step. This descriptor
+    reads and writes like a float, and `Scalar.tensor` gives the variable
+    that a compiled step reads. The variable is not a weight: it is neither
+    trained, nor tracked, nor saved.
+
+    Args:
+        minimum: Smallest value allowed.
+        maximum: Largest value allowed.
+        open_minimum: Whether `minimum` itself is refused.
+
+    Example:
+
+    ```python
+    class SoftTargets:
+        temperature = Scalar(minimum=0.0, open_minimum=True)
+
+    loss.temperature = 2.0                          # a float for people
+    Scalar.tensor(loss, "temperature")              # a tensor for the step
+    ```
+    """
+
+    def __init__(
+        self,
+        minimum: float = -math.inf,
+        maximum: float = math.inf,
+        open_minimum: bool = False,
+    ):
+        self.minimum = minimum
+        self.maximum = maximum
+        self.open_minimum = open_minimum
+
+    def __set_name__(self, owner, name):
+        self.name = name
+
+    def __get__(self, instance, owner=None) -> float:
+        if instance is None:
+            return self
+        return float(keras.ops.convert_to_numpy(_variables(instance)[self.name]))
+
+    def __set__(self, instance, value):
+        value = self._checked(value)
+        variables = _variables(instance)
+        if self.name in variables:
+            variables[self.name].assign(value)
+        else:
+            variables[self.name] = keras.Variable(
+                value, dtype="float32", trainable=False, autocast=False
+            )
+
+    def _checked(self, value) -> float:
+        bracket = "(" if self.open_minimum else "["
+        try:
+            number = float(value)
+        except (TypeError, ValueError):
+            number = math.nan
+        below = number <= self.minimum if self.open_minimum else (
+            number < self.minimum
+        )
+        if not math.isfinite(number) or below or number > self.maximum:
+            raise ValueError(
+                f"`{self.name}` must be a finite number in "
+                f"{bracket}{self.minimum:g}, {self.maximum:g}]. "
+                f"Received: {self.name}={value!r}"
+            )
+        return number
+
+    @staticmethod
+    def tensor(instance, name: str):
+        """Returns the current value as a float32 scalar tensor."""
+        return keras.ops.convert_to_tensor(_variables(instance)[name])
+
+
+class _Untracked(dict):
+    """A dict in an object that Keras' attribute tracking does not look into."""
+
+
+def _variables(instance) -> dict:
+    # `__dict__` is written directly: a Keras layer would otherwise track the
+    # variables as weights and put them into every checkpoint.
+    return instance.__dict__.setdefault("_scalar_variables", _Untracked())

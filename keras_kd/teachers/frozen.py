@@ -1,0 +1,93 @@
+# SPDX-License-Identifier: Apache-2.0
+"""FrozenTeacher: a trained Keras model that only ever predicts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from collections.abc import Iterable
+
+import keras
+
+from keras_kd import heads
+from keras_kd.taps import ForwardPass
+from keras_kd.teachers.base import Teacher
+
+
+class FrozenTeacher(Teacher):
+    """A trained Keras model as a teacher.
+
+    It runs in inference mode: dropout is off, batch-normalisation statistics
+    do not move, and neither its weights nor its `trainable` flag is touched.
+    `Distiller(teacher=model)` wraps the model in this class by itself; write
+    it out to give a `preprocess` or to name the activation.
+
+    Args:
+        model: A trained `keras.Model`.
+        preprocess: What turns a batch of the student's inputs into the
+            teacher's: another scaling, resolution, or choice from a dict. It
+            is part of the compiled step, so it must use `keras.ops` or
+            TensorFlow operations.
+        activation: What the model's output went through last: `"softmax"`,
+            `"sigmoid"`, `"linear"` for logits, or `"auto"` to read it off the
+            last layer (a subclassed model has none to read).
+
+    Raises:
+        ValueError: If `model` is not a Keras model, or `activation` is not
+            one of the above.
+
+    Example:
+
+    ```python
+    teacher = kd.teachers.FrozenTeacher(
+        big_model, preprocess=lambda x: keras.ops.image.resize(x, (224, 224))
+    )
+    ```
+    """
+
+    def __init__(
+        self,
+        model: keras.Model,
+        preprocess: Callable | None = None,
+        activation: str = "auto",
+    ):
+        if not isinstance(model, keras.Model):
+            raise ValueError(
+                "A teacher must be a trained keras.Model or a "
+                "keras_kd.teachers.Teacher (Keras 3; a tf_keras model has to "
+                "be converted first). "
+                f"Received: {type(model).__module__}.{type(model).__name__}"
+            )
+        if activation not in ("auto", *heads.ACTIVATIONS):
+            raise ValueError(
+                "`activation` must be 'auto' or one of "
+                f"{heads.ACTIVATIONS}. Received: activation={activation!r}"
+            )
+        self.model = model
+        self.preprocess = preprocess
+        self._activation = activation
+        self._pass = ForwardPass(model, [])
+
+    @property
+    def activation(self) -> str | None:
+        if self._activation != "auto":
+            return self._activation
+        return heads.activation_of(self.model)
+
+    @property
+    def supports_jit(self) -> bool:
+        # A preprocess may use any TensorFlow operation, also those that XLA
+        # does not know (antialiased resizing, strings).
+        layers = self.model._flatten_layers()
+        return self.preprocess is None and all(x.supports_jit for x in layers)
+
+    def prepare(self, names: Iterable[str]) -> None:
+        self._pass = ForwardPass(self.model, names)
+
+    def shape(self, name: str) -> tuple | None:
+        return self._pass.shape(name)
+
+    def __call__(self, x) -> dict:
+        if self.preprocess is not None:
+            x = self.preprocess(x)
+        _, taps = self._pass(x, training=False)
+        return taps
