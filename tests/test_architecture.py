@@ -137,7 +137,7 @@ def test_heavy_package_is_imported_by_its_owner_only(path):
     top = top_of(dotted_name(path))
     for _, name in imports(path):
         owner = OWNERS.get(name.split(".")[0], top)
-        assert owner == top, f"only {owner}.py may import {name}"
+        assert owner == top, f"only keras_kd.{owner} may import {name}"
 
 
 @each_file
