@@ -12,7 +12,7 @@ BENCHMARKS := $(wildcard benchmarks/[a-z]*.py)
 # The first interpreter that is new enough; `make PYTHON=... test` overrules.
 NEW_ENOUGH := -c 'import sys; sys.exit(sys.version_info < (3, 11))'
 PYTHON ?= $(shell for python in python3 python3.13 python3.12 python3.11; do \
-	$$python $(NEW_ENOUGH) 2>/dev/null && echo $$python && break; done)
+	$$python $(NEW_ENOUGH) >/dev/null 2>&1 && echo $$python && break; done)
 
 define TOO_OLD
 keras_kd needs Python 3.11 or newer.
