@@ -1,1 +1,60 @@
 # SPDX-License-Identifier: Apache-2.0
+"""keras_kd: knowledge distillation for Keras, from teacher to shipped file.
+
+    import keras_kd as kd
+
+Every public name is listed here. Each is imported when it is first used, so
+`import keras_kd` is quick and loads neither TensorFlow nor any tool that a
+program does not use.
+"""
+
+from __future__ import annotations
+
+import importlib
+
+__version__ = "0.1.0"
+
+_HOME_OF = {
+    "Data": "data",
+    "Distiller": "distiller",
+    "Projector": "projectors",
+    "Report": "report",
+    "StageRecord": "records",
+    "compress": "pipeline",
+    "export": "export",
+    "measure": "report",
+    "prune": "pruning",
+    "tap": "taps",
+}
+_MODULES = ("callbacks", "losses", "recipes", "teachers", "testing")
+
+__all__ = [
+    "Data",
+    "Distiller",
+    "Projector",
+    "Report",
+    "StageRecord",
+    "callbacks",
+    "compress",
+    "export",
+    "losses",
+    "measure",
+    "prune",
+    "recipes",
+    "tap",
+    "teachers",
+    "testing",
+]
+
+
+def __getattr__(name: str):
+    if name in _MODULES:
+        return importlib.import_module(f"{__name__}.{name}")
+    if name in _HOME_OF:
+        module = importlib.import_module(f"{__name__}.{_HOME_OF[name]}")
+        return getattr(module, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__():
+    return __all__

@@ -22,9 +22,7 @@ ACTIVATIONS = ("softmax", "sigmoid", "linear")
 _PASS_THROUGH = ("Reshape", "Flatten", "Identity", "Cast", "Squeeze", "Dropout")
 
 
-def activation_of(
-    model: keras.Model, output: str | None = None
-) -> str | None:
+def activation_of(model: keras.Model, output: str | None = None) -> str | None:
     """Returns the activation a model's output went through last.
 
     Args:
@@ -41,7 +39,7 @@ def activation_of(
     if output is None and len(tensors) != 1:
         return None
     tensor = tensors[output] if output else next(iter(tensors.values()))
-    return _activation_of_tensor(tensor)
+    return activation_of_tensor(tensor)
 
 
 def named_outputs(model: keras.Model) -> dict:
@@ -53,12 +51,13 @@ def named_outputs(model: keras.Model) -> dict:
     return dict(zip(model.output_names, model.outputs, strict=True))
 
 
-def _activation_of_tensor(tensor) -> str:
+def activation_of_tensor(tensor) -> str:
+    """Returns the activation that a symbolic tensor went through last."""
     operation, _, index = tensor._keras_history
     kind = type(operation).__name__
     if isinstance(operation, keras.Model):
         inner = list(named_outputs(operation).values())
-        return _activation_of_tensor(inner[index])
+        return activation_of_tensor(inner[index])
     if isinstance(operation, keras.layers.Wrapper):
         operation = operation.layer
     activation = getattr(operation, "activation", None)
@@ -73,7 +72,7 @@ def _activation_of_tensor(tensor) -> str:
     )
     if passes or kind in _PASS_THROUGH:
         node = operation._inbound_nodes[tensor._keras_history.node_index]
-        return _activation_of_tensor(node.input_tensors[0])
+        return activation_of_tensor(node.input_tensors[0])
     return "linear"
 
 
@@ -103,6 +102,31 @@ def to_logits(output, activation: str | None):
             ops.maximum(1.0 - output, smallest)
         )
     return output
+
+
+def comparable(teacher, student, binary: bool | None = None):
+    """Brings two sets of logits to one set of classes.
+
+    Args:
+        teacher: Logits `(batch, ..., units)`.
+        student: Logits `(batch, ..., units)`.
+        binary: Whether the units are independent yes/no outputs. `None`:
+            only where a model has a single unit.
+
+    Returns:
+        The pair, both `(batch, ..., classes)`; binary units become pairs of
+        classes, `(batch, ..., units, 2)`. A teacher of two classes may meet a
+        student of one unit, and the other way round.
+    """
+    pairs = {1: "one unit", 2: "two classes"}
+    units = pairs.get(teacher.shape[-1]), pairs.get(student.shape[-1])
+    if units == ("two classes", "one unit"):
+        return teacher, ops.squeeze(binary_to_classes(student), axis=-2)
+    if units == ("one unit", "two classes"):
+        return ops.squeeze(binary_to_classes(teacher), axis=-2), student
+    if binary or "one unit" in units:
+        return binary_to_classes(teacher), binary_to_classes(student)
+    return teacher, student
 
 
 def binary_to_classes(logits):

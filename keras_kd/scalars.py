@@ -6,10 +6,11 @@ from __future__ import annotations
 import math
 
 import keras
+from keras import ops
 
 
 class Scalar:
-    """A float attribute kept in a variable, so that changing it retraces nothing.
+    """A float attribute that can change without retracing a compiled step.
 
     A Python float would be baked into the compiled step. This descriptor
     reads and writes like a float, and `Scalar.tensor` gives the variable
@@ -48,17 +49,17 @@ class Scalar:
     def __get__(self, instance, owner=None) -> float:
         if instance is None:
             return self
-        return float(keras.ops.convert_to_numpy(_variables(instance)[self.name]))
+        if self.name not in _scalars(instance):
+            # Keras asks for the old value of an attribute that it sets.
+            raise AttributeError(self.name)
+        return _scalars(instance)[self.name].value
 
     def __set__(self, instance, value):
         value = self._checked(value)
-        variables = _variables(instance)
-        if self.name in variables:
-            variables[self.name].assign(value)
-        else:
-            variables[self.name] = keras.Variable(
-                value, dtype="float32", trainable=False, autocast=False
-            )
+        scalars = _scalars(instance)
+        if self.name not in scalars:
+            scalars[self.name] = _Stored()
+        scalars[self.name].assign(value)
 
     def _checked(self, value) -> float:
         bracket = "(" if self.open_minimum else "["
@@ -66,9 +67,8 @@ class Scalar:
             number = float(value)
         except (TypeError, ValueError):
             number = math.nan
-        below = number <= self.minimum if self.open_minimum else (
-            number < self.minimum
-        )
+        below = number < self.minimum
+        below = below or (self.open_minimum and number == self.minimum)
         if not math.isfinite(number) or below or number > self.maximum:
             raise ValueError(
                 f"`{self.name}` must be a finite number in "
@@ -80,14 +80,24 @@ class Scalar:
     @staticmethod
     def tensor(instance, name: str):
         """Returns the current value as a float32 scalar tensor."""
-        return keras.ops.convert_to_tensor(_variables(instance)[name])
+        return ops.convert_to_tensor(_scalars(instance)[name].variable)
 
 
-class _Untracked(dict):
-    """A dict in an object that Keras' attribute tracking does not look into."""
+class _Stored:
+    """A value twice: exact for people, as a variable for compiled steps."""
+
+    def __init__(self):
+        self.value = 0.0
+        self.variable = keras.Variable(
+            0.0, dtype="float32", trainable=False, autocast=False
+        )
+
+    def assign(self, value):
+        self.value = value
+        self.variable.assign(value)
 
 
-def _variables(instance) -> dict:
+def _scalars(instance) -> dict:
     # `__dict__` is written directly: a Keras layer would otherwise track the
     # variables as weights and put them into every checkpoint.
-    return instance.__dict__.setdefault("_scalar_variables", _Untracked())
+    return instance.__dict__.setdefault("_scalars", {})

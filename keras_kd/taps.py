@@ -8,6 +8,7 @@ from collections.abc import Iterable
 
 import keras
 
+from keras_kd.heads import activation_of_tensor
 from keras_kd.heads import named_outputs
 
 
@@ -60,16 +61,23 @@ class ForwardPass:
         self._outputs_only = set(self.names) <= {"output"}
         if not self._outputs_only:
             check_graph(model)
-        self._tapped = self._shapes = None
+        self._tapped, self._tensors = None, {}
         if getattr(model, "inputs", None) is not None:
             tapped = _with_outputs(model, self.names)
-            tensors = tapped.output[1]
-            self._shapes = {name: t.shape for name, t in tensors.items()}
+            self._tensors = tapped.output[1]
             self._tapped = tapped if not self._outputs_only else None
 
     def shape(self, name: str) -> tuple | None:
         """Returns the shape of a tap, or `None` where it is not known yet."""
-        return self._shapes and tuple(self._shapes[name])
+        if name not in self._tensors:
+            return None
+        return tuple(self._tensors[name].shape)
+
+    def activation(self, name: str) -> str | None:
+        """Returns what a tap went through last (see `heads.activation_of`)."""
+        if name not in self._tensors:
+            return None
+        return activation_of_tensor(self._tensors[name])
 
     def __call__(self, x, training: bool):
         """Returns `(model output, {name: tensor})`."""
@@ -119,9 +127,7 @@ def _plain(model):
     as its `input`; and cloning a compiled model would compile the clone.
     """
     if isinstance(model, keras.Sequential):
-        return keras.Model(
-            model.inputs[0], model.outputs[0], name=model.name
-        )
+        return keras.Model(model.inputs[0], model.outputs[0], name=model.name)
     return keras.Model(model.input, model.output, name=model.name)
 
 

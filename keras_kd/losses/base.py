@@ -108,7 +108,7 @@ class DistillationLoss(keras.losses.Loss):
         )
         values = self.call(y_true, y_pred)
         if mask is not None and len(values.shape) > 0:
-            mask = _to_rank_of(ops.cast(mask, values.dtype), values)
+            mask = to_rank_of(ops.cast(mask, values.dtype), values)
             values = values * mask
             if self.reduction in ("sum_over_batch_size", "mean"):
                 # The mean is over what counts, not over the padding.
@@ -116,8 +116,10 @@ class DistillationLoss(keras.losses.Loss):
                 values = ops.divide_no_nan(values, share)
         if sample_weight is not None and len(values.shape) > 0:
             weight = ops.convert_to_tensor(sample_weight, dtype=values.dtype)
-            values = values * _to_rank_of(weight, values)
-        return _Reduce(reduction=self.reduction, dtype=self.dtype)(None, values)
+            values = values * to_rank_of(weight, values)
+        return Reduction(reduction=self.reduction, dtype=self.dtype)(
+            values, values
+        )
 
     def check_shapes(self, teacher_shape, student_shape) -> None:
         """Raises a `ValueError` unless the two taps can be compared.
@@ -165,14 +167,15 @@ class DistillationLoss(keras.losses.Loss):
         return cls(**config)
 
 
-class _Reduce(keras.losses.Loss):
+class Reduction(keras.losses.Loss):
     """Keras' own reduction, applied to values that are computed already."""
 
     def call(self, y_true, y_pred):
         return y_pred
 
 
-def _to_rank_of(weight, values):
+def to_rank_of(weight, values):
+    """Returns a weight of `(batch, ...)` that multiplies `values`."""
     if len(weight.shape) == len(values.shape) + 1 and weight.shape[-1] == 1:
         weight = ops.squeeze(weight, axis=-1)
     while len(weight.shape) < len(values.shape):

@@ -51,6 +51,10 @@ class Teacher:
         """Returns the shape of a tap, or `None` where it is not known."""
         return None
 
+    def activation_of(self, name: str) -> str | None:
+        """Returns what a tap went through last, `None` if unknown."""
+        return self.activation
+
     def __call__(self, x) -> dict:
         """Returns `{tap: tensor}` for a batch of the student's inputs.
 

@@ -64,14 +64,8 @@ class FrozenTeacher(Teacher):
             )
         self.model = model
         self.preprocess = preprocess
-        self._activation = activation
+        self.activation = activation
         self._pass = ForwardPass(model, [])
-
-    @property
-    def activation(self) -> str | None:
-        if self._activation != "auto":
-            return self._activation
-        return heads.activation_of(self.model)
 
     @property
     def supports_jit(self) -> bool:
@@ -85,6 +79,11 @@ class FrozenTeacher(Teacher):
 
     def shape(self, name: str) -> tuple | None:
         return self._pass.shape(name)
+
+    def activation_of(self, name: str) -> str | None:
+        if name == "output" and self.activation != "auto":
+            return self.activation
+        return self._pass.activation(name)
 
     def __call__(self, x) -> dict:
         if self.preprocess is not None:

@@ -1,0 +1,352 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Distiller: trains a student from a teacher's targets and the labels."""
+
+from __future__ import annotations
+
+import functools
+import warnings
+
+import keras
+import tensorflow as tf
+from keras import ops
+
+from keras_kd import losses as losses_module
+from keras_kd import unlabelled
+from keras_kd.guard import StepGuard
+from keras_kd.labels.attached import split_targets
+from keras_kd.scalars import Scalar
+from keras_kd.taps import ForwardPass
+from keras_kd.terms import Terms
+from keras_kd.training_log import TrainingLog
+
+
+@keras.saving.register_keras_serializable(package="keras_kd")
+class Distiller(keras.Model):
+    """Trains a student from a teacher and from the labels.
+
+        total = alpha * distillation + (1 - alpha) * student_loss
+
+    where `distillation` is the weighted sum of the distillation losses and
+    `student_loss` is what `student.fit` would minimise. Note that `alpha`
+    weighs the *distillation*; `keras.distillation` counts the other way
+    round (`student_loss_weight` is `1 - alpha`).
+
+    It is a `keras.Model`: `compile`, `fit`, callbacks and metrics are Keras'
+    own. Regularisation and `add_loss` terms keep their full weight whatever
+    alpha is; with `alpha=0` training equals `student.fit`. `evaluate` and
+    `predict` are the student's and never run the teacher. Checkpoints hold
+    the student (and projectors), never the teacher.
+
+    Labels: `alpha=1` needs none (`fit(x)`). An integer class id of -1 marks
+    an example without a label: it is learned from the teacher only, and
+    metrics pass over it. A sample weight weighs an example in every term.
+
+    Outputs: a model may end in logits, a softmax or a sigmoid; teacher and
+    student are each read for it. Sigmoid and one-unit outputs, and students
+    compiled with a binary cross-entropy, are distilled unit by unit
+    (Bernoulli).
+
+    Args:
+        teacher: A trained `keras.Model`, a `keras_kd.teachers.Teacher`, or
+            `None` if the targets come with the data.
+        student: The `keras.Model` to train.
+        temperature: Short for
+            `distillation_losses=SoftTargets(temperature)`; 4.0 if neither
+            is given.
+        alpha: Weight of the distillation in `[0, 1]`. Assignable at any
+            time, as is `temperature`, without retracing.
+        distillation_losses: A distillation loss, or a list of them.
+        name: Name of the model.
+
+    Raises:
+        ValueError: If the two models cannot be compared (classes, shapes, tap
+            names), are one object, or an argument is out of range.
+
+    Example:
+
+    ```python
+    distiller = kd.Distiller(teacher, student, temperature=4.0, alpha=0.7)
+    distiller.compile("adam", loss=cross_entropy, metrics=["accuracy"])
+    distiller.fit(x, y, epochs=5)
+    distiller.student.save("student.keras")
+    ```
+
+    Reference: https://arxiv.org/abs/1503.02531
+    """
+
+    alpha = Scalar(minimum=0.0, maximum=1.0)
+
+    def __init__(
+        self,
+        teacher=None,
+        student: keras.Model | None = None,
+        temperature: float | None = None,
+        alpha: float = 0.7,
+        distillation_losses=None,
+        name: str = "distiller",
+        **kwargs,
+    ):
+        _check_pair(teacher, student)
+        # The student's policy decides on loss scaling, as in student.fit.
+        kwargs.setdefault("dtype", student.dtype_policy)
+        super().__init__(name=name, **kwargs)
+        if distillation_losses is None:
+            temperature = 4.0 if temperature is None else temperature
+            distillation_losses = losses_module.SoftTargets(temperature)
+        elif temperature is not None:
+            raise ValueError(
+                "Give either `temperature` or `distillation_losses`, not "
+                "both: the temperature belongs to the loss, as in "
+                "SoftTargets(temperature=4.0). Received: "
+                f"temperature={temperature}, "
+                f"distillation_losses={distillation_losses}"
+            )
+        self.alpha = alpha
+        self.student = student
+        self._terms = Terms(teacher, student, distillation_losses)
+        self._log = TrainingLog(self._terms.losses)
+        self._guard = StepGuard()
+        projectors = self._terms.make_projectors()
+        self.projectors = projectors or {}
+        self.supports_jit = self._terms.supports_jit
+        self.built = student.built and projectors is not None
+
+    # What it is made of.
+
+    @property
+    def teacher(self):
+        """The teacher as it was given; assign another one at any time."""
+        return self._terms.given_teacher
+
+    @teacher.setter
+    def teacher(self, teacher):
+        _check_pair(teacher, self.student)
+        self._terms.set_teacher(teacher)
+        if not self.projectors:
+            self.projectors = self._terms.make_projectors() or {}
+        self.supports_jit = self._terms.supports_jit
+        self.train_function = None
+
+    def __setattr__(self, name, value):
+        if name == "teacher":
+            # Past Keras' tracking, which would make the teacher a layer.
+            object.__setattr__(self, name, value)
+        else:
+            super().__setattr__(name, value)
+
+    @property
+    def distillation_losses(self) -> list:
+        """The distillation losses, in order."""
+        return list(self._terms.losses.values())
+
+    @property
+    def temperature(self) -> float:
+        """Temperature of the first loss that has one; sets all of them."""
+        return self._with_temperature()[0].temperature
+
+    @temperature.setter
+    def temperature(self, value):
+        for loss in self._with_temperature():
+            loss.temperature = value
+
+    def _with_temperature(self):
+        losses = self.distillation_losses
+        found = [loss for loss in losses if hasattr(loss, "temperature")]
+        if not found:
+            raise ValueError(
+                "None of the distillation losses has a temperature. "
+                f"Received: {[loss.name for loss in losses]}"
+            )
+        return found
+
+    # How it trains.
+
+    @functools.wraps(keras.Model.compile)
+    def compile(self, *args, **kwargs):
+        super().compile(*args, **kwargs)
+        return self
+
+    def call(self, x, training=None):
+        x, targets = split_targets(x)
+        if targets is not None and not self.built:
+            # Shapes come with the data; Keras builds on a symbolic batch.
+            self.projectors = self._terms.make_projectors(targets) or {}
+        prediction, _ = ForwardPass(self.student, [])(x, training=training)
+        return prediction
+
+    def train_step(self, data):
+        x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
+        x, targets = split_targets(x)
+        targets = self._targets(x, targets)
+        with tf.GradientTape() as tape:
+            y_pred, taps = self._terms.student_pass(x, training=True)
+            labels = unlabelled.separate(y, y_pred, self.loss, sample_weight)
+            student_loss = self._compute_loss(
+                x, labels.y, y_pred, labels.weight, training=True
+            )
+            values, agreement = self._terms.values(
+                targets,
+                taps,
+                self.projectors,
+                binary=unlabelled.is_binary(self.loss) or None,
+                sample_weight=sample_weight,
+            )
+            distillation = ops.sum(
+                [
+                    loss.weight * values[name]
+                    for name, loss in self._terms.losses.items()
+                ]
+            )
+            alpha = Scalar.tensor(self, "alpha")
+            # The student's loss holds its regularisation; adding it to the
+            # other side too gives it full weight at every alpha.
+            loss = alpha * (distillation + self._regularisation())
+            loss = loss + (1.0 - alpha) * student_loss
+            scaled = self.optimizer.scale_loss(loss)
+        self._apply(tape, scaled)
+        if labels.out_of_range is not None:
+            self._guard.labels(labels.out_of_range)
+        return self._logs(
+            x,
+            labels,
+            y_pred,
+            sample_weight,
+            loss,
+            {"student_loss": student_loss, **values},
+            agreement,
+        )
+
+    def compute_loss(
+        self, x=None, y=None, y_pred=None, sample_weight=None, training=True
+    ):
+        """Returns what `student.fit` would minimise (no distillation)."""
+        if y is None or (self.loss is None and training):
+            if training and self.alpha < 1.0:
+                missing = "labels" if y is None else "a loss in compile()"
+                raise ValueError(
+                    f"The student's loss has weight 1 - alpha = "
+                    f"{1.0 - self.alpha:g}, but there is no label loss: {missing} "
+                    "was not given. Pass it, or use alpha=1 to learn from the "
+                    "teacher alone."
+                )
+            return self._regularisation()
+        return super().compute_loss(x, y, y_pred, sample_weight, training)
+
+    def compute_metrics(self, x, y, y_pred, sample_weight=None):
+        if y is None:
+            return {"loss": self._loss_tracker.result()}
+        return super().compute_metrics(x, y, y_pred, sample_weight)
+
+    def reset_metrics(self):
+        super().reset_metrics()
+        self._log.reset()
+        self._guard.batch = 0
+
+    def make_train_function(self, force=False):
+        if self.train_function is not None and not force:
+            return
+        super().make_train_function(force)
+        step = self.train_function
+
+        def checked_step(iterator):
+            logs = step(iterator)
+            self._guard.raise_if_tripped(self.steps_per_execution)
+            return logs
+
+        self.train_function = checked_step
+
+    def _targets(self, x, targets):
+        if targets is None:
+            if self._terms.teacher is None:
+                raise ValueError(
+                    "There is no teacher. Set `distiller.teacher = ...` (a "
+                    "saved distiller does not contain it), or give data with "
+                    "attached targets."
+                )
+            targets = self._terms.teacher(x)
+        targets = self._guard.finite(targets)
+        self._terms.check_not_probabilities(targets, self._guard)
+        return keras.tree.map_structure(ops.stop_gradient, targets)
+
+    def _regularisation(self):
+        return sum(
+            (ops.sum(ops.cast(loss, "float32")) for loss in self.losses),
+            start=ops.zeros(()),
+        )
+
+    def _apply(self, tape, loss):
+        weights = self.trainable_weights
+        if not weights:
+            warnings.warn("The student has no trainable weights.", stacklevel=2)
+            return
+        self.optimizer.apply_gradients(
+            zip(tape.gradient(loss, weights), weights, strict=True)
+        )
+
+    def _logs(self, x, labels, y_pred, sample_weight, loss, values, agreement):
+        batch_size = ops.shape(keras.tree.flatten(x)[0])[0]
+        replicas = self.distribute_strategy.num_replicas_in_sync
+        self._loss_tracker.update_state(loss * replicas, batch_size)
+        if labels.labelled is not None:
+            # Keras' metrics pass over what a mask leaves out.
+            mask = getattr(y_pred, "_keras_mask", None)
+            labelled = labels.labelled
+            y_pred._keras_mask = (
+                labelled if mask is None else (ops.logical_and(labelled, mask))
+            )
+        logs = self.compute_metrics(x, labels.y, y_pred, sample_weight)
+        return {**logs, **self._log.update(values, agreement, batch_size)}
+
+    # How it is saved.
+
+    def get_config(self):
+        serialize = keras.saving.serialize_keras_object
+        return {
+            "name": self.name,
+            "student": serialize(self.student),
+            "alpha": self.alpha,
+            "distillation_losses": [
+                serialize(loss) for loss in self.distillation_losses
+            ],
+            "projectors": {
+                name: serialize(layer)
+                for name, layer in self.projectors.items()
+            },
+        }
+
+    @classmethod
+    def from_config(cls, config, custom_objects=None):
+        config = dict(config)
+        projectors = config.pop("projectors", {})
+        config = keras.saving.deserialize_keras_object(
+            config, custom_objects=custom_objects
+        )
+        distiller = cls(teacher=None, **config)
+        terms = distiller._terms
+        for name, layer in projectors.items():
+            layer = keras.saving.deserialize_keras_object(layer)
+            if not layer.built:
+                tap = terms.losses[name].student
+                layer.build(terms.student_pass.shape(tap))
+            distiller.projectors[name] = layer
+        distiller.built = distiller.student.built
+        return distiller
+
+    def compile_from_config(self, config):
+        self.compile(**keras.saving.deserialize_keras_object(config))
+        if self.built:
+            self.optimizer.build(self.trainable_variables)
+
+
+def _check_pair(teacher, student):
+    if not isinstance(student, keras.Model):
+        raise ValueError(
+            "`student` must be a keras.Model (Keras 3). Received: "
+            f"{type(student).__module__}.{type(student).__name__}"
+        )
+    if student is teacher or student is getattr(teacher, "model", None):
+        raise ValueError(
+            "Student and teacher are the same object, so there is nothing to "
+            "learn. Build a second model, or copy it with "
+            "keras.models.clone_model."
+        )

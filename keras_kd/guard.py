@@ -1,0 +1,102 @@
+# SPDX-License-Identifier: Apache-2.0
+"""StepGuard: bad numbers in a compiled step become a Python error.
+
+An assertion inside a step that XLA compiles is dropped without a word, and
+one NaN from the teacher or one label out of range then turns every weight of
+the student into NaN. So the step counts what is wrong into a variable and
+goes on with a harmless value; after the step the host reads the count.
+"""
+
+from __future__ import annotations
+
+import keras
+import numpy as np
+from keras import ops
+
+_NOT_FINITE, _PROBABILITIES, _LABEL = range(3)
+
+_MESSAGES = {
+    _NOT_FINITE: (
+        "The teacher's output has NaN or Inf for {count} example(s) of "
+        "{batch}. Expected finite numbers. Check the teacher and its "
+        "preprocessing on this batch."
+    ),
+    _PROBABILITIES: (
+        "The teacher's output in {batch} looks like probabilities (each row "
+        "is non-negative and sums to 1), but it is used as logits. Say what "
+        "it is: kd.teachers.FrozenTeacher(model, activation='softmax')."
+    ),
+    _LABEL: (
+        "{count} label(s) of {batch} are out of range. Expected class ids "
+        "from 0 to the number of the student's outputs minus 1, or -1 for an "
+        "example without a label."
+    ),
+}
+
+
+class StepGuard:
+    """Counts bad values in a step and raises on the host.
+
+    A plain object: its variable is in no checkpoint. Under
+    `tf.distribute` each replica counts, and the counts are summed.
+    """
+
+    def __init__(self):
+        self.batch = 0
+        self._counts = keras.Variable(
+            np.zeros(len(_MESSAGES), "int32"),
+            trainable=False,
+            aggregation="sum",
+            synchronization="on_read",
+        )
+
+    def finite(self, targets: dict) -> dict:
+        """Returns targets with NaN and Inf replaced by 0, counting them."""
+        checked = {}
+        for name, target in targets.items():
+            target = ops.convert_to_tensor(target)
+            good = ops.isfinite(target)
+            rows = ops.all(ops.reshape(good, (ops.shape(good)[0], -1)), axis=1)
+            self._count(_NOT_FINITE, ops.logical_not(rows))
+            checked[name] = ops.where(good, target, ops.zeros_like(target))
+        return checked
+
+    def not_probabilities(self, logits) -> None:
+        """Counts a batch of "logits" whose every row is a distribution."""
+        if len(logits.shape) < 2 or logits.shape[-1] in (None, 1):
+            return
+        sums_to_one = ops.abs(ops.sum(logits, axis=-1) - 1.0) < 1e-4
+        rows = ops.logical_and(sums_to_one, ops.min(logits, axis=-1) >= 0.0)
+        self._count(_PROBABILITIES, ops.reshape(ops.all(rows), (1,)))
+
+    def labels(self, bad) -> None:
+        """Counts labels that are out of range.
+
+        Args:
+            bad: Boolean tensor of any shape.
+        """
+        self._count(_LABEL, bad)
+
+    def _count(self, kind, bad):
+        count = ops.sum(ops.cast(bad, "int32"))
+        self._counts.assign_add(
+            ops.cast(ops.arange(len(_MESSAGES)) == kind, "int32") * count
+        )
+
+    def raise_if_tripped(self, steps: int) -> None:
+        """Raises a `ValueError` if the last `steps` steps counted anything."""
+        first, self.batch = self.batch, self.batch + steps
+        counts = ops.convert_to_numpy(self._counts)
+        if not counts.any():
+            return
+        self._counts.assign(np.zeros_like(counts))
+        batch = f"batch {first}"
+        if steps > 1:
+            batch = f"batches {first} to {first + steps - 1}"
+        kind = int(np.flatnonzero(counts)[0])
+        raise ValueError(
+            _MESSAGES[kind].format(
+                count=counts[kind], batch=f"{batch} of this epoch"
+            )
+            + " Training was stopped; the student's weights are finite."
+        )

@@ -1,0 +1,175 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Terms: the distillation losses between one teacher and one student."""
+
+from __future__ import annotations
+
+import keras
+from keras import ops
+
+from keras_kd import heads
+from keras_kd import losses as losses_module
+from keras_kd import teachers
+from keras_kd.losses.base import compatible
+from keras_kd.projectors import Projector
+from keras_kd.taps import ForwardPass
+
+_RESERVED = ("loss", "student_loss", "teacher_agreement")
+
+
+class Terms:
+    """Which taps the losses need, and their values in a step.
+
+    A plain object, so that Keras tracks neither the teacher nor the tapped
+    view of the student as layers.
+
+    Args:
+        teacher: `Teacher`, Keras model or `None`.
+        student: The student model.
+        losses: A distillation loss or a list of them.
+    """
+
+    def __init__(self, teacher, student: keras.Model, losses):
+        self.losses = _by_name(losses)
+        taps = [loss.student for loss in self.losses.values()]
+        self.student_pass = ForwardPass(student, taps)
+        self.set_teacher(teacher)
+
+    def set_teacher(self, teacher) -> None:
+        """Replaces the source of targets, checking that it fits."""
+        source = teachers.get(teacher)
+        if source is not None:
+            source.prepare([loss.teacher for loss in self.losses.values()])
+        self.given_teacher = teacher
+        self.teacher = source
+        for loss in self.losses.values():
+            self._check_scores(loss)
+
+    @property
+    def supports_jit(self) -> bool:
+        """Whether XLA can compile the teacher's part of the step."""
+        return self.teacher is None or self.teacher.supports_jit
+
+    def make_projectors(self, targets: dict | None = None) -> dict | None:
+        """Returns `{loss name: layer}`, or `None` while shapes are unknown.
+
+        Args:
+            targets: Tensors of the teacher's taps, where their shapes come
+                with the data.
+        """
+        projectors = {}
+        for name, loss in self.losses.items():
+            if loss.projector is None:
+                continue
+            student = self.student_pass.shape(loss.student)
+            if targets is not None:
+                teacher = tuple(targets[loss.teacher].shape)
+            else:
+                teacher = self.teacher and self.teacher.shape(loss.teacher)
+            if student is None or teacher is None:
+                return None
+            layer = loss.projector
+            if layer == "auto":
+                if compatible(teacher, student):
+                    continue
+                layer = Projector(teacher[1:], name=f"{name}_projector")
+            if not layer.built:
+                layer.build(student)
+            loss.check_shapes(teacher, layer.compute_output_shape(student))
+            projectors[name] = layer
+        return projectors
+
+    def values(
+        self, targets, taps, projectors, binary=None, sample_weight=None
+    ):
+        """Returns `({loss name: scalar}, agreement)` of a batch.
+
+        Args:
+            targets: `{tap: tensor}` of the teacher.
+            taps: `{tap: tensor}` of the student.
+            projectors: What `make_projectors` returned.
+            binary: Whether outputs are yes/no units; `None` to read it off
+                the models.
+            sample_weight: `(batch, ...)` weights, or `None`.
+
+        Returns:
+            The unweighted loss values, and a pair (0/1 values, mask): whether
+            teacher and student choose the same class; `None` without a loss
+            on class scores.
+        """
+        values, agreement = {}, None
+        for name, loss in self.losses.items():
+            teacher, student = _tap(targets, loss.teacher), taps[loss.student]
+            mask = getattr(student, "_keras_mask", None)
+            if name in projectors:
+                student = projectors[name](student)
+            if loss.logits:
+                teacher, student = self._scores(loss, teacher, student, binary)
+                if agreement is None:
+                    same = ops.argmax(teacher, -1) == ops.argmax(student, -1)
+                    agreement = (ops.cast(same, "float32"), mask)
+            loss.check_shapes(teacher.shape, student.shape)
+            if mask is not None:
+                student._keras_mask = mask
+            values[name] = loss(teacher, student, sample_weight)
+        return values, agreement
+
+    def check_not_probabilities(self, targets, guard) -> None:
+        """Lets `guard` look at outputs that are taken for logits unseen."""
+        for loss in self.losses.values():
+            if loss.logits and self._teacher_head(loss) is None:
+                guard.not_probabilities(_tap(targets, loss.teacher))
+
+    def _teacher_head(self, loss):
+        if self.teacher is None:
+            return "linear"  # targets that come with the data are logits
+        return self.teacher.activation_of(loss.teacher)
+
+    def _scores(self, loss, teacher, student, binary):
+        heads_of_both = (
+            self._teacher_head(loss),
+            self.student_pass.activation(loss.student),
+        )
+        binary = binary or "sigmoid" in heads_of_both
+        return heads.comparable(
+            heads.to_logits(teacher, heads_of_both[0]),
+            heads.to_logits(student, heads_of_both[1]),
+            binary,
+        )
+
+    def _check_scores(self, loss):
+        """Compares class counts before the first step, where known."""
+        teacher = self.teacher and self.teacher.shape(loss.teacher)
+        student = self.student_pass.shape(loss.student)
+        if not loss.logits or not teacher or not student:
+            return
+        pair = heads.comparable(
+            keras.KerasTensor(teacher), keras.KerasTensor(student)
+        )
+        loss.check_shapes(pair[0].shape, pair[1].shape)
+
+
+def _tap(targets, name):
+    if name not in targets:
+        raise ValueError(
+            f"A distillation loss needs the teacher's tap '{name}', which "
+            f"the targets do not hold. Received taps: {sorted(targets)}"
+        )
+    return targets[name]
+
+
+def _by_name(losses) -> dict:
+    if not isinstance(losses, (list, tuple)):
+        losses = [losses]
+    if not losses:
+        raise ValueError(
+            "`distillation_losses` is empty. Give at least one loss, or leave "
+            "it out for SoftTargets; alpha=0 turns distillation off."
+        )
+    named: dict = {}
+    for loss in map(losses_module.get, losses):
+        name, count = loss.name, 1
+        while name in named or name in _RESERVED:
+            count += 1
+            name = f"{loss.name}_{count}"
+        named[name] = loss
+    return named
