@@ -1,1 +1,167 @@
 # SPDX-License-Identifier: Apache-2.0
+"""Recipes: one task, one file. Copy one to start your own.
+
+A recipe is a Python file that defines:
+
+```python
+def load_data(**options):   # -> keras_kd.data.Data
+def build_teacher():        # -> keras.Model with logits as output
+def build_student():        # -> keras.Model with logits as output
+settings = dict(...)        # any of the keys of DEFAULT_SETTINGS
+```
+
+and, if the teacher learns from other data than the student (more labels, for
+example), also
+
+```python
+def load_teacher_data(**options):   # -> keras_kd.data.Data
+```
+"""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import importlib.util
+import os
+import pathlib
+import pkgutil
+import sys
+from collections.abc import Iterable
+from types import ModuleType
+from typing import Any
+
+__all__ = ["DEFAULT_SETTINGS", "available", "load", "settings_of"]
+
+DEFAULT_SETTINGS: dict[str, Any] = {
+    "temperature": 4.0,
+    "alpha": 0.7,
+    "batch_size": 128,
+    "teacher_epochs": 20,
+    "teacher_learning_rate": 1e-3,
+    "student_epochs": 20,
+    "learning_rate": 1e-3,
+    "sparsity": 0.5,
+    "prune_epochs": 10,
+    "seeds": (0, 1, 2),
+}
+"""What a recipe's `settings` may set, and what holds where it does not."""
+
+FUNCTIONS = ("load_data", "build_teacher", "build_student")
+REQUIRED = (*FUNCTIONS, "settings")
+
+
+def available() -> list[str]:
+    """Returns the names of the recipes that ship with keras_kd."""
+    names = (module.name for module in pkgutil.iter_modules(__path__))
+    return sorted(name for name in names if not name.startswith("_"))
+
+
+def load(name_or_path: str | os.PathLike) -> ModuleType:
+    """Returns a recipe, by its name or by the path of its file.
+
+    Args:
+        name_or_path: One of `available()`, or a path that ends in `.py`.
+
+    Raises:
+        ValueError: If there is no such recipe (the message lists near
+            names), or it lacks something that a recipe must define.
+        FileNotFoundError: If a path is given and no file is there.
+
+    Example:
+
+    ```python
+    recipe = kd.recipes.load("digits")
+    data = recipe.load_data()
+    ```
+    """
+    name = os.fspath(name_or_path)
+    if name.endswith(".py") or os.sep in name:
+        recipe = import_file(pathlib.Path(name))
+    elif name in available():
+        recipe = importlib.import_module(f"{__name__}.{name}")
+    else:
+        raise ValueError(
+            f"There is no recipe named {name!r}."
+            f"{did_you_mean(name, available())} Expected one of "
+            f"{available()}, or the path of your own recipe, such as "
+            f"'{name}.py'."
+        )
+    check(recipe, name)
+    return recipe
+
+
+def import_file(path: pathlib.Path) -> ModuleType:
+    """Runs a Python file and returns it as a module."""
+    if path.suffix != ".py" or not path.is_file():
+        raise FileNotFoundError(
+            f"There is no recipe file {str(path)!r}. Expected a Python file "
+            f"(.py), or one of the names {available()}."
+        )
+    name = f"keras_kd_recipe_{path.stem}"
+    spec = importlib.util.spec_from_file_location(name, path)
+    module = importlib.util.module_from_spec(spec)
+    # Pickle, dataclasses and Keras' serialisation look modules up by name.
+    sys.modules[name] = module
+    try:
+        spec.loader.exec_module(module)
+    except BaseException:
+        del sys.modules[name]
+        raise
+    return module
+
+
+def check(recipe: ModuleType, name: str) -> None:
+    """Raises unless `recipe` defines what a recipe must.
+
+    Raises:
+        ValueError: If a function or `settings` is missing or of the wrong
+            kind, or a setting is unknown.
+    """
+    missing = [key for key in REQUIRED if not hasattr(recipe, key)]
+    if missing:
+        raise ValueError(
+            f"The recipe {name!r} lacks {', '.join(missing)}. A recipe must "
+            "define load_data(**options), build_teacher(), build_student() "
+            "and settings = dict(...); keras_kd/recipes/digits.py is one to "
+            "copy from."
+        )
+    for key in (*FUNCTIONS, "load_teacher_data"):
+        if hasattr(recipe, key) and not callable(getattr(recipe, key)):
+            raise ValueError(
+                f"`{key}` of the recipe {name!r} must be a function. "
+                f"Received: {getattr(recipe, key)!r}"
+            )
+    settings_of(recipe)
+
+
+def settings_of(recipe: ModuleType, **changes: Any) -> dict[str, Any]:
+    """Returns a recipe's settings, with the defaults where it has none.
+
+    Args:
+        recipe: What `load` returned.
+        **changes: Settings that go before the recipe's own.
+
+    Raises:
+        ValueError: If `settings` is no dict, or a key is unknown.
+    """
+    if not isinstance(recipe.settings, dict):
+        raise ValueError(
+            f"`settings` of the recipe {recipe.__name__!r} must be a dict. "
+            f"Received: {recipe.settings!r}"
+        )
+    chosen = {**recipe.settings, **changes}
+    for key in chosen:
+        if key not in DEFAULT_SETTINGS:
+            raise ValueError(
+                f"Unknown setting {key!r} for the recipe "
+                f"{recipe.__name__!r}.{did_you_mean(key, DEFAULT_SETTINGS)} "
+                f"Expected any of {sorted(DEFAULT_SETTINGS)}."
+            )
+    return {**DEFAULT_SETTINGS, **chosen}
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """Returns a sentence with near names, or nothing."""
+    near = difflib.get_close_matches(name, list(known), n=3)
+    return f" Did you mean {' or '.join(map(repr, near))}?" if near else ""

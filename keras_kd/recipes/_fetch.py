@@ -1,0 +1,197 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Fetching a data set: tried from several sources, trusted by its hash."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import pathlib
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.request
+from collections.abc import Callable
+from collections.abc import Iterator
+from collections.abc import Mapping
+
+import numpy as np
+
+from keras_kd.records import write_atomically
+
+Files = Mapping[str, bytes]
+
+
+def home() -> pathlib.Path:
+    """Returns the cache folder: `$KERAS_KD_HOME` or `~/.cache/keras_kd`."""
+    chosen = os.environ.get("KERAS_KD_HOME")
+    return pathlib.Path(chosen or "~/.cache/keras_kd").expanduser()
+
+
+def fetch(
+    name: str,
+    hashes: Mapping[str, str],
+    sources: Mapping[str, Callable[[], Files]],
+) -> Files:
+    """Returns a data set's files from the cache or the first good source.
+
+    Each source is announced by one line on stderr. What a source delivers
+    counts only if every file has the expected hash; it is then cached, so
+    that the next call needs no network.
+
+    Args:
+        name: Folder name of the data set in the cache.
+        hashes: File name to sha256 of its content.
+        sources: What to call it in messages, to a function that returns the
+            files or raises.
+
+    Raises:
+        FileNotFoundError: If no source delivers. The message names every
+            try, and why it failed.
+    """
+    folder = home() / "datasets" / name
+    cache = f"the cache {folder}"
+    tries = {cache: lambda: read(folder, hashes), **sources}
+    failures = []
+    for source, deliver in tries.items():
+        started = time.perf_counter()
+        say(f"{name}: trying {source} ...")
+        try:
+            files = deliver()
+            check_hashes(files, hashes)
+        except Exception as error:  # any failure of a source means: the next
+            seconds = time.perf_counter() - started
+            reason = f"{type(error).__name__}: {error}"
+            failures.append(f"  {source}: {reason}")
+            say(f"{name}: not there after {seconds:.1f} s ({reason})")
+            continue
+        if source != cache:
+            for file_name in hashes:
+                write_atomically(folder / file_name, files[file_name])
+        return files
+    raise FileNotFoundError(
+        f"The data set {name!r} could not be had. Tried:\n"
+        + "\n".join(failures)
+        + f"\nPut the files {sorted(hashes)} into {folder} by hand, or "
+        "connect to one of these sources and run again."
+    )
+
+
+def say(line: str) -> None:
+    """Prints a progress line, apart from a command's own output."""
+    print(line, file=sys.stderr, flush=True)
+
+
+def read(folder: pathlib.Path, names: Mapping[str, str]) -> Files:
+    """Returns the content of the named files of a folder."""
+    return {name: (folder / name).read_bytes() for name in names}
+
+
+def check_hashes(files: Files, hashes: Mapping[str, str]) -> None:
+    """Raises unless every expected file is there, bit for bit.
+
+    Raises:
+        ValueError: If a file is missing or its sha256 differs.
+    """
+    for name, expected in hashes.items():
+        found = hashlib.sha256(files.get(name, b"")).hexdigest()
+        if found != expected:
+            raise ValueError(
+                f"{name} is missing or damaged: expected sha256 {expected}, "
+                f"received {found}."
+            )
+
+
+def check_reachable(url: str, seconds: float = 10.0) -> None:
+    """Raises soon if `url` does not answer; a download could wait forever."""
+    request = urllib.request.Request(url, method="HEAD")
+    with urllib.request.urlopen(request, timeout=seconds):
+        pass
+
+
+@contextlib.contextmanager
+def debian_package(package: str) -> Iterator[pathlib.Path]:
+    """Yields a temporary folder that holds the unpacked Debian package.
+
+    Nothing is installed and no rights are needed. Where the system has no
+    apt lists, private ones are made in the temporary folder.
+
+    Raises:
+        OSError: If apt or dpkg is missing, or the download fails.
+    """
+    for tool in ("apt-get", "dpkg"):
+        if shutil.which(tool) is None:
+            raise OSError(f"{tool} is not on this machine")
+    with tempfile.TemporaryDirectory(prefix="keras-kd-") as temporary:
+        folder = pathlib.Path(temporary)
+        try:
+            run(["apt-get", "download", package], folder)
+        except OSError:
+            private = private_lists(folder / "apt")
+            run(["apt-get", *private, "update"], folder)
+            run(["apt-get", *private, "download", package], folder)
+        archive = next(folder.glob("*.deb"))
+        run(["dpkg", "-x", archive.name, "unpacked"], folder)
+        yield folder / "unpacked"
+
+
+def private_lists(folder: pathlib.Path) -> list[str]:
+    """Returns apt options that keep lists and cache below `folder`."""
+    (folder / "lists" / "partial").mkdir(parents=True)
+    (folder / "cache" / "archives" / "partial").mkdir(parents=True)
+    places = {
+        "Dir::State": folder,
+        "Dir::State::lists": folder / "lists",
+        "Dir::Cache": folder / "cache",
+        "Dir::State::status": "/var/lib/dpkg/status",
+        "Debug::NoLocking": "1",
+    }
+    return [f"-o{key}={value}" for key, value in places.items()]
+
+
+def run(command: list[str], folder: pathlib.Path) -> None:
+    """Runs a command in `folder`.
+
+    Raises:
+        OSError: If it fails or takes longer than five minutes.
+    """
+    if command[0] == "apt-get":
+        command = [*command, "-oAcquire::http::Timeout=15", "-qq"]
+    try:
+        subprocess.run(
+            command, cwd=folder, check=True, capture_output=True, timeout=300
+        )
+    except subprocess.SubprocessError as error:
+        said = (error.stderr or b"").decode("utf-8", "replace").strip()
+        raise OSError(f"{command[0]} failed: {said or error}") from error
+
+
+def parse_idx(content: bytes) -> np.ndarray:
+    """Returns the array in the bytes of an idx file (unsigned bytes only).
+
+    Raises:
+        ValueError: If the header is not one of an unsigned-byte idx file or
+            does not fit the length of the content.
+    """
+    dimensions = content[3] if len(content) > 3 else 0
+    start = 4 + 4 * dimensions
+    if content[:3] != b"\0\0\x08" or len(content) < start:
+        raise ValueError(
+            "Expected an idx file of unsigned bytes, which begins with "
+            f"00 00 08. Received: {content[:4].hex(' ')}"
+        )
+    shape = tuple(np.frombuffer(content, ">u4", dimensions, 4).tolist())
+    if len(content) - start != np.prod(shape):
+        raise ValueError(
+            f"The idx header promises an array of shape {shape}. Received "
+            f"{len(content) - start} bytes."
+        )
+    return np.frombuffer(content, "u1", offset=start).reshape(shape)
+
+
+def to_idx(array: np.ndarray) -> bytes:
+    """Returns the idx file of an array of unsigned bytes."""
+    header = bytes([0, 0, 8, array.ndim])
+    return header + np.array(array.shape, ">u4").tobytes() + array.tobytes()

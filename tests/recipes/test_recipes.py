@@ -1,0 +1,137 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The contract of a recipe, over every recipe in the folder."""
+
+from __future__ import annotations
+
+import pathlib
+
+import keras
+import numpy as np
+import pytest
+
+from keras_kd import recipes
+
+FOLDER = pathlib.Path(recipes.__file__).parent
+NAMES = [p.stem for p in FOLDER.glob("*.py") if not p.name.startswith("_")]
+GOOD = """
+import keras
+
+def load_data(): return None
+def build_teacher(): return keras.Sequential([keras.layers.Dense(2)])
+def build_student(): return keras.Sequential([keras.layers.Dense(2)])
+settings = dict(alpha=0.5)
+"""
+
+each_recipe = pytest.mark.parametrize("name", NAMES)
+
+
+def written(tmp_path, source):
+    path = tmp_path / "mine.py"
+    path.write_text(source, "utf-8")
+    return path
+
+
+def test_available_lists_every_file():
+    assert recipes.available() == sorted(NAMES)
+    assert {"digits", "fashion_mnist"} <= set(NAMES)
+
+
+@each_recipe
+def test_recipe_loads_by_name_and_by_path(name):
+    by_name = recipes.load(name)
+    by_path = recipes.load(FOLDER / f"{name}.py")
+    assert by_path is not by_name
+    assert by_path.settings == by_name.settings
+
+
+@each_recipe
+def test_recipe_settings_are_in_range(name):
+    settings = recipes.settings_of(recipes.load(name))
+    assert settings["temperature"] > 0
+    assert 0 <= settings["alpha"] <= 1
+    assert 0 <= settings["sparsity"] < 1
+    assert len(set(settings["seeds"])) >= 3  # a spread needs at least three
+    counts = [k for k in settings if k.endswith(("epochs", "batch_size"))]
+    assert all(isinstance(settings[k], int) for k in counts)
+    assert all(settings[k] > 0 for k in counts)
+
+
+@each_recipe
+def test_recipe_models_give_logits_and_student_is_smaller(name):
+    recipe = recipes.load(name)
+    teacher, student = recipe.build_teacher(), recipe.build_student()
+    assert teacher.input_shape == student.input_shape
+    assert teacher.output_shape == student.output_shape
+    for model in (teacher, student):
+        assert not model.compiled
+        inputs = np.random.default_rng(0).random((4, *model.input_shape[1:]))
+        logits = keras.ops.convert_to_numpy(model(inputs))
+        assert logits.shape == (4, model.output_shape[-1])
+        assert not np.allclose(logits.sum(axis=1), 1.0, atol=1e-3)
+    assert student.count_params() < teacher.count_params() / 10
+
+
+@each_recipe
+def test_recipe_states_its_command_and_is_readable_in_one_go(name):
+    source = (FOLDER / f"{name}.py").read_text("utf-8")
+    assert f"keras-kd run {name}" in recipes.load(name).__doc__
+    assert len(source.splitlines()) < 250
+
+
+def test_load_runs_a_users_own_file(tmp_path):
+    recipe = recipes.load(written(tmp_path, GOOD))
+    assert recipe.settings == {"alpha": 0.5}
+
+
+@pytest.mark.parametrize(
+    ("name", "fragment"),
+    [
+        ("digit", "Did you mean 'digits'"),
+        ("fashion-mnist", "Did you mean 'fashion_mnist'"),
+        ("zzz", r"\['digits', 'fashion_mnist'"),
+        ("_fetch", "no recipe named '_fetch'"),
+    ],
+)
+def test_load_error_for_an_unknown_name(name, fragment):
+    with pytest.raises(ValueError, match=fragment):
+        recipes.load(name)
+
+
+@pytest.mark.parametrize("name", ["no_such.py", "no/such/recipe"])
+def test_load_error_for_a_missing_file(tmp_path, name):
+    with pytest.raises(FileNotFoundError, match="There is no recipe file"):
+        recipes.load(str(tmp_path / name))
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "fragment"),
+    [
+        ("def load_data(", "def data(", "lacks load_data"),
+        ("def build_teacher(", "def teach(", "lacks build_teacher"),
+        ("def build_student(", "def student(", "lacks build_student"),
+        ("settings =", "setting =", "lacks settings"),
+        ("dict(alpha=0.5)", "0.5", "must be a dict. Received: 0.5"),
+        ("alpha=", "alhpa=", "Unknown setting 'alhpa'.*mean 'alpha'"),
+        ("settings", "build_student = 3\nsettings", "`build_student`.*func"),
+        ("settings", "load_teacher_data = 3\nsettings", "`load_teacher_data`"),
+    ],
+)
+def test_load_error_for_a_broken_recipe(tmp_path, old, new, fragment):
+    path = written(tmp_path, GOOD.replace(old, new, 1))
+    with pytest.raises(ValueError, match=fragment):
+        recipes.load(path)
+
+
+def test_load_shows_the_users_own_error(tmp_path):
+    with pytest.raises(ZeroDivisionError):
+        recipes.load(written(tmp_path, "1 / 0"))
+
+
+def test_settings_of_prefers_changes_then_recipe_then_defaults(tmp_path):
+    recipe = recipes.load(written(tmp_path, GOOD))
+    settings = recipes.settings_of(recipe, temperature=7.0)
+    assert settings["temperature"] == 7.0
+    assert settings["alpha"] == 0.5
+    assert settings["seeds"] == recipes.DEFAULT_SETTINGS["seeds"]
+    with pytest.raises(ValueError, match="Did you mean 'student_epochs'"):
+        recipes.settings_of(recipe, student_epoch=3)
