@@ -1,0 +1,139 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Measure: what a model, or the file made of it, is really worth."""
+
+from __future__ import annotations
+
+import os
+import pathlib
+import tempfile
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from keras_kd.data import Data
+from keras_kd.data import as_dataset
+from keras_kd.data import check_split
+from keras_kd.data import take
+from keras_kd.report import runtimes
+from keras_kd.report.latency import latency as time_artefacts
+from keras_kd.report.parameters import count_parameters
+from keras_kd.report.scores import agreement
+from keras_kd.report.scores import decide
+from keras_kd.report.scores import score
+
+
+def measure(
+    model_or_path: keras.Model | str | os.PathLike,
+    data: Any,
+    *,
+    teacher_predictions: np.ndarray | None = None,
+    latency: bool = True,
+    batch_size: int = 256,
+    repeats: int = 200,
+) -> dict[str, float | int]:
+    """Measures a model or an exported file by running it.
+
+    A file is run by the runtime that will serve it: a SavedModel through its
+    serving signature, a .tflite file in LiteRT. So the figures are the
+    file's own, not those of the model it was made from.
+
+    Args:
+        model_or_path: `keras.Model`, .keras or .tflite file, or the version
+            folder of a SavedModel.
+        data: A split: arrays `(x, y)` or a batched `tf.data.Dataset`; or
+            `keras_kd.Data`, whose test split is taken.
+        teacher_predictions: The teacher's outputs (or class numbers) on the
+            same examples in the same order; adds `agreement`.
+        latency: Whether to time single examples, in a fresh process. To
+            compare several artefacts, pass `False` here and time them
+            together with `keras_kd.report.latency`.
+        batch_size: Examples per batch, where `data` is a pair of arrays.
+        repeats: Timed runs.
+
+    Returns:
+        Plain numbers: `accuracy` as a fraction (`mean_absolute_error` for
+        regression), `agreement`, `parameters`, `nonzero_parameters`,
+        `bytes` (a model is saved as .keras without its optimizer; a file
+        counts as it lies there), and with `latency` `latency_ms_p50`,
+        `latency_ms_p90`, `latency_batch`, `latency_threads` and
+        `latency_repeats`. A figure that cannot be had is left out.
+
+    Raises:
+        ValueError: If the artefact, the data and the predictions do not fit
+            each other.
+
+    Example:
+
+    ```python
+    kd.measure(student, data)["accuracy"]
+    kd.measure("saved_models/digits/1", data)["bytes"]
+    ```
+    """
+    split = data.test if isinstance(data, Data) else data
+    check_split(split, "data")
+    threads = os.cpu_count() or 1
+    runner = runtimes.load_runner(model_or_path, threads=threads)
+    outputs, labels = _run(runner, as_dataset(split, batch_size))
+    metrics: dict[str, float | int] = dict(score(outputs, labels))
+    if teacher_predictions is not None and "accuracy" in metrics:
+        decisions = decide(outputs)
+        metrics["agreement"] = agreement(decisions, teacher_predictions)
+    counts = count_parameters(model_or_path)
+    if counts is not None:
+        metrics["parameters"], metrics["nonzero_parameters"] = counts
+    metrics["bytes"] = count_bytes(model_or_path)
+    if latency:
+        times = time_artefacts(
+            {"it": model_or_path}, take(split, 32), repeats=repeats
+        )["it"]
+        metrics["latency_ms_p50"] = times["p50_ms"]
+        metrics["latency_ms_p90"] = times["p90_ms"]
+        metrics["latency_batch"] = 1
+        metrics["latency_threads"] = times["threads"]
+        metrics["latency_repeats"] = times["repeats"]
+    return metrics
+
+
+def count_bytes(model_or_path: keras.Model | str | os.PathLike) -> int:
+    """Returns the bytes of a file, a folder, or a model once saved."""
+    if isinstance(model_or_path, keras.Model):
+        with tempfile.TemporaryDirectory() as folder:
+            path = pathlib.Path(folder) / "model.keras"
+            _save_without_optimizer(model_or_path, path)
+            return path.stat().st_size
+    path = pathlib.Path(model_or_path)
+    files = [path] if path.is_file() else path.rglob("*")
+    return sum(file.stat().st_size for file in files if file.is_file())
+
+
+def _save_without_optimizer(model: keras.Model, path: pathlib.Path) -> None:
+    # Cloning or reloading would refuse models with custom layers, and
+    # `save` has no option for it.
+    optimizer = getattr(model, "optimizer", None)
+    try:
+        model.optimizer = None
+        model.save(path)
+    finally:
+        model.optimizer = optimizer
+
+
+def _run(
+    runner: runtimes.Runner, dataset: tf.data.Dataset
+) -> tuple[dict[str, np.ndarray], np.ndarray]:
+    batches = []
+    labels = []
+    for x, y, *_ in dataset.as_numpy_iterator():
+        batches.append(runner(x))
+        labels.append(y)
+    if not batches:
+        raise ValueError(
+            "`data` must hold at least one batch of examples. Received: an "
+            "empty dataset."
+        )
+    outputs = {
+        name: np.concatenate([batch[name] for batch in batches])
+        for name in batches[0]
+    }
+    return outputs, np.concatenate(labels)

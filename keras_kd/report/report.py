@@ -1,0 +1,170 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Report: the records of a run, shown. It measures and trains nothing."""
+
+from __future__ import annotations
+
+import dataclasses
+import io
+import json
+import os
+import pathlib
+import shlex
+import sys
+import textwrap
+from collections.abc import Sequence
+from typing import Any
+
+from keras_kd.records import StageRecord
+from keras_kd.records import replacing
+from keras_kd.records import write_atomically
+from keras_kd.report import environment as environments
+from keras_kd.report import picture
+from keras_kd.report import table
+from keras_kd.report.gain import Gain
+from keras_kd.report.gain import gain_of
+
+NO_CONTROL = (
+    "No control was trained beside the student, so whether the teacher "
+    "helped is not known."
+)
+
+
+class Report:
+    """The result of a run: a table, the gain over the control, and notes.
+
+    It only shows what the stages recorded. A figure that was not measured
+    is an en dash.
+
+    Args:
+        directory: Where `save` writes.
+        records: Records of the stages, in any order.
+        notes: Sentences to show under the table, such as warnings.
+        command: The command that made the run. Defaults to this process'.
+        environment: Machine and versions of the run. Defaults to this
+            process'.
+
+    Example:
+
+    ```python
+    report = kd.compress(teacher, build_student, data, directory="run")
+    print(report)
+    Report.load("run").gain.verdict
+    ```
+    """
+
+    def __init__(
+        self,
+        directory: str | os.PathLike,
+        records: Sequence[StageRecord],
+        notes: Sequence[str] = (),
+        command: str | None = None,
+        environment: dict[str, Any] | None = None,
+    ):
+        self.directory = pathlib.Path(directory)
+        self.records = table.order(records)
+        self.notes = list(notes)
+        self.command = command or shlex.join(sys.argv)
+        self.environment = environment or environments.environment()
+
+    @property
+    def rows(self) -> list[dict[str, str]]:
+        """The table, one `{column title: cell}` per row."""
+        header, rows = table.to_cells(self.records)
+        return [dict(zip(header, row, strict=True)) for row in rows]
+
+    @property
+    def gain(self) -> Gain | None:
+        """Distilled minus control over the seeds; `None` without control."""
+        return gain_of(self.records)
+
+    @property
+    def remarks(self) -> list[str]:
+        """The sentences under the table: the gain first, then the notes."""
+        stages = {record.stage for record in self.records}
+        remarks = []
+        if self.gain is not None:
+            remarks.append(str(self.gain))
+        elif "student" in stages and "control" not in stages:
+            remarks.append(NO_CONTROL)
+        remarks += self.notes
+        caption = table.latency_caption(self.records)
+        return remarks + ([caption] if caption else [])
+
+    def render(self) -> str:
+        """Returns the table and the remarks as text for a terminal."""
+        from rich import console
+
+        buffer = io.StringIO()
+        console.Console(file=buffer, width=140).print(
+            table.to_rich(self.records)
+        )
+        lines = [line.rstrip() for line in buffer.getvalue().splitlines()]
+        lines += [textwrap.fill(remark, 80) for remark in self.remarks]
+        return "\n".join(lines).strip("\n")
+
+    def to_markdown(self) -> str:
+        """Returns the whole report as plain Markdown."""
+        parts = [
+            "# Distillation report",
+            table.to_markdown(self.records).strip(),
+            *self.remarks,
+            "![Accuracy against size and latency](report.png)",
+            environments.describe(self.environment),
+            f"Command: `{self.command}`",
+        ]
+        return "\n\n".join(parts) + "\n"
+
+    def save(self) -> pathlib.Path:
+        """Writes report.json, report.md and report.png; returns the folder.
+
+        Each file appears whole or not at all; report.json, which `load`
+        reads, comes last.
+        """
+        self.directory.mkdir(parents=True, exist_ok=True)
+        with replacing(self.directory / "report.png") as path:
+            picture.draw(self.records, path)
+        write_atomically(self.directory / "report.md", self.to_markdown())
+        gain = self.gain
+        content = {
+            "records": [record.to_json() for record in self.records],
+            "gain": dataclasses.asdict(gain) if gain else None,
+            "notes": self.notes,
+            "command": self.command,
+            "environment": self.environment,
+        }
+        write_atomically(
+            self.directory / "report.json",
+            json.dumps(content, indent=2) + "\n",
+        )
+        return self.directory
+
+    @classmethod
+    def load(cls, directory: str | os.PathLike) -> Report:
+        """Reads the report that `save` wrote into `directory`.
+
+        Raises:
+            FileNotFoundError: If there is no report.json.
+            ValueError: If report.json is not a report.
+        """
+        path = pathlib.Path(directory) / "report.json"
+        try:
+            content = json.loads(path.read_text("utf-8"))
+            return cls(
+                directory,
+                [StageRecord(**record) for record in content["records"]],
+                notes=content["notes"],
+                command=content["command"],
+                environment=content["environment"],
+            )
+        except (ValueError, KeyError, TypeError) as error:
+            raise ValueError(
+                f"{path} is not a report. Expected the JSON that Report.save "
+                f"writes. Run the report's stages again. Received: {error!r}"
+            ) from error
+
+    def __repr__(self):
+        return self.render()
+
+    def _repr_markdown_(self):
+        remarks = "\n\n".join(self.remarks)
+        return f"{table.to_markdown(self.records)}\n{remarks}\n"

@@ -1,0 +1,154 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Table: one row per model or file, in columns with stated units."""
+
+from __future__ import annotations
+
+import dataclasses
+import textwrap
+from collections.abc import Callable
+from collections.abc import Sequence
+from typing import Any
+
+from keras_kd.records import StageRecord
+
+MISSING = "\N{EN DASH}"
+STAGES = ("teacher", "control", "student", "prune", "export")
+
+
+@dataclasses.dataclass(frozen=True)
+class Column:
+    """A column: its header with the unit, its metric, and how to print it.
+
+    Args:
+        header: What stands above it.
+        metric: Name of the figure in `StageRecord.metrics`.
+        text: Turns the figure into a cell.
+        is_optional: Whether to leave the column out if no row has it.
+    """
+
+    header: str
+    metric: str
+    text: Callable[[Any], str]
+    is_optional: bool = False
+
+
+COLUMNS = (
+    Column("accuracy (%)", "accuracy", lambda v: f"{100 * v:.2f}", True),
+    Column(
+        "mean absolute error",
+        "mean_absolute_error",
+        lambda v: f"{v:.4g}",
+        True,
+    ),
+    Column(
+        "agreement with teacher (%)", "agreement", lambda v: f"{100 * v:.2f}"
+    ),
+    Column("parameters", "parameters", lambda v: f"{v:,}"),
+    Column("non-zero parameters", "nonzero_parameters", lambda v: f"{v:,}"),
+    Column("size (KiB)", "bytes", lambda v: f"{v / 1024:,.1f}"),
+    Column("latency p50 (ms)", "latency_ms_p50", lambda v: f"{v:.3f}"),
+    Column(
+        "max. difference",
+        "max_difference",
+        lambda v: f"{v:.1e}" if v else "0",
+        True,
+    ),
+)
+
+
+def order(records: Sequence[StageRecord]) -> list[StageRecord]:
+    """Returns the records in the order of the stages, else as they came.
+
+    Raises:
+        ValueError: If a record's stage is not known.
+    """
+    for record in records:
+        if record.stage not in STAGES:
+            raise ValueError(
+                f"The stage of a record must be one of {STAGES}. "
+                f"Received: {record.stage!r} (record {record.name!r})"
+            )
+    return sorted(records, key=lambda record: STAGES.index(record.stage))
+
+
+def to_cells(
+    records: Sequence[StageRecord],
+) -> tuple[list[str], list[list[str]]]:
+    """Returns the header and the rows of the table as text.
+
+    A figure that no stage measured is an en dash. "max. difference" is
+    between a file's outputs and those of the model it was made from.
+
+    Args:
+        records: Records of the stages, in any order.
+
+    Returns:
+        `(header, rows)`: column titles, and one list of cells per record.
+    """
+    records = order(records)
+    columns = [
+        column
+        for column in COLUMNS
+        if not column.is_optional
+        or any(_has(record, column) for record in records)
+    ]
+    rows = [
+        [record.name]
+        + [
+            column.text(record.metrics[column.metric])
+            if _has(record, column)
+            else MISSING
+            for column in columns
+        ]
+        for record in records
+    ]
+    return ["model"] + [column.header for column in columns], rows
+
+
+def to_markdown(records: Sequence[StageRecord]) -> str:
+    """Returns the table as plain Markdown."""
+    header, rows = to_cells(records)
+    rule = [":---"] + ["---:"] * (len(header) - 1)
+    lines = [header, rule, *rows]
+    escaped = [[cell.replace("|", "\\|") for cell in line] for line in lines]
+    return "\n".join(f"| {' | '.join(line)} |" for line in escaped) + "\n"
+
+
+def to_rich(records: Sequence[StageRecord]) -> Any:
+    """Returns the table as a `rich.table.Table` for the terminal."""
+    from rich import box
+    from rich import table
+    from rich import text
+
+    header, rows = to_cells(records)
+    result = table.Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    result.add_column(header[0], no_wrap=True)
+    for title in header[1:]:
+        title = textwrap.fill(title, 14)  # narrow enough for a terminal
+        result.add_column(title, justify="right")
+    for row in rows:
+        # As Text, since a name may hold what rich takes for markup.
+        result.add_row(*(text.Text(cell) for cell in row))
+    return result
+
+
+def latency_caption(records: Sequence[StageRecord]) -> str | None:
+    """Says how the latencies were taken, if any were."""
+    for record in records:
+        metrics = record.metrics
+        if metrics.get("latency_ms_p50") is not None:
+            batch = metrics.get("latency_batch", 1)
+            threads = metrics.get("latency_threads", 1)
+            repeats = metrics.get("latency_repeats")
+            runs = f", {repeats} runs" if repeats else ""
+            return (
+                f"Latency: median on the CPU, batch of {batch}, "
+                f"{threads} thread{'s' if threads > 1 else ''}{runs}."
+            )
+    return None
+
+
+def _has(record: StageRecord, column: Column) -> bool:
+    value = record.metrics.get(column.metric)
+    # NaN is the one number that differs from itself.
+    return value is not None and value == value

@@ -1,0 +1,230 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Figures of real files, each against an independent witness."""
+
+from __future__ import annotations
+
+import shutil
+import time
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+import keras_kd.data
+from keras_kd.report import latency
+from keras_kd.report import measure
+from keras_kd.report.latency_worker import time_in_turn
+from keras_kd.report.runtimes import load_runner
+
+DENSE = 64 * 64 + 64 + 64 * 10 + 10
+FILES = ("keras", "saved_model", "float32", "fixed_batch", "sparse", "int8")
+
+
+@pytest.fixture(scope="module")
+def logits(trained, digits):
+    return trained.predict(digits.test[0], verbose=0)
+
+
+@pytest.fixture(scope="module")
+def expected(logits, digits):
+    accuracy = float((logits.argmax(-1) == digits.test[1]).mean())
+    assert 0.8 < accuracy < 1  # neither chance nor a trivial task
+    return accuracy
+
+
+def count(model):
+    weights = model.get_weights()
+    return sum(int((w != 0).sum()) for w in weights)
+
+
+def test_measure_of_a_model(trained, digits, logits, expected):
+    found = measure(
+        trained, digits.test, teacher_predictions=logits, latency=False
+    )
+    assert found.pop("bytes") > 4 * DENSE
+    assert found == {
+        "accuracy": pytest.approx(expected, abs=1e-12),
+        "agreement": 1.0,
+        "parameters": DENSE,
+        "nonzero_parameters": count(trained),
+    }
+    assert count(trained) <= DENSE - 64 * 64 // 2
+    assert all(type(value) in (int, float) for value in found.values())
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_measure_runs_the_file_itself(
+    name, artefacts, trained, digits, logits, expected
+):
+    found = measure(
+        artefacts[name],
+        digits.test,
+        teacher_predictions=logits,
+        latency=False,
+    )
+    if name == "int8":
+        # One step of 256 moves a few of 597 close decisions.
+        assert found["accuracy"] == pytest.approx(expected, abs=0.02)
+        assert found["agreement"] > 0.97
+    else:
+        assert found["accuracy"] == pytest.approx(expected, abs=1e-12)
+        assert found["agreement"] == 1.0
+    assert found["parameters"] == DENSE
+    if name == "int8":
+        # Weights that round to zero are zero in the file.
+        assert 0.9 * count(trained) < found["nonzero_parameters"]
+        assert found["nonzero_parameters"] <= count(trained)
+    else:
+        assert found["nonzero_parameters"] == count(trained)
+
+
+def test_measure_sees_damage_in_the_file(artefacts, digits, tmp_path):
+    model = keras.models.load_model(artefacts["keras"], compile=False)
+    model.get_layer("logits").kernel.assign(np.zeros((64, 10)))
+    model.save(tmp_path / "damaged.keras")
+    path = tmp_path / "damaged.keras"
+    found = measure(path, digits.test, latency=False)
+    assert found["accuracy"] < 0.3
+    assert found["nonzero_parameters"] <= count(model)
+
+
+def test_measure_bytes_are_those_on_disk(artefacts, trained, digits, tmp_path):
+    tiny = (digits.test[0][:8], digits.test[1][:8])
+
+    def size(what):
+        return measure(what, tiny, latency=False)["bytes"]
+
+    for name in ("keras", "float32", "int8"):
+        assert size(artefacts[name]) == artefacts[name].stat().st_size
+    files = artefacts["saved_model"].rglob("*")
+    total = sum(file.stat().st_size for file in files if file.is_file())
+    assert size(artefacts["saved_model"]) == total
+    copied = tmp_path / "1"
+    shutil.copytree(artefacts["saved_model"], copied)
+    (copied / "assets.extra").mkdir()
+    (copied / "assets.extra" / "warmup").write_bytes(b"x" * 1000)
+    assert size(copied) == total + 1000
+    # Adam keeps two more numbers per weight; they do not ship.
+    optimizer = trained.optimizer
+    with_optimizer = artefacts["keras"].stat().st_size
+    assert size(trained) < with_optimizer - 2 * 4 * DENSE + 2000
+    assert trained.optimizer is optimizer
+
+
+def test_measure_takes_datasets_and_data(trained, digits, expected):
+    dataset = tf.data.Dataset.from_tensor_slices(digits.test).batch(100)
+    found = measure(trained, dataset, latency=False)
+    assert found["accuracy"] == pytest.approx(expected, abs=1e-12)
+    data = keras_kd.data.Data(
+        digits.train, validation=digits.train, test=digits.test
+    )
+    found = measure(trained, data, latency=False)
+    assert found["accuracy"] == pytest.approx(expected, abs=1e-12)
+
+
+def test_measure_of_a_sigmoid_head_and_its_logits():
+    x = np.linspace(-1, 1, 40, dtype="float32")[:, None]
+    y = (x[:, 0] > 0.3).astype("int64")
+    for activation in ("sigmoid", None):
+        model = keras.Sequential(
+            [keras.Input((1,)), keras.layers.Dense(1, activation)]
+        )
+        # All logits lie in [0.1, 0.3], all probabilities above one half.
+        model.set_weights([np.full((1, 1), 0.1), np.full(1, 0.2)])
+        found = measure(model, (x, y), latency=False)
+        assert found["accuracy"] == pytest.approx(y.mean())
+
+
+def test_measure_of_two_named_inputs_by_name():
+    left = keras.Input((2,), name="left")
+    right = keras.Input((2,), name="right")
+    model = keras.Model(
+        {"left": left, "right": right},
+        keras.layers.Subtract()([left, right]),
+    )
+    x = {
+        "left": np.array([[2.0, 0.0], [0.0, 2.0]], "float32"),
+        "right": np.array([[0.0, 1.0], [9.0, 0.0]], "float32"),
+    }
+    found = measure(model, (x, np.array([0, 1])), repeats=5)
+    assert found["accuracy"] == 1.0
+    assert 0 < found["latency_ms_p50"] <= found["latency_ms_p90"]
+    assert found["latency_batch"] == 1
+    assert found["latency_threads"] == 1
+    assert found["latency_repeats"] == 5
+
+
+def test_latency_ranks_all_kinds_before_a_far_larger_model(
+    artefacts, trained, digits
+):
+    layers = [keras.layers.Dense(1200, "relu") for _ in range(4)]
+    large = keras.Sequential(
+        [keras.Input((8, 8, 1)), keras.layers.Flatten(), *layers]
+    )
+    times = latency(
+        {"model": trained, **artefacts, "large": large},
+        digits.test[0][:4],
+        repeats=15,
+        warmup=3,
+    )
+    assert list(times) == ["model", *artefacts, "large"]
+    slow = times.pop("large")
+    assert all(0 < t["p50_ms"] < slow["p50_ms"] for t in times.values())
+    assert all(t["repeats"] == 15 for t in times.values())
+
+
+def test_time_in_turn_alternates_and_times():
+    calls = []
+
+    def slow(number):
+        calls.append(("slow", number))
+        time.sleep(0.01)
+
+    runs = {
+        "slow": slow,
+        "quick": lambda number: calls.append(("quick", number)),
+    }
+    times = time_in_turn(runs, repeats=3, warmup=1)
+    assert calls == [
+        *(("slow", 0), ("quick", 0)),  # warm-up
+        *(("slow", 0), ("quick", 0)),
+        *(("quick", 1), ("slow", 1)),
+        *(("slow", 2), ("quick", 2)),
+    ]
+    assert min(times["slow"]) >= 10 > max(times["quick"])
+
+
+def test_time_in_turn_stops_after_its_seconds():
+    times = time_in_turn({"it": lambda number: None}, 1000, 0, seconds=0)
+    assert len(times["it"]) == 10
+
+
+def test_latency_says_why_an_artefact_failed(digits, tmp_path):
+    path = tmp_path / "broken.tflite"
+    path.write_bytes(b"not a model")
+    with pytest.raises(RuntimeError, match="could not be timed"):
+        latency({"broken": path}, digits.test[0][:2], repeats=1)
+
+
+@pytest.mark.parametrize(
+    ("path", "text"),
+    [("missing.keras", "must be an existing"), ("", "holds versions")],
+)
+def test_load_runner_refuses_other_paths(path, text, artefacts):
+    with pytest.raises(ValueError, match=text):
+        load_runner(artefacts["saved_model"].parent / path)
+
+
+def test_load_runner_refuses_other_input_names(artefacts, digits):
+    run = load_runner(artefacts["saved_model"])
+    with pytest.raises(ValueError, match=r"named \['image'\].*\['picture'\]"):
+        run({"picture": digits.test[0][:2]})
+
+
+def test_load_runner_walks_a_fixed_batch_to_its_end(artefacts, digits):
+    x = digits.test[0][:11]
+    free = load_runner(artefacts["float32"])(x)["logits"]
+    fixed = load_runner(artefacts["fixed_batch"])(x)["logits"]
+    assert free.shape == (11, 10)
+    np.testing.assert_allclose(fixed, free, atol=1e-5)

@@ -1,0 +1,233 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The report shows what the records hold, no more and no less."""
+
+from __future__ import annotations
+
+import json
+import struct
+import subprocess
+import sys
+
+import pytest
+
+from keras_kd.records import StageRecord
+from keras_kd.report import Report
+from keras_kd.report import picture
+from keras_kd.report import table
+
+CONTROL = [0.900, 0.910, 0.890]
+DISTILLED = [0.921, 0.930, 0.915]
+
+
+def records(distilled=DISTILLED):
+    """A run's records, out of order and with figures missing."""
+    teacher = {
+        "accuracy": 0.95,
+        "parameters": 1_300_000,
+        "bytes": 5_200_000,
+        "latency_ms_p50": 4.3,
+        "latency_repeats": 200,
+    }
+    small = {
+        "parameters": 47_500,
+        "nonzero_parameters": 47_000,
+        "bytes": 190_000,
+        "latency_ms_p50": 0.41,
+        "seeds": [0, 1, 2],
+    }
+    control = {**small, "accuracy": 0.9, "accuracies": CONTROL}
+    student = {
+        **small,
+        "accuracy": distilled[0],
+        "accuracies": distilled,
+        "agreement": 0.9345,
+    }
+    return [
+        StageRecord(
+            "export",
+            ".tflite | int8",
+            metrics={"bytes": 45_056, "max_difference": 0.12},
+        ),
+        StageRecord("student", "distilled", metrics=student),
+        StageRecord("control", "control", metrics=control),
+        StageRecord("teacher", "teacher", metrics=teacher),
+    ]
+
+
+def test_table_cells_carry_human_units():
+    header, rows = table.to_cells(records())
+    assert header == [
+        "model",
+        "accuracy (%)",
+        "agreement with teacher (%)",
+        "parameters",
+        "non-zero parameters",
+        "size (KiB)",
+        "latency p50 (ms)",
+        "max. difference",
+    ]
+    assert rows == [
+        ["teacher", "95.00", "–", "1,300,000", "–", "5,078.1", "4.300", "–"],
+        ["control", "90.00", "–", "47,500", "47,000", "185.5", "0.410", "–"],
+        [
+            "distilled",
+            *("92.10", "93.45", "47,500", "47,000", "185.5", "0.410", "–"),
+        ],
+        [".tflite | int8", "–", "–", "–", "–", "44.0", "–", "1.2e-01"],
+    ]
+
+
+def test_table_shows_an_en_dash_for_nan_and_none():
+    metrics = {"accuracy": float("nan"), "bytes": None}
+    header, (row,) = table.to_cells([StageRecord("prune", "p", {}, metrics)])
+    assert "accuracy (%)" not in header
+    assert set(row[1:]) == {"–"}
+
+
+def test_table_has_the_error_of_a_regression():
+    metrics = {"mean_absolute_error": 1.23456}
+    header, (row,) = table.to_cells([StageRecord("teacher", "t", {}, metrics)])
+    assert row[header.index("mean absolute error")] == "1.235"
+    assert "accuracy (%)" not in header
+
+
+def test_table_refuses_an_unknown_stage():
+    with pytest.raises(ValueError, match="must be one of.*'distil'"):
+        table.to_cells([StageRecord("distil", "x")])
+
+
+def test_markdown_has_one_column_count_in_all_lines():
+    lines = table.to_markdown(records()).strip().splitlines()
+    assert len(lines) == 6
+    counts = {line.replace("\\|", "").count("|") for line in lines}
+    assert counts == {9}
+    assert ".tflite \\| int8" in lines[-1]
+
+
+def test_report_prints_rows_gain_and_notes(tmp_path):
+    report = Report(tmp_path, records(), notes=["Mind the [teacher]."])
+    text = repr(report)
+    for expected in ("distilled", "92.10", "5,078.1", "Mind the [teacher]."):
+        assert expected in text
+    assert report.rows[2]["accuracy (%)"] == "92.10"
+    assert report.gain.n == 3
+    assert str(report.gain) in report.to_markdown()
+    assert "batch of 1, 1 thread, 200 runs" in report.to_markdown()
+
+
+def test_report_says_no_gain_in_words(tmp_path):
+    report = Report(tmp_path, records(distilled=[0.901, 0.905, 0.895]))
+    assert report.gain.verdict == "no gain"
+    assert "No gain:" in " ".join(repr(report).split())  # lines are wrapped
+    assert "No gain:" in report.to_markdown()
+
+
+def test_report_says_that_there_was_no_control(tmp_path):
+    without = [r for r in records() if r.stage != "control"]
+    report = Report(tmp_path, without)
+    assert report.gain is None
+    assert "No control was trained" in report.to_markdown()
+
+
+def test_report_round_trip(tmp_path):
+    report = Report(tmp_path, records(), ["A note."], command="keras-kd run x")
+    report.save()
+    loaded = Report.load(tmp_path)
+    assert loaded.records == report.records
+    assert loaded.gain == report.gain
+    assert loaded.environment == report.environment
+    assert loaded.to_markdown() == report.to_markdown()
+    assert (tmp_path / "report.md").read_text() == report.to_markdown()
+    names = {path.name for path in tmp_path.iterdir()}
+    assert names == {"report.json", "report.md", "report.png"}
+
+
+def test_report_json_states_versions_machine_and_command(tmp_path):
+    Report(tmp_path, records(), command="keras-kd run digits").save()
+    content = json.loads((tmp_path / "report.json").read_text())
+    assert content["command"] == "keras-kd run digits"
+    assert content["gain"]["verdict"] == "gain"
+    environment = content["environment"]
+    assert environment["versions"]["keras"].startswith("3.")
+    assert environment["versions"]["tensorflow"]
+    assert environment["cores"] >= 1
+    assert environment["python"] == sys.version.split()[0]
+
+
+def test_report_load_refuses_another_file(tmp_path):
+    with pytest.raises(FileNotFoundError):
+        Report.load(tmp_path)
+    (tmp_path / "report.json").write_text('{"records": 3}')
+    with pytest.raises(ValueError, match="is not a report"):
+        Report.load(tmp_path)
+
+
+def test_picture_is_a_png_of_the_stated_size(tmp_path):
+    path = tmp_path / "report.png"
+    picture.draw(records(), path)
+    content = path.read_bytes()
+    assert content[:8] == b"\x89PNG\r\n\x1a\n"
+    assert struct.unpack(">II", content[16:24]) == picture.PIXELS
+
+
+def ink(shown, path, colour):
+    """Counts the pixels of a colour in the picture of some records."""
+    from matplotlib import image
+
+    picture.draw(shown, path)
+    pixels = image.imread(path)[..., :3]
+    return int((abs(pixels - colour).max(axis=-1) < 0.01).sum())
+
+
+@pytest.mark.parametrize("stage", ["teacher", "control", "student"])
+def test_picture_shows_every_row(stage, tmp_path):
+    from matplotlib import colors
+
+    colour = colors.to_rgb(picture.COLOURS[stage])
+    without = [r for r in records() if r.stage != stage]
+    path = tmp_path / "report.png"
+    found = ink(records(), path, colour) - ink(without, path, colour)
+    assert found > 100
+
+
+@pytest.mark.parametrize("stage", ["control", "student"])
+def test_picture_shows_the_seeds_as_pale_dots(stage, tmp_path):
+    from matplotlib import colors
+
+    opaque = colors.to_rgb(picture.COLOURS[stage])
+    pale = [0.45 * part + 0.55 for part in opaque]
+    path = tmp_path / "report.png"
+    shown = records()
+    with_seeds = ink(shown, path, pale)
+    for record in shown:
+        record.metrics.pop("accuracies", None)
+    assert with_seeds - ink(shown, path, pale) > 20
+
+
+def test_picture_leaves_the_users_matplotlib_alone(tmp_path):
+    import matplotlib
+    from matplotlib import pyplot
+
+    backend = matplotlib.get_backend()
+    figures = pyplot.get_fignums()
+    picture.draw(records(), tmp_path / "report.png")
+    assert matplotlib.get_backend() == backend
+    assert pyplot.get_fignums() == figures
+
+
+def test_report_needs_matplotlib_only_to_draw():
+    # Keras itself imports matplotlib where it is installed, so it is hidden.
+    script = (
+        "import sys; sys.modules['matplotlib'] = None\n"
+        "import keras_kd.report as report\n"
+        "from keras_kd.records import StageRecord\n"
+        "print(report.Report('x', [StageRecord('teacher', 'seen')]))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script],
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "seen" in done.stdout
