@@ -17,6 +17,7 @@ from keras_kd.labels.attached import split_targets
 from keras_kd.scalars import Scalar
 from keras_kd.taps import ForwardPass
 from keras_kd.terms import Terms
+from keras_kd.terms import check_pair
 from keras_kd.training_log import TrainingLog
 
 
@@ -86,7 +87,7 @@ class Distiller(keras.Model):
         name: str = "distiller",
         **kwargs,
     ):
-        _check_pair(teacher, student)
+        check_pair(teacher, student)
         # The student's policy decides on loss scaling, as in student.fit.
         kwargs.setdefault("dtype", student.dtype_policy)
         super().__init__(name=name, **kwargs)
@@ -120,7 +121,7 @@ class Distiller(keras.Model):
 
     @teacher.setter
     def teacher(self, teacher):
-        _check_pair(teacher, self.student)
+        check_pair(teacher, self.student)
         self._terms.set_teacher(teacher)
         if not self.projectors:
             self.projectors = self._terms.make_projectors() or {}
@@ -142,22 +143,12 @@ class Distiller(keras.Model):
     @property
     def temperature(self) -> float:
         """Temperature of the first loss that has one; sets all of them."""
-        return self._with_temperature()[0].temperature
+        return self._terms.with_temperature()[0].temperature
 
     @temperature.setter
     def temperature(self, value):
-        for loss in self._with_temperature():
+        for loss in self._terms.with_temperature():
             loss.temperature = value
-
-    def _with_temperature(self):
-        losses = self.distillation_losses
-        found = [loss for loss in losses if hasattr(loss, "temperature")]
-        if not found:
-            raise ValueError(
-                "None of the distillation losses has a temperature. "
-                f"Received: {[loss.name for loss in losses]}"
-            )
-        return found
 
     # How it trains.
 
@@ -176,8 +167,8 @@ class Distiller(keras.Model):
 
     def train_step(self, data):
         x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
-        x, targets = split_targets(x)
-        targets = self._targets(x, targets)
+        x, attached = split_targets(x)
+        targets = self._terms.targets(x, attached, self._guard)
         with tf.GradientTape() as tape:
             y_pred, taps = self._terms.student_pass(x, training=True)
             labels = unlabelled.separate(y, y_pred, self.loss, sample_weight)
@@ -191,30 +182,29 @@ class Distiller(keras.Model):
                 binary=unlabelled.is_binary(self.loss) or None,
                 sample_weight=sample_weight,
             )
-            distillation = ops.sum(
-                [
-                    loss.weight * values[name]
-                    for name, loss in self._terms.losses.items()
-                ]
-            )
+            distillation = self._terms.weighted_sum(values)
             alpha = Scalar.tensor(self, "alpha")
             # The student's loss holds its regularisation; adding it to the
             # other side too gives it full weight at every alpha.
             loss = alpha * (distillation + self._regularisation())
             loss = loss + (1.0 - alpha) * student_loss
             scaled = self.optimizer.scale_loss(loss)
-        self._apply(tape, scaled)
+        weights = self.trainable_weights
+        if weights:
+            gradients = tape.gradient(scaled, weights)
+            self.optimizer.apply_gradients(zip(gradients, weights, strict=True))
+        else:
+            warnings.warn("The student has no trainable weights.", stacklevel=2)
+
         if labels.out_of_range is not None:
             self._guard.labels(labels.out_of_range)
-        return self._logs(
-            x,
-            labels,
-            y_pred,
-            sample_weight,
-            loss,
-            {"student_loss": student_loss, **values},
-            agreement,
-        )
+        batch_size = ops.shape(keras.tree.flatten(x)[0])[0]
+        replicas = self.distribute_strategy.num_replicas_in_sync
+        self._loss_tracker.update_state(loss * replicas, batch_size)
+        unlabelled.hide(labels, y_pred)
+        logs = self.compute_metrics(x, labels.y, y_pred, sample_weight)
+        values = {"student_loss": student_loss, **values}
+        return {**logs, **self._log.update(values, agreement, batch_size)}
 
     def compute_loss(
         self, x=None, y=None, y_pred=None, sample_weight=None, training=True
@@ -222,12 +212,11 @@ class Distiller(keras.Model):
         """Returns what `student.fit` would minimise (no distillation)."""
         if y is None or (self.loss is None and training):
             if training and self.alpha < 1.0:
-                missing = "labels" if y is None else "a loss in compile()"
+                missing = "labels" if y is None else "compile(loss=...)"
                 raise ValueError(
-                    f"The student's loss has weight 1 - alpha = "
-                    f"{1.0 - self.alpha:g}, but there is no label loss: {missing} "
-                    "was not given. Pass it, or use alpha=1 to learn from the "
-                    "teacher alone."
+                    "The student's loss has weight 1 - alpha = "
+                    f"{1.0 - self.alpha:g}, but {missing} was not given. Give "
+                    "it, or use alpha=1 to learn from the teacher alone."
                 )
             return self._regularisation()
         return super().compute_loss(x, y, y_pred, sample_weight, training)
@@ -255,47 +244,11 @@ class Distiller(keras.Model):
 
         self.train_function = checked_step
 
-    def _targets(self, x, targets):
-        if targets is None:
-            if self._terms.teacher is None:
-                raise ValueError(
-                    "There is no teacher. Set `distiller.teacher = ...` (a "
-                    "saved distiller does not contain it), or give data with "
-                    "attached targets."
-                )
-            targets = self._terms.teacher(x)
-        targets = self._guard.finite(targets)
-        self._terms.check_not_probabilities(targets, self._guard)
-        return keras.tree.map_structure(ops.stop_gradient, targets)
-
     def _regularisation(self):
         return sum(
             (ops.sum(ops.cast(loss, "float32")) for loss in self.losses),
             start=ops.zeros(()),
         )
-
-    def _apply(self, tape, loss):
-        weights = self.trainable_weights
-        if not weights:
-            warnings.warn("The student has no trainable weights.", stacklevel=2)
-            return
-        self.optimizer.apply_gradients(
-            zip(tape.gradient(loss, weights), weights, strict=True)
-        )
-
-    def _logs(self, x, labels, y_pred, sample_weight, loss, values, agreement):
-        batch_size = ops.shape(keras.tree.flatten(x)[0])[0]
-        replicas = self.distribute_strategy.num_replicas_in_sync
-        self._loss_tracker.update_state(loss * replicas, batch_size)
-        if labels.labelled is not None:
-            # Keras' metrics pass over what a mask leaves out.
-            mask = getattr(y_pred, "_keras_mask", None)
-            labelled = labels.labelled
-            y_pred._keras_mask = (
-                labelled if mask is None else (ops.logical_and(labelled, mask))
-            )
-        logs = self.compute_metrics(x, labels.y, y_pred, sample_weight)
-        return {**logs, **self._log.update(values, agreement, batch_size)}
 
     # How it is saved.
 
@@ -322,12 +275,9 @@ class Distiller(keras.Model):
             config, custom_objects=custom_objects
         )
         distiller = cls(teacher=None, **config)
-        terms = distiller._terms
         for name, layer in projectors.items():
             layer = keras.saving.deserialize_keras_object(layer)
-            if not layer.built:
-                tap = terms.losses[name].student
-                layer.build(terms.student_pass.shape(tap))
+            distiller._terms.build(name, layer)
             distiller.projectors[name] = layer
         distiller.built = distiller.student.built
         return distiller
@@ -336,17 +286,3 @@ class Distiller(keras.Model):
         self.compile(**keras.saving.deserialize_keras_object(config))
         if self.built:
             self.optimizer.build(self.trainable_variables)
-
-
-def _check_pair(teacher, student):
-    if not isinstance(student, keras.Model):
-        raise ValueError(
-            "`student` must be a keras.Model (Keras 3). Received: "
-            f"{type(student).__module__}.{type(student).__name__}"
-        )
-    if student is teacher or student is getattr(teacher, "model", None):
-        raise ValueError(
-            "Student and teacher are the same object, so there is nothing to "
-            "learn. Build a second model, or copy it with "
-            "keras.models.clone_model."
-        )

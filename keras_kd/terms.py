@@ -72,11 +72,51 @@ class Terms:
                 if compatible(teacher, student):
                     continue
                 layer = Projector(teacher[1:], name=f"{name}_projector")
-            if not layer.built:
-                layer.build(student)
+            self.build(name, layer)
             loss.check_shapes(teacher, layer.compute_output_shape(student))
             projectors[name] = layer
         return projectors
+
+    def build(self, name: str, projector: keras.layers.Layer) -> None:
+        """Builds a loss's projector on the tap it will see."""
+        if not projector.built:
+            tap = self.losses[name].student
+            projector.build(self.student_pass.shape(tap))
+
+    def with_temperature(self) -> list:
+        """Returns the losses that have a temperature."""
+        losses = self.losses.values()
+        found = [loss for loss in losses if hasattr(loss, "temperature")]
+        if not found:
+            raise ValueError(
+                "None of the distillation losses has a temperature. "
+                f"Received: {list(self.losses)}"
+            )
+        return found
+
+    def targets(self, x, attached: dict | None, guard) -> dict:
+        """Returns the teacher's taps for a batch: checked, no gradient.
+
+        Args:
+            x: A batch of the student's inputs.
+            attached: Targets that came with the data; the teacher is then
+                not run.
+            guard: The `StepGuard` of the step.
+        """
+        if attached is None and self.teacher is None:
+            raise ValueError(
+                "There is no teacher. Set `distiller.teacher = ...` (a saved "
+                "distiller does not contain it), or give data with attached "
+                "targets."
+            )
+        targets = guard.finite(
+            self.teacher(x) if attached is None else attached
+        )
+        for loss in self.losses.values():
+            if loss.logits and attached is None:
+                if self.teacher.activation_of(loss.teacher) is None:
+                    guard.not_probabilities(_tap(targets, loss.teacher))
+        return keras.tree.map_structure(ops.stop_gradient, targets)
 
     def values(
         self, targets, taps, projectors, binary=None, sample_weight=None
@@ -113,11 +153,11 @@ class Terms:
             values[name] = loss(teacher, student, sample_weight)
         return values, agreement
 
-    def check_not_probabilities(self, targets, guard) -> None:
-        """Lets `guard` look at outputs that are taken for logits unseen."""
-        for loss in self.losses.values():
-            if loss.logits and self._teacher_head(loss) is None:
-                guard.not_probabilities(_tap(targets, loss.teacher))
+    def weighted_sum(self, values: dict):
+        """Returns the distillation loss: each value times its weight."""
+        return ops.sum(
+            [loss.weight * values[name] for name, loss in self.losses.items()]
+        )
 
     def _teacher_head(self, loss):
         if self.teacher is None:
@@ -146,6 +186,21 @@ class Terms:
             keras.KerasTensor(teacher), keras.KerasTensor(student)
         )
         loss.check_shapes(pair[0].shape, pair[1].shape)
+
+
+def check_pair(teacher, student) -> None:
+    """Raises unless `student` is a model of its own."""
+    if not isinstance(student, keras.Model):
+        raise ValueError(
+            "`student` must be a keras.Model (Keras 3). Received: "
+            f"{type(student).__module__}.{type(student).__name__}"
+        )
+    if student is teacher or student is getattr(teacher, "model", None):
+        raise ValueError(
+            "Student and teacher are the same object, so there is nothing to "
+            "learn. Build a second model, or copy it with "
+            "keras.models.clone_model."
+        )
 
 
 def _tap(targets, name):

@@ -66,6 +66,16 @@ def separate(y, y_pred, loss, sample_weight=None) -> Labels:
     )
 
 
+def hide(labels: Labels, y_pred) -> None:
+    """Masks unlabelled examples in `y_pred`: Keras' metrics pass over them."""
+    if labels.labelled is None:
+        return
+    mask = getattr(y_pred, "_keras_mask", None)
+    if mask is None:
+        mask = labels.labelled
+    y_pred._keras_mask = ops.logical_and(mask, labels.labelled)
+
+
 def is_sparse(loss) -> bool:
     """Whether a `compile` loss takes class ids."""
     return loss_name(loss) == "sparse_categorical_crossentropy"
