@@ -1,1 +1,47 @@
 # SPDX-License-Identifier: Apache-2.0
+"""Export: SavedModels for TensorFlow Serving, .tflite files for LiteRT.
+
+`keras_kd.export(...)` publishes a model; the package's other functions are
+the steps it is made of.
+"""
+
+from __future__ import annotations
+
+import sys
+import types
+
+from keras_kd.export.litert import run_tflite
+from keras_kd.export.litert import write_tflite
+from keras_kd.export.manifest import VerificationError
+from keras_kd.export.manifest import check_manifest
+from keras_kd.export.publish import publish
+from keras_kd.export.publish import staging
+from keras_kd.export.saved_model import write_saved_model
+from keras_kd.export.stage import export
+from keras_kd.export.verify import verify
+
+__all__ = [
+    "VerificationError",
+    "check_manifest",
+    "export",
+    "publish",
+    "run_tflite",
+    "staging",
+    "verify",
+    "write_saved_model",
+    "write_tflite",
+]
+
+
+class _CallablePackage(types.ModuleType):
+    """Lets `keras_kd.export` be both this package and its function.
+
+    Python binds the package to that name as soon as anything in it is
+    imported, which would hide a function of the same name.
+    """
+
+    def __call__(self, *args, **kwargs):
+        return export(*args, **kwargs)
+
+
+sys.modules[__name__].__class__ = _CallablePackage

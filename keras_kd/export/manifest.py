@@ -1,0 +1,122 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Manifests: the sha256 of every exported file.
+
+saved_model.pb and .tflite files carry no checksum of their own: one flipped
+bit in them loads and silently answers other numbers.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import pathlib
+import time
+
+from keras_kd.records import file_sha256
+from keras_kd.records import write_atomically
+
+NAME = "manifest.json"
+
+
+class VerificationError(ValueError):
+    """An exported file is not what it should be."""
+
+
+def manifest_path(path: str | os.PathLike) -> pathlib.Path:
+    """Returns where the manifest of an export is.
+
+    Inside a SavedModel's folder: `manifest.json`; beside a file such as
+    `student.tflite`: `student.tflite.manifest.json`.
+    """
+    path = pathlib.Path(path)
+    if path.suffix == ".tflite":
+        return path.with_name(f"{path.name}.{NAME}")
+    return path / NAME
+
+
+def write_manifest(path: str | os.PathLike) -> dict[str, str]:
+    """Writes the manifest of a folder or of one .tflite file.
+
+    Returns:
+        The sha256 of each file, by its path relative to the manifest.
+    """
+    path = pathlib.Path(path)
+    target = manifest_path(path)
+    found = [path] if path.is_file() else sorted(path.rglob("*"))
+    files = {
+        file.relative_to(target.parent).as_posix(): file_sha256(file)
+        for file in found
+        if file.is_file() and file != target
+    }
+    write_content(path, files)
+    return files
+
+
+def write_content(
+    path: str | os.PathLike, files: dict[str, str], replaces: str | None = None
+) -> None:
+    """Writes a manifest with known hashes.
+
+    Args:
+        path: What the manifest is about, a folder or a .tflite file.
+        files: sha256 by relative path.
+        replaces: sha256 of an older version of the one file, still valid
+            until the new file has taken its place.
+    """
+    content = {"files": files, "replaces": replaces, "created": time.time()}
+    text = json.dumps(content, indent=2, sort_keys=True) + "\n"
+    write_atomically(manifest_path(path), text)
+
+
+def read_manifest(path: str | os.PathLike) -> dict:
+    """Reads the manifest of an export.
+
+    Raises:
+        VerificationError: If it is missing or unreadable.
+    """
+    file = manifest_path(path)
+    try:
+        content = json.loads(file.read_text("utf-8"))
+        dict(content["files"])
+        return content
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise VerificationError(
+            f"{path} has no readable manifest: expected the sha256 of its "
+            f"files in {file}. Export the model again. Received: {error!r}"
+        ) from error
+
+
+def check_manifest(path: str | os.PathLike) -> dict[str, str]:
+    """Compares every file of an export with its manifest.
+
+    Files that the manifest does not list are left alone: a server's settings
+    may be added to a version's folder.
+
+    Args:
+        path: A SavedModel's folder or a .tflite file.
+
+    Returns:
+        The sha256 of each file, by its path relative to the manifest.
+
+    Raises:
+        VerificationError: If a file is missing or differs; the error names
+            it.
+    """
+    content = read_manifest(path)
+    folder = manifest_path(path).parent
+    found = {}
+    for name, sha256 in content["files"].items():
+        file = folder / name
+        if not file.is_file():
+            raise VerificationError(
+                f"{file} is missing, though the manifest lists it. Export "
+                "the model again."
+            )
+        found[name] = file_sha256(file)
+        if found[name] not in (sha256, content.get("replaces")):
+            raise VerificationError(
+                f"{file} is damaged or was changed: its sha256 is "
+                f"{found[name]}, expected {sha256} as in the manifest. "
+                "Export the model again."
+            )
+    return found

@@ -1,0 +1,194 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Publishing: a version appears complete or not at all.
+
+TensorFlow Serving polls a folder and serves the highest number in it. So a
+model is written under a name the poller ignores, flushed to the disk, and
+takes its number by one rename.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import hashlib
+import os
+import pathlib
+import re
+import shutil
+import socket
+import uuid
+
+from keras_kd.export.manifest import check_manifest
+from keras_kd.export.manifest import manifest_path
+from keras_kd.export.manifest import write_content
+from keras_kd.export.manifest import write_manifest
+from keras_kd.records import file_sha256
+from keras_kd.records import sync_folder
+
+PREFIX = ".keras_kd-tmp-"
+_TAKEN = (errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR)
+
+
+def check_name(name: str) -> str:
+    """Returns `name` if it may be a folder's name.
+
+    Raises:
+        ValueError: If it is not made of letters, digits, `_` and `-`.
+    """
+    # fullmatch: `$` would let a final newline through.
+    if not isinstance(name, str) or not re.fullmatch("[A-Za-z0-9_-]+", name):
+        raise ValueError(
+            "`name` becomes a folder's name and must be made of letters, "
+            f"digits, '_' and '-' only. Received: {name!r}"
+        )
+    return name
+
+
+def check_version(version: str | int) -> str:
+    """Returns `version` as text if TensorFlow Serving reads it one way only.
+
+    Raises:
+        ValueError: If it is not a positive number without leading zeros.
+    """
+    if not re.fullmatch("[1-9][0-9]*", str(version)):
+        raise ValueError(
+            "`version` must be a positive number without leading zeros. "
+            f"Received: {version!r}"
+        )
+    return str(version)
+
+
+@contextlib.contextmanager
+def staging(base_dir: str | os.PathLike):
+    """Yields a new folder in `base_dir` that a model server ignores.
+
+    What a killed process left behind is removed first; the folder itself is
+    removed at the end, unless `publish` has renamed it.
+
+    Args:
+        base_dir: The model's folder, the one that holds its versions.
+    """
+    base_dir = pathlib.Path(base_dir)
+    base_dir.mkdir(parents=True, exist_ok=True)
+    for leftover in base_dir.glob(f"{PREFIX}*"):
+        if _is_stale(leftover.name):
+            shutil.rmtree(leftover, ignore_errors=True)
+    folder = base_dir / f"{PREFIX}{os.getpid()}-{_host()}-{uuid.uuid4().hex}"
+    # Not tempfile.mkdtemp: its mode 0700 would lock out a server's user.
+    folder.mkdir()
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def publish(
+    staged_dir: str | os.PathLike, base_dir: str | os.PathLike
+) -> pathlib.Path:
+    """Gives a finished SavedModel the next version number.
+
+    Of two publishers exactly one gets each number; the other takes the next.
+    An existing number is never touched.
+
+    Args:
+        staged_dir: The SavedModel's folder. One made by
+            `staging(base_dir)` is renamed; any other is copied.
+        base_dir: The model's folder, the one that holds its versions.
+
+    Returns:
+        The version's folder, `base_dir/<number>`.
+
+    Raises:
+        ValueError: If `staged_dir` holds no SavedModel.
+    """
+    staged_dir, base_dir = pathlib.Path(staged_dir), pathlib.Path(base_dir)
+    if not (staged_dir / "saved_model.pb").is_file():
+        raise ValueError(
+            f"`staged_dir` must hold a SavedModel. Received {staged_dir}, "
+            "which has no saved_model.pb."
+        )
+    is_staged = staged_dir.name.startswith(PREFIX)
+    if not is_staged or staged_dir.resolve().parent != base_dir.resolve():
+        with staging(base_dir) as folder:
+            shutil.copytree(staged_dir, folder, dirs_exist_ok=True)
+            return publish(folder, base_dir)
+    if not manifest_path(staged_dir).exists():
+        write_manifest(staged_dir)
+    _flush(staged_dir)
+    while True:
+        target = base_dir / check_version(next_version(base_dir))
+        try:
+            # Fails on a folder with content: that number is taken.
+            os.rename(staged_dir, target)
+        except OSError as error:
+            if error.errno not in _TAKEN:
+                raise
+            continue
+        sync_folder(base_dir)
+        return target
+
+
+def publish_file(
+    staged_file: str | os.PathLike, target: str | os.PathLike
+) -> pathlib.Path:
+    """Replaces `target` by a finished .tflite file, its manifest beside it.
+
+    Readers see the old file or the new one. A kill in between leaves the old
+    file, still valid by its manifest.
+    """
+    import fcntl
+
+    staged_file, target = pathlib.Path(staged_file), pathlib.Path(target)
+    # The kernel frees the lock of a killed process.
+    lock = os.open(target.parent, os.O_RDONLY)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        old = None
+        if target.exists():
+            with contextlib.suppress(ValueError):
+                old = check_manifest(target)[target.name]
+        with open(staged_file, "rb") as file:
+            os.fsync(file.fileno())
+        write_content(target, {target.name: file_sha256(staged_file)}, old)
+        os.replace(staged_file, target)
+        sync_folder(target.parent)
+    finally:
+        os.close(lock)
+    return target
+
+
+def next_version(base_dir: str | os.PathLike) -> int:
+    """Returns one more than the highest number in `base_dir`, at least 1."""
+    # What the poller takes for a number: "0008" and "+7" count, "-3" too.
+    number = re.compile(r"\s*[+-]?[0-9]+\s*")
+    names = filter(number.fullmatch, os.listdir(base_dir))
+    # Beyond 64 bits the poller ignores a name.
+    numbers = [n for n in map(int, names) if n < 2**63 - 1]
+    return max([0, *numbers]) + 1
+
+
+def _flush(folder):
+    for root, _, files in os.walk(folder, topdown=False):
+        for name in files:
+            with open(os.path.join(root, name), "rb") as file:
+                os.fsync(file.fileno())
+        sync_folder(root)
+
+
+def _host():
+    """Returns a short mark of this machine or container."""
+    # On a shared disk a process number says nothing about another machine.
+    return hashlib.sha256(socket.gethostname().encode()).hexdigest()[:8]
+
+
+def _is_stale(name):
+    match = re.fullmatch(rf"{re.escape(PREFIX)}(\d+)(?:-(\w+))?-\w+", name)
+    if not match or match[2] not in (None, _host()):
+        return False
+    try:
+        os.kill(int(match[1]), 0)
+    except (ProcessLookupError, OverflowError):
+        return True
+    except PermissionError:
+        return False
+    return False
