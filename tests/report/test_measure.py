@@ -123,17 +123,20 @@ def test_measure_takes_datasets_and_data(trained, digits, expected):
     assert found["accuracy"] == pytest.approx(expected, abs=1e-12)
 
 
-def test_measure_of_a_sigmoid_head_and_its_logits():
+@pytest.mark.parametrize(
+    ("activation", "bias", "says_yes"),
+    [(None, 0.2, True), ("sigmoid", 0.2, True), ("sigmoid", -0.2, False)],
+)
+def test_measure_knows_probabilities_from_logits(activation, bias, says_yes):
+    """All outputs lie in [0, 1]: only the model tells what they are."""
     x = np.linspace(-1, 1, 40, dtype="float32")[:, None]
     y = (x[:, 0] > 0.3).astype("int64")
-    for activation in ("sigmoid", None):
-        model = keras.Sequential(
-            [keras.Input((1,)), keras.layers.Dense(1, activation)]
-        )
-        # All logits lie in [0.1, 0.3], all probabilities above one half.
-        model.set_weights([np.full((1, 1), 0.1), np.full(1, 0.2)])
-        found = measure(model, (x, y), latency=False)
-        assert found["accuracy"] == pytest.approx(y.mean())
+    model = keras.Sequential(
+        [keras.Input((1,)), keras.layers.Dense(1, activation)]
+    )
+    model.set_weights([np.full((1, 1), 0.1), np.full(1, bias)])
+    found = measure(model, (x, y), latency=False)
+    assert found["accuracy"] == pytest.approx((y == says_yes).mean())
 
 
 def test_measure_of_two_named_inputs_by_name():

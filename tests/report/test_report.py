@@ -3,9 +3,10 @@
 
 from __future__ import annotations
 
+import ast
 import json
+import pathlib
 import struct
-import subprocess
 import sys
 
 import pytest
@@ -215,19 +216,11 @@ def test_picture_leaves_the_users_matplotlib_alone(tmp_path):
     assert pyplot.get_fignums() == figures
 
 
-def test_report_needs_matplotlib_only_to_draw():
-    # Keras itself imports matplotlib where it is installed, so it is hidden.
-    script = (
-        "import sys; sys.modules['matplotlib'] = None\n"
-        "import keras_kd.report as report\n"
-        "from keras_kd.records import StageRecord\n"
-        "print(report.Report('x', [StageRecord('teacher', 'seen')]))"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", script],
-        capture_output=True,
-        text=True,
-        timeout=120,
-    )
-    assert done.returncode == 0, done.stderr
-    assert "seen" in done.stdout
+def test_report_imports_matplotlib_inside_functions_only():
+    """Read from the source, since Keras itself may load matplotlib."""
+    files = list(pathlib.Path(picture.__file__).parent.glob("*.py"))
+    assert len(files) > 5
+    for file in files:
+        for node in ast.parse(file.read_text("utf-8")).body:
+            if isinstance(node, ast.Import | ast.ImportFrom):
+                assert "matplotlib" not in ast.unparse(node), file.name
