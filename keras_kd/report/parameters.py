@@ -25,7 +25,8 @@ def count_parameters(
     Returns:
         `(parameters, nonzero_parameters)`. A .tflite file has a few fewer
         than its model, since the converter folds batch normalisation and
-        drops biases that are all zero. `None` where they cannot be told apart from other constants.
+        drops biases that are all zero. `None` where they
+        cannot be told apart from other constants.
     """
     if isinstance(model_or_path, keras.Model):
         return _count(model_or_path.get_weights())
