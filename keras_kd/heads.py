@@ -42,6 +42,28 @@ def activation_of(model: keras.Model, output: str | None = None) -> str | None:
     return activation_of_tensor(tensor)
 
 
+def default_loss(model: keras.Model) -> keras.losses.Loss:
+    """Returns the label loss that fits a model's single output.
+
+    Class ids for softmax and logit outputs, 0/1 labels for sigmoid ones and
+    for a single unit of logits.
+
+    Raises:
+        ValueError: If the output cannot be read off the model.
+    """
+    activation = activation_of(model)
+    if activation is None:
+        raise ValueError(
+            f"Cannot tell what '{getattr(model, 'name', model)}' ends in, so "
+            "there is no default loss. Pass `loss`, such as "
+            "keras.losses.SparseCategoricalCrossentropy(from_logits=True)."
+        )
+    from_logits = activation == "linear"
+    if activation == "sigmoid" or model.output_shape[-1] == 1:
+        return keras.losses.BinaryCrossentropy(from_logits=from_logits)
+    return keras.losses.SparseCategoricalCrossentropy(from_logits=from_logits)
+
+
 def named_outputs(model: keras.Model) -> dict:
     """Returns a functional model's outputs by name, in order."""
     if isinstance(model, keras.Sequential):

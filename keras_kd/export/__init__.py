@@ -10,6 +10,7 @@ from __future__ import annotations
 import sys
 import types
 
+from keras_kd.export.golden import verify_directory
 from keras_kd.export.litert import run_tflite
 from keras_kd.export.litert import write_tflite
 from keras_kd.export.manifest import VerificationError
@@ -28,6 +29,7 @@ __all__ = [
     "run_tflite",
     "staging",
     "verify",
+    "verify_directory",
     "write_saved_model",
     "write_tflite",
 ]

@@ -12,6 +12,8 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from keras_kd.export.golden import golden_path
+from keras_kd.export.golden import write_golden
 from keras_kd.export.litert import check_quantize
 from keras_kd.export.litert import write_tflite
 from keras_kd.export.manifest import write_manifest
@@ -56,8 +58,9 @@ def export(
 
         directory/name/1/               SavedModel, version 1 (then 2, 3, ...)
         directory/name/1/manifest.json  sha256 of its files
+        directory/name/1/golden.npz     requests and answers, see verify
         directory/name/name.tflite      LiteRT, replaced by each export
-        directory/name/name.tflite.manifest.json
+        directory/name/name.tflite.{manifest.json,golden.npz}
 
     The .tflite file has batch size 1, as LiteRT needs for recurrent layers
     and for its fast kernels; the SavedModel takes any batch.
@@ -142,11 +145,13 @@ def export(
             )
         expected = _answers(model, head, specs, sample)
         for kind, path in staged.items():
-            write_manifest(path)
+            lite = kind == "tflite"
             allowed = tolerance
             if allowed is None:
-                lite = kind == "tflite"
                 allowed = _tolerance(model, quantize if lite else None)
+            digest = file_sha256(path) if lite else ""
+            write_golden(path, sample, expected, allowed, digest)
+            write_manifest(path)
             say(f"verifying the {kind} in a fresh process")
             metrics[kind] = {
                 "bytes": _size(path),
@@ -166,6 +171,9 @@ def export(
         if "tflite" in staged:
             metrics["tflite"]["quantize"] = quantize
             target = base_dir / f"{name}.tflite"
+            # Golden answers name the file they belong to, so a kill between
+            # the two renames is noticed by whoever replays them.
+            os.replace(golden_path(staged["tflite"]), golden_path(target))
             published.append(publish_file(staged["tflite"], target))
             say(f"published {target}")
     artefacts = {

@@ -7,6 +7,14 @@ so labels, class weights and sample weights stay what Keras expects.
 
 from __future__ import annotations
 
+import keras
+import numpy as np
+import tensorflow as tf
+
+from keras_kd import heads
+from keras_kd.data import as_dataset
+from keras_kd.teachers.base import Teacher
+
 INPUTS = "inputs"
 TARGETS = "teacher_targets"
 
@@ -34,3 +42,37 @@ def split_targets(x):
     if isinstance(x, dict) and set(x) == {INPUTS, TARGETS}:
         return x[INPUTS], x[TARGETS]
     return x, None
+
+
+def outputs_of(
+    teacher: Teacher, split, batch_size: int = 256, verbose: bool = True
+) -> np.ndarray:
+    """Runs a teacher over a split once.
+
+    Args:
+        teacher: Any teacher.
+        split: Arrays `(x, y)` or a batched `tf.data.Dataset`.
+        batch_size: Examples per batch, where `split` holds arrays.
+        verbose: Whether to show a progress bar.
+
+    Returns:
+        Its output as float32 logits `(examples, ..., classes)`, in the order
+        of the split.
+    """
+    teacher.prepare(["output"])
+    activation = teacher.activation_of("output")
+
+    @tf.function(reduce_retracing=True)
+    def logits(x):
+        return heads.to_logits(teacher(x)["output"], activation)
+
+    batches = as_dataset(split, batch_size)
+    length = int(batches.cardinality())
+    bar = keras.utils.Progbar(
+        length if length > 0 else None, verbose=verbose, unit_name="batch"
+    )
+    found = []
+    for x, *_ in batches:
+        found.append(logits(x).numpy())
+        bar.add(1)
+    return np.concatenate(found)

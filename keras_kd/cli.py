@@ -1,0 +1,167 @@
+# SPDX-License-Identifier: Apache-2.0
+"""keras-kd: the command line, a thin skin over the stages."""
+
+from __future__ import annotations
+
+import argparse
+import ast
+import pathlib
+import sys
+from collections.abc import Sequence
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs the command line; returns the exit code.
+
+    0: done. 1: a check failed (`verify`). 2: the call was wrong.
+    130: stopped by Ctrl-C; finished stages are kept.
+    """
+    options = _parser().parse_args(arguments)
+    try:
+        return options.command(options)
+    except KeyboardInterrupt:
+        print(
+            "\nStopped. Finished stages are kept: the same command goes on "
+            "from there.",
+            file=sys.stderr,
+        )
+        return 130
+    except (ValueError, FileNotFoundError) as error:
+        print(f"keras-kd: {error}", file=sys.stderr)
+        return 2
+
+
+def _parser():
+    parser = argparse.ArgumentParser(
+        prog="keras-kd",
+        description="Distil, prune, export and verify small Keras models.",
+    )
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    run = commands.add_parser(
+        "run", help="run a recipe from the teacher to the report"
+    )
+    run.set_defaults(command=_run)
+    run.add_argument(
+        "recipe", help="a name (see `keras-kd recipes`) or a path/to/recipe.py"
+    )
+    run.add_argument(
+        "--directory",
+        type=pathlib.Path,
+        help="where results go (default: saved_models/<recipe>)",
+    )
+    run.add_argument(
+        "--set",
+        metavar="KEY=VALUE",
+        action="append",
+        default=[],
+        help="change a setting of the recipe, as in --set temperature=2",
+    )
+    run.add_argument(
+        "--data",
+        metavar="KEY=VALUE",
+        action="append",
+        default=[],
+        help="an argument of load_data, as in --data labelled=None",
+    )
+    run.add_argument(
+        "--quantize",
+        choices=("float16", "dynamic", "int8"),
+        help="quantise the .tflite file",
+    )
+
+    report = commands.add_parser("report", help="print the report of a run")
+    report.set_defaults(command=_report)
+    report.add_argument("directory", type=pathlib.Path)
+
+    verify = commands.add_parser(
+        "verify", help="check the exported files of a run in fresh processes"
+    )
+    verify.set_defaults(command=_verify)
+    verify.add_argument("directory", type=pathlib.Path)
+
+    methods = commands.add_parser("methods", help="list the methods")
+    methods.set_defaults(command=_methods)
+    recipes = commands.add_parser("recipes", help="list the recipes")
+    recipes.set_defaults(command=_recipes)
+    return parser
+
+
+def _run(options):
+    from keras_kd import pipeline
+    from keras_kd import recipes
+
+    recipe = recipes.load(options.recipe)
+    name = pathlib.Path(options.recipe).stem
+    directory = options.directory or pathlib.Path("saved_models") / name
+    report = pipeline.run_recipe(
+        recipe,
+        directory,
+        settings=_pairs(options.set, "--set"),
+        data_options=_pairs(options.data, "--data"),
+        quantize=options.quantize,
+    )
+    print()
+    print(report)
+    print()
+    for path in pipeline.results(directory):
+        print(path)
+    return 0
+
+
+def _report(options):
+    from keras_kd.report import Report
+
+    print(Report.load(options.directory))
+    return 0
+
+
+def _verify(options):
+    from keras_kd.export import verify_directory
+
+    failures = 0
+    for path, problem in verify_directory(options.directory):
+        print(f"{'FAILED' if problem else 'ok':<7}{path}")
+        if problem:
+            failures += 1
+            print(f"       {problem}")
+    return 1 if failures else 0
+
+
+def _methods(options):
+    from keras_kd import losses
+
+    for method in losses.METHODS:
+        module = sys.modules[method.__module__]
+        print(f"{method.__name__:<22}{module.__doc__.splitlines()[0]}")
+    return 0
+
+
+def _recipes(options):
+    from keras_kd import recipes
+
+    for name in recipes.available():
+        summary = recipes.load(name).__doc__.splitlines()[0]
+        print(f"{name:<22}{summary}")
+    return 0
+
+
+def _pairs(texts, flag):
+    """Parses `key=value` texts; values are Python literals, else strings."""
+    pairs = {}
+    for text in texts:
+        key, equals, value = text.partition("=")
+        if not equals or not key.isidentifier():
+            raise ValueError(
+                f"{flag} takes KEY=VALUE, such as {flag} temperature=2. "
+                f"Received: {text!r}"
+            )
+        try:
+            pairs[key] = ast.literal_eval(value)
+        except (ValueError, SyntaxError):
+            pairs[key] = value
+    return pairs
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,138 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Lesson: one teacher and one data set, and what stages ask of the two."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import pathlib
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from keras_kd import losses as losses_module
+from keras_kd import teachers
+from keras_kd.data import Data
+from keras_kd.data import labels_of
+from keras_kd.data import take
+from keras_kd.labels.attached import attach_targets
+from keras_kd.labels.attached import outputs_of
+from keras_kd.records import StageRecord
+from keras_kd.report import latency
+from keras_kd.report import measure
+from keras_kd.report.scores import score
+from keras_kd.stages import fingerprint
+from keras_kd.stages import fingerprint_of_model
+from keras_kd.stages import fingerprint_of_split
+
+
+class Lesson:
+    """A teacher and the data it teaches on.
+
+    The teacher is run once over each split that needs it, when it is first
+    asked for: several students, seeds and the pruning learn from the same
+    stored logits. That needs arrays in a fixed order and losses on the
+    output alone; otherwise the teacher runs beside the student.
+
+    Args:
+        teacher: A trained `keras.Model` or a `Teacher`.
+        data: The splits.
+        distillation_losses: See `Distiller`.
+    """
+
+    def __init__(self, teacher: Any, data: Data, distillation_losses=None):
+        self.teacher = teachers.get(teacher)
+        if self.teacher is None:
+            raise ValueError(
+                "`teacher` must be a trained keras.Model or a "
+                "keras_kd.teachers.Teacher. Received: None"
+            )
+        self.data = data
+        losses = distillation_losses or []
+        if not isinstance(losses, (list, tuple)):
+            losses = [losses]
+        taps = {losses_module.get(loss).teacher for loss in losses}
+        is_fixed = not isinstance(data.train, tf.data.Dataset)
+        self.runs_once = is_fixed and taps <= {"output"}
+
+    @functools.cached_property
+    def fingerprint(self) -> str:
+        """Changes with the teacher and with the data."""
+        model = getattr(self.teacher, "model", None)
+        splits = (self.data.train, self.data.validation, self.data.test)
+        return fingerprint(
+            [
+                model and fingerprint_of_model(model),
+                type(self.teacher).__qualname__,
+                *(fingerprint_of_split(split) for split in splits),
+            ]
+        )
+
+    @functools.cached_property
+    def _training_logits(self) -> np.ndarray:
+        print("teacher: labelling the training split, once", flush=True)
+        return outputs_of(self.teacher, self.data.train)
+
+    @functools.cached_property
+    def _test_logits(self) -> np.ndarray:
+        return outputs_of(self.teacher, self.data.test, verbose=False)
+
+    def for_training(self) -> dict[str, Any]:
+        """Returns the arguments of `train` that bring the teaching."""
+        if self.runs_once:
+            return {"targets": self._training_logits}
+        return {"teacher": self.teacher}
+
+    def for_pruning(self) -> tuple[Data, Any]:
+        """Returns `(data, teacher)` for `prune`."""
+        if not self.runs_once:
+            return self.data, self.teacher
+        x, y = self.data.train
+        x = attach_targets(x, {"output": self._training_logits})
+        return dataclasses.replace(self.data, train=(x, y)), None
+
+    def measure(self, model_or_path: keras.Model | pathlib.Path) -> dict:
+        """Measures on the test split, except for the latency."""
+        return measure(
+            model_or_path,
+            self.data,
+            teacher_predictions=self._test_logits,
+            latency=False,
+        )
+
+    def latencies(self, artefacts: dict) -> dict[str, dict]:
+        """Times artefacts side by side on test inputs."""
+        times = latency(artefacts, take(self.data.test, 32))
+        return {
+            name: {
+                "latency_ms_p50": time["p50_ms"],
+                "latency_ms_p90": time["p90_ms"],
+                "latency_batch": 1,
+                "latency_threads": time["threads"],
+                "latency_repeats": time["repeats"],
+            }
+            for name, time in times.items()
+        }
+
+    def teacher_model(self) -> keras.Model | None:
+        """The teacher as a model of the student's inputs, if it is one."""
+        has_preprocess = getattr(self.teacher, "preprocess", None) is not None
+        return None if has_preprocess else getattr(self.teacher, "model", None)
+
+    def teacher_record(self) -> StageRecord:
+        """Measures the teacher itself."""
+        validation = outputs_of(
+            self.teacher, self.data.validation, verbose=False
+        )
+        labels = labels_of(self.data.validation)
+        on_validation = score({"logits": validation}, labels)
+        metrics = {f"val_{name}": v for name, v in on_validation.items()}
+        if (model := self.teacher_model()) is not None:
+            metrics |= self.measure(model)
+        else:
+            metrics |= score(
+                {"logits": self._test_logits}, labels_of(self.data.test)
+            )
+        return StageRecord("teacher", "teacher", metrics=metrics)

@@ -1,0 +1,223 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Run: the stages of one compression, and what each depends on."""
+
+from __future__ import annotations
+
+import os
+import pathlib
+from collections.abc import Callable
+from typing import Any
+
+import keras
+
+from keras_kd import losses as losses_module
+from keras_kd.data import Data
+from keras_kd.data import take
+from keras_kd.export import export
+from keras_kd.lesson import Lesson
+from keras_kd.pruning import prune
+from keras_kd.records import StageRecord
+from keras_kd.stages import StageFolder
+from keras_kd.stages import fingerprint_of_model
+from keras_kd.training import train
+
+
+class Run:
+    """The stages of one compression, each kept once it is finished.
+
+    Every method returns the record of its stage, from disk if nothing that
+    the stage depends on has changed.
+
+    Args:
+        teacher: See `compress`.
+        build_student: See `compress`.
+        data: See `compress`.
+        directory: See `compress`.
+        training: `epochs`, `batch_size`, `learning_rate` and `loss`.
+        distilling: `temperature`, `alpha` and `distillation_losses`.
+    """
+
+    def __init__(
+        self,
+        teacher: Any,
+        build_student: Callable[[], keras.Model],
+        data: Data,
+        directory: pathlib.Path,
+        training: dict[str, Any],
+        distilling: dict[str, Any],
+    ):
+        self.build_student = build_student
+        self.data = data
+        self.directory = directory
+        self.training = training
+        self.distilling = distilling
+        self.stages = StageFolder(directory / "stages", say=say)
+        self.lesson = Lesson(teacher, data, distilling["distillation_losses"])
+        # What a training depends on. The control's also names the teacher:
+        # its figures hold the agreement with it.
+        self.common = {
+            "lesson": self.lesson.fingerprint,
+            "student": fingerprint_of_model(build_student(), weights=False),
+            **_plain(training),
+        }
+        self.taught = {**self.common, **_plain(distilling)}
+
+    def teacher(self) -> StageRecord:
+        return self.stages.run(
+            "teacher",
+            self.common["lesson"],
+            lambda: (None, self.lesson.teacher_record()),
+        )
+
+    def control(self, seed: int) -> StageRecord:
+        return self._trained("control", seed, self.common, dict)
+
+    def student(self, seed: int) -> StageRecord:
+        return self._trained(
+            "student",
+            seed,
+            self.taught,
+            lambda: {**self.distilling, **self.lesson.for_training()},
+        )
+
+    def _trained(self, kind, seed, depends_on, options):
+        def make():
+            model, facts = train(
+                self.build_student,
+                self.data,
+                title=f"{kind}, seed {seed}",
+                seed=seed,
+                **self.training,
+                **options(),
+            )
+            seconds = facts.pop("seconds")
+            metrics = {**self.lesson.measure(model), **facts}
+            settings = {"seed": seed, **_plain(self.training)}
+            if kind == "student":
+                settings |= _plain(self.distilling)
+            record = StageRecord(kind, kind, settings, metrics)
+            record.seconds = seconds
+            return model, record
+
+        return self.stages.run(
+            f"{kind}-{seed}", {**depends_on, "seed": seed}, make
+        )
+
+    def pruned(self, key: str, sparsity: float, epochs: int) -> StageRecord:
+        def make():
+            say(f"pruning to {sparsity:.0%} zeros, {epochs} epochs")
+            data, teacher = self.lesson.for_pruning()
+            model, record = prune(
+                self.stages.model(key),
+                data,
+                sparsity=sparsity,
+                teacher=teacher,
+                **{**self.training, "epochs": epochs},
+                **self.distilling,
+            )
+            record.metrics |= self.lesson.measure(model)
+            return model, record
+
+        depends_on = {"sparsity": sparsity, "epochs": epochs}
+        depends_on |= {"taught": self.taught, "model": self._sha256(key)}
+        return self.stages.run("pruned", depends_on, make)
+
+    def export(self, key: str, formats, quantize) -> StageRecord:
+        def make():
+            record = export(
+                self.stages.model(key),
+                self.directory.parent,
+                name=self.directory.name,
+                formats=formats,
+                quantize=quantize,
+                inputs=take(self.data.train, 256),
+            )
+            # Stages look for their files from where their records are.
+            record.artefacts = {
+                os.path.relpath(
+                    self.directory.parent / path, self.stages.directory
+                ): digest
+                for path, digest in record.artefacts.items()
+            }
+            return None, record
+
+        depends_on = {"formats": list(formats), "quantize": quantize}
+        depends_on["model"] = self._sha256(key)
+        return self.stages.run("export", depends_on, make)
+
+    def figures(self, records, exported) -> list[StageRecord]:
+        """Measures the files, and times everything side by side.
+
+        Adds the latencies to `records` and returns one record per file.
+        """
+        files = {}
+        if "saved_model" in exported.metrics:
+            version = exported.metrics["saved_model"]["version"]
+            files["SavedModel"] = self.directory / str(version)
+        if "tflite" in exported.metrics:
+            files[".tflite"] = self.directory / f"{self.directory.name}.tflite"
+
+        def make():
+            say("measuring the files and timing all models side by side")
+            metrics = {k: self.lesson.measure(p) for k, p in files.items()}
+            timed = {r.name: self._artefact(r) for r in records} | files
+            timed = {k: v for k, v in timed.items() if v is not None}
+            times = self.lesson.latencies(timed)
+            return None, StageRecord(
+                "figures", "figures", metrics={"files": metrics, "times": times}
+            )
+
+        depends_on = [exported.artefacts] + [
+            [record.name, record.settings.get("fingerprint")]
+            for record in records
+        ]
+        figures = self.stages.run("figures", depends_on, make).metrics
+        for record in records:
+            record.metrics |= figures["times"].get(record.name, {})
+        kinds = {"SavedModel": "saved_model", ".tflite": "tflite"}
+        return [
+            StageRecord(
+                "export",
+                name,
+                exported.settings,
+                {
+                    **exported.metrics[kinds[name]],
+                    **figures["files"][name],
+                    **figures["times"][name],
+                },
+                seconds=exported.seconds,
+                created=exported.created,
+            )
+            for name in files
+        ]
+
+    def _artefact(self, record):
+        if record.stage == "teacher":
+            return self.lesson.teacher_model()
+        if record.stage == "prune":
+            return self.stages.path("pruned")
+        return self.stages.path(f"{record.stage}-{record.settings['seed']}")
+
+    def _sha256(self, key):
+        record = StageRecord.load(self.stages.directory / f"{key}.json")
+        return record.artefacts[self.stages.path(key).name]
+
+
+def _plain(settings: dict) -> dict:
+    """Returns settings as JSON values."""
+
+    def plain(value):
+        if isinstance(value, (list, tuple)):
+            return [plain(item) for item in value]
+        if isinstance(value, keras.distillation.DistillationLoss):
+            value = losses_module.get(value)
+        if value is None or isinstance(value, (bool, int, float, str)):
+            return value
+        return keras.saving.serialize_keras_object(value)
+
+    return {key: plain(value) for key, value in settings.items()}
+
+
+def say(line: str) -> None:
+    """Tells the user where the run is."""
+    print(line, flush=True)

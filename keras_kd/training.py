@@ -1,0 +1,178 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Training one student, with or without its teacher, the same way."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from keras_kd import heads
+from keras_kd import losses as losses_module
+from keras_kd import unlabelled
+from keras_kd.data import UNLABELLED
+from keras_kd.data import Data
+from keras_kd.data import labels_of
+from keras_kd.distiller import Distiller
+from keras_kd.labels.attached import attach_targets
+from keras_kd.progress import TrainingProgress
+
+
+def train(
+    build: Callable[[], keras.Model],
+    data: Data,
+    *,
+    title: str,
+    seed: int = 0,
+    epochs: int = 20,
+    batch_size: int = 128,
+    learning_rate: Any = 1e-3,
+    loss: Any = None,
+    teacher: Any = None,
+    targets: np.ndarray | None = None,
+    temperature: float = 4.0,
+    alpha: float = 0.7,
+    distillation_losses: Any = None,
+) -> tuple[keras.Model, dict]:
+    """Builds a model and trains it; the best epoch on validation is kept.
+
+    With a teacher (or its `targets`) the model is distilled. Without one it
+    learns from the labelled examples alone, in as many steps of the same
+    batch size: the control. One seed gives both the same initial weights.
+
+    Args:
+        build: Returns a new model.
+        data: Its `train` and `validation` splits are used.
+        title: What the progress bar calls it.
+        seed: Seed of the initial weights, dropout and shuffling.
+        epochs: Passes over `data.train`.
+        batch_size: Examples in a step, where the splits are arrays.
+        learning_rate: For Adam: a float or a Keras schedule.
+        loss: Label loss; `None` for `heads.default_loss`.
+        teacher: What `Distiller` takes.
+        targets: The teacher's logits for `data.train`, in its order; the
+            teacher is then not run.
+        temperature: See `Distiller`.
+        alpha: See `Distiller`.
+        distillation_losses: See `Distiller`; they replace `temperature`.
+
+    Returns:
+        The trained model, and a dict of its `epochs`, `best_epoch`, `steps`,
+        `seconds` and the best value of the watched figure.
+    """
+    began = time.perf_counter()
+    keras.utils.set_random_seed(seed)
+    model = build()
+    loss = heads.default_loss(model) if loss is None else loss
+    classifies = "crossentropy" in (unlabelled.loss_name(loss) or "")
+    distilled = teacher is not None or targets is not None
+    trained = model
+    if distilled:
+        copied = _copies(distillation_losses)
+        trained = Distiller(
+            None if targets is not None else teacher,
+            model,
+            temperature=None if copied else temperature,
+            alpha=alpha,
+            distillation_losses=copied,
+        )
+    trained.compile(
+        optimizer=keras.optimizers.Adam(learning_rate),
+        loss=loss,
+        metrics=["accuracy"] if classifies else [],
+    )
+    watched = "val_accuracy" if classifies else "val_loss"
+    # Never stops early: every training takes the same number of steps.
+    keep_best = keras.callbacks.EarlyStopping(
+        monitor=watched,
+        mode="max" if classifies else "min",
+        patience=epochs,
+        restore_best_weights=True,
+    )
+    progress = TrainingProgress(title, watched)
+    arguments = _fit_arguments(
+        data.train,
+        batch_size,
+        seed,
+        targets,
+        unlabelled.is_sparse(loss) and not distilled,
+    )
+    try:
+        history = trained.fit(
+            **arguments,
+            epochs=epochs,
+            validation_data=data.validation,
+            callbacks=[keep_best, progress],
+            verbose=0,
+        ).history
+    finally:
+        progress.close()
+    return model, {
+        "epochs": epochs,
+        "best_epoch": keep_best.best_epoch,
+        "steps": int(trained.optimizer.iterations),
+        "seconds": time.perf_counter() - began,
+        watched: history[watched][keep_best.best_epoch],
+    }
+
+
+def _copies(distillation_losses):
+    """Returns losses of its own for every training: they hold variables."""
+    if distillation_losses is None:
+        return None
+    if not isinstance(distillation_losses, (list, tuple)):
+        distillation_losses = [distillation_losses]
+    return [
+        losses_module.deserialize(
+            losses_module.serialize(losses_module.get(loss))
+        )
+        for loss in distillation_losses
+    ]
+
+
+def _fit_arguments(split, batch_size, seed, targets, labelled_only):
+    if labelled_only:
+        labels = labels_of(split)
+        if np.any(labels == UNLABELLED):
+            return _labelled_batches(split, labels, batch_size, seed)
+    if isinstance(split, tf.data.Dataset):
+        return {"x": split}
+    x, y = split
+    if targets is not None:
+        x = attach_targets(x, {"output": targets})
+    return {"x": x, "y": y, "batch_size": batch_size}
+
+
+def _labelled_batches(split, labels, batch_size, seed):
+    """Only the labelled examples, repeated to as many steps an epoch."""
+    if labels.ndim > 1:
+        raise ValueError(
+            "A control needs whole examples with or without a label. Received: "
+            f"labels of shape {labels.shape} with some ids of {UNLABELLED}."
+        )
+    keep = np.flatnonzero(labels != UNLABELLED)
+    if not len(keep):
+        raise ValueError(
+            "No training example has a label, so there is no control to "
+            "train. Pass control=False."
+        )
+    if isinstance(split, tf.data.Dataset):
+        steps = int(split.reduce(0, lambda count, _: count + 1))
+        examples = split.unbatch().filter(lambda x, y: y != UNLABELLED)
+        batch_size = math.ceil(len(labels) / steps)
+    else:
+        steps = math.ceil(len(labels) / batch_size)
+        examples = tf.data.Dataset.from_tensor_slices(
+            tf.nest.map_structure(lambda a: np.asarray(a)[keep], tuple(split))
+        )
+    batches = examples.shuffle(len(keep), seed=seed).repeat().batch(batch_size)
+    return {
+        "x": batches.prefetch(tf.data.AUTOTUNE),
+        "steps_per_epoch": steps,
+        "shuffle": False,  # done above; Keras would warn that it cannot
+    }
