@@ -150,6 +150,11 @@ class Distiller(keras.Model):
         for loss in self._terms.with_temperature():
             loss.temperature = value
 
+    @property
+    def output_names(self):
+        """The student's, by which `compile` finds losses and metrics."""
+        return self.student.output_names
+
     # How it trains.
 
     @functools.wraps(keras.Model.compile)
