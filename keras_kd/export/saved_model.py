@@ -6,6 +6,7 @@ from __future__ import annotations
 import contextlib
 import os
 import pathlib
+import shutil
 from typing import Any
 
 import keras
@@ -72,11 +73,22 @@ def write_saved_model(
         ]
         return answer(keras.tree.pack_sequence_as(specs, guarded))
 
-    archive = keras.export.ExportArchive()
-    archive.track(model)
-    archive.add_endpoint("serve", serve, input_signature=flat)
-    archive.write_out(str(directory), verbose=False)
+    try:
+        _write(serve, flat, directory)
+    except AssertionError:
+        # A lookup table is saved only with the model that holds it.
+        shutil.rmtree(directory, ignore_errors=True)
+        _write(serve, flat, directory, model)
     return directory
+
+
+def _write(serve, signature, directory, tracked=None):
+    archive = keras.export.ExportArchive()
+    if tracked is not None:
+        # Not otherwise: it writes every weight of the model a second time.
+        archive.track(tracked)
+    archive.add_endpoint("serve", serve, input_signature=signature)
+    archive.write_out(str(directory), verbose=False)
 
 
 @contextlib.contextmanager

@@ -68,6 +68,7 @@ def test_export_leaves_only_finished_files(exported):
     assert sorted(os.listdir(exported.folder / "cnn")) == [
         "1",
         "cnn.tflite",
+        "cnn.tflite.golden.npz",
         "cnn.tflite.manifest.json",
     ]
 
