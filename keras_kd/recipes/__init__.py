@@ -14,7 +14,7 @@ and, if the teacher learns from other data than the student (more labels, for
 example), also
 
 ```python
-def load_teacher_data(**options):   # -> keras_kd.data.Data
+def load_teacher_data():   # -> keras_kd.data.Data
 ```
 """
 

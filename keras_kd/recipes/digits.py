@@ -30,12 +30,12 @@ settings = dict(
     temperature=4.0,
     alpha=0.9,  # most training scans have no label to learn from
     batch_size=32,
-    teacher_epochs=40,
+    teacher_epochs=30,
     teacher_learning_rate=1e-3,
-    student_epochs=80,
+    student_epochs=60,
     learning_rate=1e-2,
     sparsity=0.5,
-    prune_epochs=30,
+    prune_epochs=20,
     seeds=(0, 1, 2, 3, 4),
 )
 

@@ -32,15 +32,15 @@ from keras_kd.data import Data
 from keras_kd.recipes import _fetch
 
 settings = dict(
-    temperature=4.0,
+    temperature=2.0,
     alpha=0.9,  # most training images have no label to learn from
     batch_size=128,
     teacher_epochs=10,
     teacher_learning_rate=1e-3,
-    student_epochs=5,
-    learning_rate=5e-3,
+    student_epochs=10,
+    learning_rate=3e-3,
     sparsity=0.5,
-    prune_epochs=2,
+    prune_epochs=3,
     seeds=(0, 1, 2),
 )
 
