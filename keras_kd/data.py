@@ -43,10 +43,10 @@ class Data:
     class_names: tuple[str, ...] = ()
 
     def __post_init__(self):
-        for name in ("train", "validation", "test"):
-            check_split(getattr(self, name), name)
         if self.test is None:
             object.__setattr__(self, "test", self.validation)
+        for name in ("train", "validation", "test"):
+            check_split(getattr(self, name), name)
 
 
 def check_split(split: Any, name: str = "split") -> None:

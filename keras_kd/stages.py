@@ -134,5 +134,6 @@ def fingerprint_of_model(model: keras.Model, weights: bool = True) -> str:
     for weight in model.weights:
         digest.update(f"{weight.shape}{weight.dtype}".encode())
         if weights:
-            digest.update(np.ascontiguousarray(weight))
+            values = keras.ops.convert_to_numpy(weight)
+            digest.update(np.ascontiguousarray(values))
     return digest.hexdigest()
