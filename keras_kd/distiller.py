@@ -135,6 +135,12 @@ class Distiller(keras.Model):
         else:
             super().__setattr__(name, value)
 
+    def __dir__(self):
+        # Keras saves what it finds by `dir`: not these, to keep the teacher
+        # out of every file and each projector in it once.
+        hidden = {"teacher", "distillation_losses"}
+        return [name for name in super().__dir__() if name not in hidden]
+
     @property
     def distillation_losses(self) -> list:
         """The distillation losses, in order."""
@@ -176,9 +182,8 @@ class Distiller(keras.Model):
         targets = self._terms.targets(x, attached, self._guard)
         with tf.GradientTape() as tape:
             y_pred, taps = self._terms.student_pass(x, training=True)
-            labels = unlabelled.separate(y, y_pred, self.loss, sample_weight)
             student_loss = self._compute_loss(
-                x, labels.y, y_pred, labels.weight, training=True
+                x, y, y_pred, sample_weight, training=True
             )
             values, agreement = self._terms.values(
                 targets,
@@ -201,13 +206,10 @@ class Distiller(keras.Model):
         else:
             warnings.warn("The student has no trainable weights.", stacklevel=2)
 
-        if labels.out_of_range is not None:
-            self._guard.labels(labels.out_of_range)
         batch_size = ops.shape(keras.tree.flatten(x)[0])[0]
         replicas = self.distribute_strategy.num_replicas_in_sync
         self._loss_tracker.update_state(loss * replicas, batch_size)
-        unlabelled.hide(labels, y_pred)
-        logs = self.compute_metrics(x, labels.y, y_pred, sample_weight)
+        logs = self.compute_metrics(x, y, y_pred, sample_weight)
         values = {"student_loss": student_loss, **values}
         return {**logs, **self._log.update(values, agreement, batch_size)}
 
@@ -216,20 +218,26 @@ class Distiller(keras.Model):
     ):
         """Returns what `student.fit` would minimise (no distillation)."""
         if y is None or (self.loss is None and training):
-            if training and self.alpha < 1.0:
-                missing = "labels" if y is None else "compile(loss=...)"
-                raise ValueError(
-                    "The student's loss has weight 1 - alpha = "
-                    f"{1.0 - self.alpha:g}, but {missing} was not given. Give "
-                    "it, or use alpha=1 to learn from the teacher alone."
-                )
+            if training:
+                unlabelled.check_not_needed(y, self.alpha)
             return self._regularisation()
-        return super().compute_loss(x, y, y_pred, sample_weight, training)
+        labels = unlabelled.separate(y, y_pred, self.loss, sample_weight)
+        if labels.out_of_range is not None:
+            self._guard.labels(labels.out_of_range)
+        return super().compute_loss(x, labels.y, y_pred, labels.weight)
 
     def compute_metrics(self, x, y, y_pred, sample_weight=None):
         if y is None:
             return {"loss": self._loss_tracker.result()}
-        return super().compute_metrics(x, y, y_pred, sample_weight)
+        labels = unlabelled.separate(y, y_pred, self.loss)
+        unlabelled.hide(labels, y_pred)
+        return super().compute_metrics(x, labels.y, y_pred, sample_weight)
+
+    def get_metrics_result(self):
+        compiled = self._compile_metrics
+        if compiled is not None and not compiled.built:
+            return {}  # no label has come by yet
+        return super().get_metrics_result()
 
     def reset_metrics(self):
         super().reset_metrics()
@@ -237,17 +245,16 @@ class Distiller(keras.Model):
         self._guard.batch = 0
 
     def make_train_function(self, force=False):
-        if self.train_function is not None and not force:
-            return
-        super().make_train_function(force)
-        step = self.train_function
+        if self.train_function is None or force:
+            super().make_train_function(force)
+            steps = self.steps_per_execution
+            self.train_function = self._guard.watch(self.train_function, steps)
 
-        def checked_step(iterator):
-            logs = step(iterator)
-            self._guard.raise_if_tripped(self.steps_per_execution)
-            return logs
-
-        self.train_function = checked_step
+    def make_test_function(self, force=False):
+        if self.test_function is None or force:
+            super().make_test_function(force)
+            steps = self.steps_per_execution
+            self.test_function = self._guard.watch(self.test_function, steps)
 
     def _regularisation(self):
         return sum(

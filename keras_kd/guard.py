@@ -83,6 +83,21 @@ class StepGuard:
             ops.cast(ops.arange(len(_MESSAGES)) == kind, "int32") * count
         )
 
+    def watch(self, step, steps: int):
+        """Returns the compiled function `step`, checked after each call.
+
+        Args:
+            step: What Keras' `make_train_function` made.
+            steps: Batches that one call runs (`steps_per_execution`).
+        """
+
+        def watched(iterator):
+            logs = step(iterator)
+            self.raise_if_tripped(steps)
+            return logs
+
+        return watched
+
     def raise_if_tripped(self, steps: int) -> None:
         """Raises a `ValueError` if the last `steps` steps counted anything."""
         first, self.batch = self.batch, self.batch + steps
@@ -98,5 +113,5 @@ class StepGuard:
             _MESSAGES[kind].format(
                 count=counts[kind], batch=f"{batch} of this epoch"
             )
-            + " Training was stopped; the student's weights are finite."
+            + " It was stopped here; the student's weights are finite."
         )

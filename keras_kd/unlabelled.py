@@ -76,6 +76,17 @@ def hide(labels: Labels, y_pred) -> None:
     y_pred._keras_mask = ops.logical_and(mask, labels.labelled)
 
 
+def check_not_needed(y, alpha: float) -> None:
+    """Raises if training needs the label loss that cannot be computed."""
+    if alpha < 1.0:
+        missing = "labels" if y is None else "compile(loss=...)"
+        raise ValueError(
+            f"The student's loss has weight 1 - alpha = {1.0 - alpha:g}, but "
+            f"{missing} was not given. Give it, or use alpha=1 to learn from "
+            "the teacher alone."
+        )
+
+
 def is_sparse(loss) -> bool:
     """Whether a `compile` loss takes class ids."""
     return loss_name(loss) == "sparse_categorical_crossentropy"
