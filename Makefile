@@ -7,7 +7,8 @@
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
-BENCHMARKS := $(wildcard benchmarks/[a-z]*.py)
+BENCHMARKS := $(filter-out benchmarks/results.py,\
+	$(wildcard benchmarks/[a-z]*.py))
 
 # The first interpreter that is new enough; `make PYTHON=... test` overrules.
 NEW_ENOUGH := -c 'import sys; sys.exit(sys.version_info < (3, 11))'
@@ -26,7 +27,7 @@ export TF_CPP_MIN_LOG_LEVEL ?= 2
 # Whatever pre-commit keeps stays in the checkout, not in the home folder.
 export PRE_COMMIT_HOME := $(CURDIR)/$(VENV)/pre-commit
 
-.PHONY: help install test test-slow demo check format bench clean
+.PHONY: help install test test-slow demo check format bench results clean
 
 help: ## Show this list
 	@echo 'usage: make TARGET [PYTHON=python3.x]'
@@ -55,6 +56,9 @@ format: $(INSTALLED) ## Repair format, import order and notebooks
 bench: $(INSTALLED) ## Run the benchmarks
 	@test -n '$(BENCHMARKS)' || { echo 'No benchmarks/*.py found.' >&2; exit 1; }
 	@set -e; for script in $(BENCHMARKS); do $(BIN)/python $$script; done
+
+results: $(INSTALLED) ## Run all recipes and write the README's tables
+	@$(BIN)/python benchmarks/results.py
 
 clean: ## Remove caches and build leftovers; .venv stays
 	rm -rf build dist *.egg-info .pytest_cache .ruff_cache

@@ -129,11 +129,18 @@ def _verify(options):
 
 
 def _methods(options):
-    from keras_kd import losses
+    from rich.console import Console
+    from rich.table import Table
 
-    for method in losses.METHODS:
-        module = sys.modules[method.__module__]
-        print(f"{method.__name__:<22}{module.__doc__.splitlines()[0]}")
+    from keras_kd import losses
+    from keras_kd.losses.cards import card_of
+
+    table = Table("loss", "what it does", "use it", "do not", "suggested")
+    for card in map(card_of, losses.METHODS):
+        table.add_row(
+            card.name, card.summary, card.use, card.avoid, card.suggested
+        )
+    Console().print(table)
     return 0
 
 

@@ -63,7 +63,7 @@ class Report:
         self.directory = pathlib.Path(directory)
         self.records = table.order(records)
         self.notes = list(notes)
-        self.command = command or shlex.join(sys.argv)
+        self.command = command or _this_command()
         self.environment = environment or environments.environment()
 
     @property
@@ -168,3 +168,8 @@ class Report:
     def _repr_markdown_(self):
         remarks = "\n\n".join(self.remarks)
         return f"{table.to_markdown(self.records)}\n{remarks}\n"
+
+
+def _this_command() -> str:
+    program, *arguments = sys.argv
+    return shlex.join([pathlib.Path(program).name, *arguments])

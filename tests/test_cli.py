@@ -1,0 +1,188 @@
+# SPDX-License-Identifier: Apache-2.0
+"""keras-kd: exit codes, messages, and a recipe from end to end."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from keras_kd import cli
+from keras_kd.report import Report
+
+RECIPE = '''
+"""Two classes in two numbers: a recipe of one's own."""
+import keras
+import numpy as np
+from keras_kd.data import Data
+
+settings = dict(
+    teacher_epochs=3, student_epochs=3, prune_epochs=2, batch_size=16,
+    seeds=(0, 1), learning_rate=0.01,
+)
+
+def load_data(rows=96):
+    x = np.random.default_rng(0).normal(size=(rows, 2)).astype("float32")
+    y = (x[:, 0] > 0).astype("int32")
+    third = rows // 3
+    return Data(
+        train=(x[:third], y[:third]),
+        validation=(x[third:2 * third], y[third:2 * third]),
+        test=(x[2 * third:], y[2 * third:]),
+    )
+
+def build(width):
+    return keras.Sequential([
+        keras.Input((2,), name="point"),
+        keras.layers.Dense(width, "relu"),
+        keras.layers.Dense(2),
+    ])
+
+def build_teacher():
+    return build(32)
+
+def build_student():
+    return build(4)
+'''
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """One run of a recipe of one's own; all tests below look at it."""
+    folder = tmp_path_factory.mktemp("run")
+    recipe = folder / "my_recipe.py"
+    recipe.write_text(RECIPE)
+    directory = folder / "mine"
+    call = ["run", str(recipe), "--directory", str(directory)]
+    assert cli.main(call) == 0
+    return call, directory
+
+
+def test_run_writes_files_and_report(run):
+    _, directory = run
+    assert (directory / "1" / "saved_model.pb").is_file()
+    assert (directory / "mine.tflite").is_file()
+    for kind in ("json", "md", "png"):
+        assert (directory / f"report.{kind}").stat().st_size > 100
+    names = [record.name for record in Report.load(directory).records]
+    assert names == [
+        "teacher",
+        "control",
+        "distilled",
+        "pruned",
+        "SavedModel",
+        ".tflite",
+    ]
+
+
+def test_run_measures_every_row(run):
+    _, directory = run
+    for record in Report.load(directory).records:
+        for metric in ("accuracy", "agreement", "bytes", "latency_ms_p50"):
+            assert metric in record.metrics, (record.name, metric)
+        assert 0 <= record.metrics["accuracy"] <= 1
+
+
+def test_run_files_answer_as_the_pruned_student(run):
+    _, directory = run
+    records = {r.name: r for r in Report.load(directory).records}
+    for name in ("SavedModel", ".tflite"):
+        assert records[name].metrics["max_difference"] < 1e-4
+        assert (
+            records[name].metrics["accuracy"]
+            == records["pruned"].metrics["accuracy"]
+        )
+
+
+def test_run_pairs_seeds_of_control_and_student(run):
+    _, directory = run
+    gain = Report.load(directory).gain
+    assert gain.n == 2
+    content = json.loads((directory / "report.json").read_text())
+    metrics = {r["name"]: r["metrics"] for r in content["records"]}
+    assert metrics["control"]["seeds"] == metrics["distilled"]["seeds"]
+    assert metrics["control"]["steps"] == metrics["distilled"]["steps"]
+
+
+def test_run_again_trains_nothing(run, capsys, monkeypatch):
+    call, directory = run
+
+    def fail(*args, **kwargs):
+        raise AssertionError("trained again")
+
+    monkeypatch.setattr("keras_kd.run.train", fail)
+    monkeypatch.setattr("keras_kd.pipeline.train", fail)
+    monkeypatch.setattr("keras_kd.run.prune", fail)
+    monkeypatch.setattr("keras_kd.run.export", fail)
+    assert cli.main(call) == 0
+    out = capsys.readouterr().out
+    assert "student-0: done before" in out
+    assert "distilled" in out
+    assert not (directory / "2").exists()
+
+
+def test_run_goes_on_after_a_kill(run, capsys, monkeypatch):
+    call, directory = run
+    # As a kill in the middle of pruning leaves it: no record of the stage.
+    (directory / "stages" / "pruned.json").unlink()
+    monkeypatch.setattr("keras_kd.run.train", None)
+    assert cli.main(call) == 0
+    out = capsys.readouterr().out
+    assert "student-1: done before" in out
+    assert "pruning to" in out
+
+
+def test_report_prints_the_table(run, capsys):
+    _, directory = run
+    assert cli.main(["report", str(directory)]) == 0
+    out = capsys.readouterr().out
+    assert "distilled" in out
+    assert "Distilled minus control over 2 paired seeds" in out
+
+
+def test_verify_passes_then_names_the_damaged_file(run, capsys):
+    _, directory = run
+    assert cli.main(["verify", str(directory)]) == 0
+    assert "FAILED" not in capsys.readouterr().out
+    path = directory / "mine.tflite"
+    sound = path.read_bytes()
+    path.write_bytes(sound[:-1] + bytes([sound[-1] ^ 1]))
+    try:
+        assert cli.main(["verify", str(directory)]) == 1
+    finally:
+        path.write_bytes(sound)
+    out = capsys.readouterr().out
+    assert "FAILED" in out
+    assert "mine.tflite" in out
+
+
+@pytest.mark.parametrize(
+    ("call", "text"),
+    [
+        (["run", "digit"], "Did you mean 'digits'"),
+        (["run", "nowhere/recipe.py"], "no recipe file"),
+        (["run", "digits", "--set", "temprature=2"], "temperature"),
+        (["run", "digits", "--set", "temperature"], "KEY=VALUE"),
+        (["report", "nowhere"], "nowhere"),
+        (["verify", "nowhere"], "holds no exported model"),
+    ],
+)
+def test_bad_call_is_answered_in_words(call, text, capsys):
+    assert cli.main(call) == 2
+    assert text in capsys.readouterr().err
+
+
+def test_methods_and_recipes_are_listed(capsys):
+    assert cli.main(["methods"]) == 0
+    assert "SoftTargets" in capsys.readouterr().out
+    assert cli.main(["recipes"]) == 0
+    assert "digits" in capsys.readouterr().out
+
+
+def test_interrupt_keeps_what_is_done(capsys, monkeypatch):
+    def interrupted(*args, **kwargs):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("keras_kd.pipeline.run_recipe", interrupted)
+    assert cli.main(["run", "digits"]) == 130
+    assert "goes on" in capsys.readouterr().err
