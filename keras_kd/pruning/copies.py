@@ -1,0 +1,49 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Copies: a twin of a model, with weights of its own."""
+
+from __future__ import annotations
+
+import keras
+
+
+def copy_of(model: keras.Model) -> keras.Model:
+    """Returns an uncompiled copy of a built model, weights included.
+
+    Goes through the model's config, which also covers what
+    `keras.models.clone_model` refuses (Lambda layers) and custom layers that
+    were never registered.
+
+    Args:
+        model: A built Sequential, functional or subclassed model. Custom
+            classes need a `get_config` that matches their constructor.
+
+    Raises:
+        ValueError: If the model is not built or cannot be copied.
+    """
+    if not model.built:
+        raise ValueError(
+            f"Model {model.name!r} must be built. Received a model without "
+            "weights. Call it on a batch, or give it a keras.Input, first."
+        )
+    custom = {
+        type(layer).__name__: type(layer)
+        for layer in model._flatten_layers()  # no public walk goes as deep
+        if not type(layer).__module__.startswith("keras.")
+    }
+    try:
+        with keras.saving.custom_object_scope(custom):
+            config = keras.saving.serialize_keras_object(model)
+            config.pop("compile_config", None)
+            # Safe: the code comes from this process, not from a file.
+            twin = keras.saving.deserialize_keras_object(
+                config, safe_mode=False
+            )
+        twin.set_weights(model.get_weights())
+    except (TypeError, ValueError, NotImplementedError) as error:
+        raise ValueError(
+            f"Model {model.name!r} cannot be copied through its config. "
+            "Expected each custom layer and model to have a `get_config` "
+            "that matches its constructor, and a subclassed model to be "
+            f"built by its input shape. Received: {error}"
+        ) from error
+    return twin

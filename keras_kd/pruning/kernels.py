@@ -1,0 +1,141 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Kernels: which weights of a model are pruned, and how sparse they are."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Sequence
+from typing import Any
+
+import keras
+import tensorflow as tf
+from keras import layers
+
+DENSE_KINDS = (
+    layers.Dense,
+    layers.EinsumDense,  # MultiHeadAttention is made of these
+    layers.Conv1D,
+    layers.Conv2D,
+    layers.Conv3D,
+    layers.Conv1DTranspose,
+    layers.Conv2DTranspose,
+    layers.Conv3DTranspose,
+)
+SEPARABLE_KINDS = (layers.SeparableConv1D, layers.SeparableConv2D)
+
+PRUNED_BY_DEFAULT = (
+    (DENSE_KINDS, ("kernel",)),
+    (SEPARABLE_KINDS, ("pointwise_kernel",)),
+)
+# Small, or costly in accuracy: pruned where `include` names them.
+PRUNED_ON_REQUEST = (
+    ((layers.Embedding,), ("embeddings",)),
+    ((layers.DepthwiseConv1D, layers.DepthwiseConv2D), ("kernel",)),
+    (SEPARABLE_KINDS, ("depthwise_kernel",)),
+    (
+        (layers.SimpleRNNCell, layers.GRUCell, layers.LSTMCell),
+        ("kernel", "recurrent_kernel"),
+    ),
+)
+
+
+def prunable_kernels(
+    model: keras.Model,
+    include: Sequence[str] | None = None,
+    exclude: Sequence[str] = (),
+) -> list[tuple[str, keras.Variable]]:
+    """Returns `(path, variable)` of every kernel that pruning would thin.
+
+    Those are the trainable kernels of dense, convolution and attention
+    layers at any depth; never biases or normalisation.
+
+    Args:
+        model: A built model.
+        include: Names of the only layers (or models that hold them) to
+            prune. Kinds that are off by default are pruned when they are
+            named here: embeddings, depthwise convolutions, recurrent cells.
+        exclude: Names of layers (or models that hold them) to leave alone.
+
+    Raises:
+        ValueError: If a name is unknown, or no kernel is left.
+    """
+    found, seen, known = [], set(), {}
+
+    def visit(layer, chain):
+        known[layer.name] = None
+        chain = (*chain, layer.name)
+        named = include is not None and not set(include).isdisjoint(chain)
+        wanted = (named or include is None) and set(exclude).isdisjoint(chain)
+        if wanted:
+            kinds = PRUNED_BY_DEFAULT + (PRUNED_ON_REQUEST if named else ())
+            for attribute in _attributes(layer, kinds):
+                variable = getattr(layer, attribute, None)
+                # A layer under LoRA or quantised gives a tensor here, and a
+                # frozen kernel could not recover: neither is pruned.
+                if not isinstance(variable, keras.Variable):
+                    continue
+                if variable.trainable and id(variable) not in seen:
+                    seen.add(id(variable))
+                    found.append(("/".join((*chain[1:], attribute)), variable))
+        # No public walk reaches layers inside layers (MultiHeadAttention).
+        for child in layer._flatten_layers(include_self=False, recursive=False):
+            visit(child, chain)
+
+    visit(model, ())
+    for name in (*(include or ()), *exclude):
+        if name not in known:
+            near = difflib.get_close_matches(name, known, n=3)
+            raise ValueError(
+                "`include` and `exclude` must name layers of the model. "
+                f"Received: {name!r}. Near names: {near or list(known)[:10]}"
+            )
+    if not found:
+        raise ValueError(
+            f"Model {model.name!r} has no kernel to prune. Expected a built "
+            "model with a trainable Dense, EinsumDense, Conv or attention "
+            f"layer. Received: include={include}, exclude={exclude}, layers "
+            f"{list(known)[:10]}"
+        )
+    return found
+
+
+def _attributes(layer, kinds) -> list[str]:
+    return [
+        n for types, names in kinds if isinstance(layer, types) for n in names
+    ]
+
+
+def sparsity_of(kernels: Sequence[tuple[str, keras.Variable]]) -> float:
+    """Returns the share of exact zeros in the kernels, taken together."""
+    nonzero = sum(int(tf.math.count_nonzero(v.value)) for _, v in kernels)
+    return 1.0 - nonzero / sum(v.value.shape.num_elements() for _, v in kernels)
+
+
+def sparsity_table(
+    model: keras.Model, kernels: Sequence[tuple[str, keras.Variable]]
+) -> dict[str, Any]:
+    """Returns the figures of a pruned model as plain JSON values.
+
+    Args:
+        model: The model that holds the kernels.
+        kernels: What `prunable_kernels` returned for it.
+
+    Returns:
+        `sparsity` of the kernels together, `parameters` and
+        `nonzero_parameters` of the whole model, and `layers`: one row per
+        kernel with its `shape` and `sparsity`.
+    """
+    return {
+        "sparsity": sparsity_of(kernels),
+        "parameters": int(model.count_params()),
+        "nonzero_parameters": sum(
+            int(tf.math.count_nonzero(weight.value)) for weight in model.weights
+        ),
+        "layers": {
+            path: {
+                "shape": list(variable.shape),
+                "sparsity": sparsity_of([(path, variable)]),
+            }
+            for path, variable in kernels
+        },
+    }

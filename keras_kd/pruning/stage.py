@@ -1,0 +1,165 @@
+# SPDX-License-Identifier: Apache-2.0
+"""prune(): the stage that returns a pruned copy of a student."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from keras_kd import heads
+from keras_kd import unlabelled
+from keras_kd.data import UNLABELLED
+from keras_kd.data import Data
+from keras_kd.data import check_split
+from keras_kd.distiller import Distiller
+from keras_kd.labels.attached import split_targets
+from keras_kd.pruning.callback import Pruning
+from keras_kd.pruning.copies import copy_of
+from keras_kd.pruning.kernels import prunable_kernels
+from keras_kd.pruning.kernels import sparsity_table
+from keras_kd.records import StageRecord
+
+
+def prune(
+    student: keras.Model,
+    data: Data | tuple | tf.data.Dataset,
+    sparsity: float = 0.8,
+    teacher: Any = None,
+    *,
+    epochs: int = 10,
+    batch_size: int = 128,
+    learning_rate: float = 1e-3,
+    temperature: float = 4.0,
+    alpha: float = 0.7,
+    loss: Any = None,
+    schedule: Any = None,
+    callbacks: Sequence[keras.callbacks.Callback] = (),
+    verbose: int = 0,
+    **options,
+) -> tuple[keras.Model, StageRecord]:
+    """Prunes a copy of a trained student, while its teacher keeps teaching.
+
+    The sparsity rises over the first 70% of the steps; the rest recovers.
+    The student itself is not touched.
+
+    Args:
+        student: A built, trained model.
+        data: `Data`, a pair of arrays `(x, y)` or a batched
+            `tf.data.Dataset` to train on.
+        sparsity: Share of zeros to reach in each kernel, in (0, 1).
+        teacher: What `Distiller` takes as a teacher. `None` learns from the
+            targets that come with the data, if any, else from the labels
+            alone.
+        epochs: Passes over the training data.
+        batch_size: Examples in a step, where `data` holds arrays.
+        learning_rate: For Adam: a float or a Keras schedule.
+        temperature: See `Distiller`.
+        alpha: See `Distiller`.
+        loss: Student loss. Defaults to the one the student is compiled with,
+            else to sparse categorical crossentropy for its head.
+        schedule: See `Pruning`.
+        callbacks: More callbacks for `fit`. They see `val_loss` if `data` is
+            a `Data`.
+        verbose: As in `fit`.
+        **options: More arguments of `Pruning`, such as `exclude`.
+
+    Returns:
+        The pruned model, uncompiled, and a record with its `sparsity`,
+        `parameters`, `nonzero_parameters` and sparsity per layer.
+
+    Raises:
+        ValueError: If an argument is out of range, or the student is not
+            built, cannot be copied or has no kernel to prune.
+
+    Example:
+
+    ```python
+    pruned, record = kd.prune(student, data, sparsity=0.8, teacher=teacher)
+    ```
+    """
+    pruning = Pruning(sparsity, schedule=schedule, **options)
+    split = data.train if isinstance(data, Data) else data
+    check_split(split, "data")
+    began = time.perf_counter()
+    copy = copy_of(student)
+    loss = loss or student.loss or _default_loss(student)
+    distilled = teacher is not None or _carries_targets(split)
+    trained = copy
+    if distilled:
+        trained = Distiller(
+            teacher=teacher, student=copy, temperature=temperature, alpha=alpha
+        )
+    elif unlabelled.is_sparse(loss):
+        split = _weighed(split)
+    trained.compile(optimizer=keras.optimizers.Adam(learning_rate), loss=loss)
+    arrays = not isinstance(split, tf.data.Dataset)
+    parts = split if arrays else (split,)
+    watched = bool(callbacks) and isinstance(data, Data)
+    trained.fit(
+        **dict(zip(("x", "y", "sample_weight"), parts, strict=False)),
+        batch_size=batch_size if arrays else None,
+        epochs=epochs,
+        validation_data=data.validation if watched else None,
+        callbacks=[pruning, *callbacks],
+        verbose=verbose,
+    )
+    pruning.apply_masks()
+    # A second copy leaves the optimizer's state behind: it would triple the
+    # size of the saved file.
+    pruned = copy_of(copy)
+    kernels = prunable_kernels(pruned, pruning.include, pruning.exclude)
+    settings = {
+        "sparsity": pruning.target,
+        "schedule": pruning.schedule_in_use.get_config(),
+        "epochs": epochs,
+        "batch_size": batch_size if arrays else None,
+        "learning_rate": keras.saving.serialize_keras_object(learning_rate),
+        "loss": keras.saving.serialize_keras_object(loss),
+        "distilled": distilled,
+        **options,
+    }
+    if distilled:
+        settings |= {"temperature": temperature, "alpha": alpha}
+    return pruned, StageRecord(
+        "prune",
+        "pruned",
+        settings=settings,
+        metrics=sparsity_table(pruned, kernels),
+        seconds=time.perf_counter() - began,
+    )
+
+
+def _default_loss(student: keras.Model) -> keras.losses.Loss:
+    activation = heads.activation_of(student)
+    if activation not in ("linear", "softmax"):
+        raise ValueError(
+            "Without a compiled student, the default loss needs a head of one "
+            "class per unit (logits or softmax). Pass `loss`. Received: model "
+            f"{student.name!r} with a head of activation {activation}"
+        )
+    return keras.losses.SparseCategoricalCrossentropy(
+        from_logits=activation == "linear"
+    )
+
+
+def _carries_targets(split) -> bool:
+    arrays = not isinstance(split, tf.data.Dataset)
+    x = split[0] if arrays else split.element_spec[0]
+    return split_targets(x)[1] is not None
+
+
+def _weighed(split):
+    """Gives examples without a label the weight 0, as Distiller does."""
+
+    def weigh(x, y, weight=1.0):
+        labelled = tf.not_equal(y, UNLABELLED)
+        weight = tf.cast(labelled, "float32") * tf.cast(weight, "float32")
+        return x, tf.where(labelled, y, tf.zeros_like(y)), weight
+
+    if isinstance(split, tf.data.Dataset):
+        return split.map(weigh)
+    return weigh(*split)
