@@ -15,6 +15,7 @@ from keras_kd.data import Data
 from keras_kd.data import take
 from keras_kd.export import export
 from keras_kd.lesson import Lesson
+from keras_kd.progress import TrainingProgress
 from keras_kd.pruning import prune
 from keras_kd.records import StageRecord
 from keras_kd.stages import StageFolder
@@ -112,6 +113,7 @@ class Run:
                 data,
                 sparsity=sparsity,
                 teacher=teacher,
+                callbacks=[TrainingProgress("pruned", "sparsity")],
                 **{**self.training, "epochs": epochs},
                 **self.distilling,
             )

@@ -583,7 +583,6 @@ def test_copy_of_names_the_model_it_cannot_copy():
         copy_of(model)
 
 
-SOFTMAX = keras.Sequential([keras.Input((2,)), layers.Dense(2, "sigmoid")])
 BAD_CALLS = [
     (lambda: Pruning(0.0), "between 0 and 1"),
     (lambda: Pruning(1.0), "Received: 1.0"),
@@ -601,7 +600,6 @@ BAD_CALLS = [
         "must be built",
     ),
     (lambda: prune(dense_model(), arrays()[0]), "pair of arrays"),
-    (lambda: prune(SOFTMAX, arrays()), "head of activation sigmoid"),
 ]
 
 

@@ -35,6 +35,7 @@ def prune(
     learning_rate: float = 1e-3,
     temperature: float = 4.0,
     alpha: float = 0.7,
+    distillation_losses: Any = None,
     loss: Any = None,
     schedule: Any = None,
     callbacks: Sequence[keras.callbacks.Callback] = (),
@@ -59,8 +60,9 @@ def prune(
         learning_rate: For Adam: a float or a Keras schedule.
         temperature: See `Distiller`.
         alpha: See `Distiller`.
+        distillation_losses: See `Distiller`; they replace `temperature`.
         loss: Student loss. Defaults to the one the student is compiled with,
-            else to sparse categorical crossentropy for its head.
+            else to the one that fits its output.
         schedule: See `Pruning`.
         callbacks: More callbacks for `fit`. They see `val_loss` if `data` is
             a `Data`.
@@ -86,12 +88,16 @@ def prune(
     check_split(split, "data")
     began = time.perf_counter()
     copy = copy_of(student)
-    loss = loss or student.loss or _default_loss(student)
+    loss = loss or student.loss or heads.default_loss(student)
     distilled = teacher is not None or _carries_targets(split)
     trained = copy
     if distilled:
         trained = Distiller(
-            teacher=teacher, student=copy, temperature=temperature, alpha=alpha
+            teacher=teacher,
+            student=copy,
+            temperature=None if distillation_losses else temperature,
+            alpha=alpha,
+            distillation_losses=distillation_losses,
         )
     elif unlabelled.is_sparse(loss):
         split = _weighed(split)
@@ -112,37 +118,28 @@ def prune(
     # size of the saved file.
     pruned = copy_of(copy)
     kernels = prunable_kernels(pruned, pruning.include, pruning.exclude)
+    serialize = keras.saving.serialize_keras_object
     settings = {
         "sparsity": pruning.target,
         "schedule": pruning.schedule_in_use.get_config(),
         "epochs": epochs,
         "batch_size": batch_size if arrays else None,
-        "learning_rate": keras.saving.serialize_keras_object(learning_rate),
-        "loss": keras.saving.serialize_keras_object(loss),
+        "learning_rate": serialize(learning_rate),
+        "loss": serialize(loss),
         "distilled": distilled,
         **options,
     }
     if distilled:
-        settings |= {"temperature": temperature, "alpha": alpha}
+        settings["alpha"] = alpha
+        settings["distillation_losses"] = [
+            serialize(loss) for loss in trained.distillation_losses
+        ]
     return pruned, StageRecord(
         "prune",
         "pruned",
         settings=settings,
         metrics=sparsity_table(pruned, kernels),
         seconds=time.perf_counter() - began,
-    )
-
-
-def _default_loss(student: keras.Model) -> keras.losses.Loss:
-    activation = heads.activation_of(student)
-    if activation not in ("linear", "softmax"):
-        raise ValueError(
-            "Without a compiled student, the default loss needs a head of one "
-            "class per unit (logits or softmax). Pass `loss`. Received: model "
-            f"{student.name!r} with a head of activation {activation}"
-        )
-    return keras.losses.SparseCategoricalCrossentropy(
-        from_logits=activation == "linear"
     )
 
 
