@@ -107,10 +107,9 @@ class Distiller(keras.Model):
         self._terms = Terms(teacher, student, distillation_losses)
         self._log = TrainingLog(self._terms.losses)
         self._guard = StepGuard()
-        projectors = self._terms.make_projectors()
-        self.projectors = projectors or {}
+        self.projectors = {}
+        self._make_projectors()
         self.supports_jit = self._terms.supports_jit
-        self.built = student.built and projectors is not None
 
     # What it is made of.
 
@@ -123,8 +122,7 @@ class Distiller(keras.Model):
     def teacher(self, teacher):
         check_pair(teacher, self.student)
         self._terms.set_teacher(teacher)
-        if not self.projectors:
-            self.projectors = self._terms.make_projectors() or {}
+        self._make_projectors()
         self.supports_jit = self._terms.supports_jit
         self.train_function = None
 
@@ -170,9 +168,8 @@ class Distiller(keras.Model):
 
     def call(self, x, training=None):
         x, targets = split_targets(x)
-        if targets is not None and not self.built:
-            # Shapes come with the data; Keras builds on a symbolic batch.
-            self.projectors = self._terms.make_projectors(targets) or {}
+        if targets is not None:
+            self._make_projectors(targets)
         prediction, _ = ForwardPass(self.student, [])(x, training=training)
         return prediction
 
@@ -182,6 +179,7 @@ class Distiller(keras.Model):
         targets = self._terms.targets(x, attached, self._guard)
         with tf.GradientTape() as tape:
             y_pred, taps = self._terms.student_pass(x, training=True)
+            self._make_projectors(targets, taps)
             student_loss = self._compute_loss(
                 x, y, y_pred, sample_weight, training=True
             )
@@ -256,6 +254,14 @@ class Distiller(keras.Model):
             steps = self.steps_per_execution
             self.test_function = self._guard.watch(self.test_function, steps)
 
+    def _make_projectors(self, targets=None, taps=None):
+        """Makes what is missing as soon as the shapes are known."""
+        if not self.projectors:
+            made = self._terms.make_projectors(targets, taps)
+            self._tracker.unlock()  # predict() before fit() has locked it
+            self.projectors = made or {}
+            self.built = self.student.built and made is not None
+
     def _regularisation(self):
         return sum(
             (ops.sum(ops.cast(loss, "float32")) for loss in self.losses),
@@ -268,29 +274,21 @@ class Distiller(keras.Model):
         serialize = keras.saving.serialize_keras_object
         return {
             "name": self.name,
+            "dtype": serialize(self.dtype_policy),
             "student": serialize(self.student),
             "alpha": self.alpha,
-            "distillation_losses": [
-                serialize(loss) for loss in self.distillation_losses
-            ],
-            "projectors": {
-                name: serialize(layer)
-                for name, layer in self.projectors.items()
-            },
+            "distillation_losses": serialize(self.distillation_losses),
+            "projectors": serialize(dict(self.projectors)),
         }
 
     @classmethod
     def from_config(cls, config, custom_objects=None):
-        config = dict(config)
-        projectors = config.pop("projectors", {})
         config = keras.saving.deserialize_keras_object(
-            config, custom_objects=custom_objects
+            dict(config), custom_objects=custom_objects
         )
+        projectors = config.pop("projectors", {})
         distiller = cls(teacher=None, **config)
-        for name, layer in projectors.items():
-            layer = keras.saving.deserialize_keras_object(layer)
-            distiller._terms.build(name, layer)
-            distiller.projectors[name] = layer
+        distiller.projectors = projectors
         distiller.built = distiller.student.built
         return distiller
 

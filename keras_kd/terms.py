@@ -49,20 +49,26 @@ class Terms:
         """Whether XLA can compile the teacher's part of the step."""
         return self.teacher is None or self.teacher.supports_jit
 
-    def make_projectors(self, targets: dict | None = None) -> dict | None:
+    def make_projectors(
+        self, targets: dict | None = None, taps: dict | None = None
+    ) -> dict | None:
         """Returns `{loss name: layer}`, or `None` while shapes are unknown.
 
         Args:
             targets: Tensors of the teacher's taps, where their shapes come
                 with the data.
+            taps: Tensors of the student's taps, for a student that is built
+                by the data.
         """
         projectors = {}
         for name, loss in self.losses.items():
             if loss.projector is None:
                 continue
             student = self.student_pass.shape(loss.student)
+            if student is None and taps is not None:
+                student = tuple(taps[loss.student].shape)
             if targets is not None:
-                teacher = tuple(targets[loss.teacher].shape)
+                teacher = tuple(_tap(targets, loss.teacher).shape)
             else:
                 teacher = self.teacher and self.teacher.shape(loss.teacher)
             if student is None or teacher is None:
@@ -72,16 +78,11 @@ class Terms:
                 if compatible(teacher, student):
                     continue
                 layer = Projector(teacher[1:], name=f"{name}_projector")
-            self.build(name, layer)
+            if not layer.built:
+                layer.build((None, *student[1:]))
             loss.check_shapes(teacher, layer.compute_output_shape(student))
             projectors[name] = layer
         return projectors
-
-    def build(self, name: str, projector: keras.layers.Layer) -> None:
-        """Builds a loss's projector on the tap it will see."""
-        if not projector.built:
-            tap = self.losses[name].student
-            projector.build(self.student_pass.shape(tap))
 
     def with_temperature(self) -> list:
         """Returns the losses that have a temperature."""
