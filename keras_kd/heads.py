@@ -21,6 +21,9 @@ ACTIVATIONS = ("softmax", "sigmoid", "linear")
 # Layers and ops that may follow the activation without changing its values.
 _PASS_THROUGH = ("Reshape", "Flatten", "Identity", "Cast", "Squeeze", "Dropout")
 
+# Their output is a product, not what their activation gives.
+_GATED = (keras.layers.LSTM, keras.layers.GRU)
+
 
 def activation_of(model: keras.Model, output: str | None = None) -> str | None:
     """Returns the activation a model's output went through last.
@@ -31,7 +34,8 @@ def activation_of(model: keras.Model, output: str | None = None) -> str | None:
 
     Returns:
         `"softmax"`, `"sigmoid"` or `"linear"`; `None` where the model has no
-        graph to read (a subclassed model) or the output is no single tensor.
+        graph to read (a subclassed model), ends in a lambda, or the output is
+        no single tensor.
     """
     if getattr(model, "inputs", None) is None:
         return None
@@ -73,22 +77,28 @@ def named_outputs(model: keras.Model) -> dict:
     return dict(zip(model.output_names, model.outputs, strict=True))
 
 
-def activation_of_tensor(tensor) -> str:
-    """Returns the activation that a symbolic tensor went through last."""
+def activation_of_tensor(tensor) -> str | None:
+    """Returns the activation that a symbolic tensor went through last.
+
+    `None` where it went through a lambda, which could be anything.
+    """
     operation, _, index = tensor._keras_history
-    kind = type(operation).__name__
+    if isinstance(operation, keras.layers.Wrapper):
+        operation = operation.layer
     if isinstance(operation, keras.Model):
         inner = list(named_outputs(operation).values())
         return activation_of_tensor(inner[index])
-    if isinstance(operation, keras.layers.Wrapper):
-        operation = operation.layer
+    kind = type(operation).__name__
     activation = getattr(operation, "activation", None)
-    if isinstance(operation, keras.layers.Softmax) or kind == "Softmax":
-        return "softmax"
-    if kind == "Sigmoid":
-        return "sigmoid"
-    if activation in (keras.activations.softmax, keras.activations.sigmoid):
-        return activation.__name__
+    if kind in ("Softmax", "Sigmoid"):
+        return kind.lower()
+    if isinstance(operation, _GATED):
+        return "linear"
+    name = _name_of(activation)
+    if name in ("softmax", "sigmoid"):
+        return name
+    if kind == "Lambda" or name == "<lambda>":
+        return None
     passes = activation is keras.activations.linear and isinstance(
         operation, keras.layers.Activation
     )
@@ -96,6 +106,12 @@ def activation_of_tensor(tensor) -> str:
         node = operation._inbound_nodes[tensor._keras_history.node_index]
         return activation_of_tensor(node.input_tensors[0])
     return "linear"
+
+
+def _name_of(activation) -> str:
+    # Keras' own, those of keras.ops and tf.nn ("softmax_v2"), or a layer.
+    name = getattr(activation, "__name__", type(activation).__name__)
+    return name.lower().removesuffix("_v2")
 
 
 def to_logits(output, activation: str | None):

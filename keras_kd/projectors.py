@@ -50,16 +50,24 @@ class Projector(keras.layers.Layer):
 
     def build(self, input_shape):
         sizes, target = tuple(input_shape[1:-1]), self.target_shape[:-1]
-        alike = len(sizes) == len(target) or not sizes or not target
-        unfolds = len(target) == 2 and _product(target) == _product(sizes)
-        folds = len(sizes) == 2 and _product(target) == _product(sizes)
-        if not (alike or unfolds or folds):
+        known = None not in sizes and None not in target
+        alike = len(sizes) == len(target) and all(
+            size is not None or wanted is None
+            for size, wanted in zip(sizes, target, strict=True)
+        )
+        repeats = known and not sizes
+        reshapes = (
+            known
+            and 2 in (len(sizes), len(target))
+            and _product(sizes) == _product(target)
+        )
+        if not (alike or repeats or reshapes or not target):
             raise ValueError(
                 "A projector cannot bring positions "
                 f"{sizes} to positions {target}: their number of axes "
-                "differs. Pool one of the taps, or pass your own layer as "
-                "`projector`. Received: student tap of shape "
-                f"{tuple(input_shape)}, teacher tap of shape "
+                "differs, or a length is not known. Pool one of the taps, or "
+                "pass your own layer as `projector`. Received: student tap of "
+                f"shape {tuple(input_shape)}, teacher tap of shape "
                 f"{(None, *self.target_shape)}."
             )
         if input_shape[-1] is None:

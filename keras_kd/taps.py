@@ -138,15 +138,16 @@ def _trace_nested(model, names):
         if "/" in name and name != _WHOLE:
             outer, inner = name.split("/", 1)
             inner_names.setdefault(outer, []).append(inner)
-    found = {}
+    found, plain = {}, _plain(model)
     for outer, inner in inner_names.items():
-        layer = _layer(model, outer)
+        layer = _layer(plain, outer)
         if not isinstance(layer, keras.Model):
             raise ValueError(
                 f"The tap '{outer}/{inner[0]}' looks inside the layer "
                 f"'{outer}' of '{model.name}', which is a "
                 f"{type(layer).__name__}, not a model. Name the layer itself."
             )
+        _only_call(plain, layer, f"{outer}/{inner[0]}")
         # Validates the inner names before the graph is run.
         _trace(layer, inner)
 
@@ -160,7 +161,7 @@ def _trace_nested(model, names):
         return whole
 
     clone = keras.models.clone_model(
-        _plain(model), clone_function=lambda layer: layer, call_function=call
+        plain, clone_function=lambda layer: layer, call_function=call
     )
     # Tensors of the clone, not of `model`: the opened path must be on the
     # way to every output.
@@ -197,19 +198,26 @@ def _find(model, name):
     layer = _layer(model, name, also=outputs)
     if layer is None:
         return outputs[name]
-    nodes = [n for n in layer._inbound_nodes if n in _nodes(model)]
-    if len(nodes) > 1 or len(nodes[0].outputs) != 1:
+    outputs = _only_call(model, layer, name).outputs
+    if len(outputs) != 1:
         raise ValueError(
-            f"The tap '{name}' of '{model.name}' is ambiguous: the layer is "
-            f"called {len(nodes)} times and gives {len(nodes[0].outputs)} "
-            "tensor(s) a call. Follow the call you mean by a named "
+            f"The tap '{name}' of '{model.name}' is ambiguous: the layer gives "
+            f"{len(outputs)} tensors. Follow the one you mean by a named "
             "keras.layers.Identity and tap that."
         )
-    return nodes[0].outputs[0]
+    return outputs[0]
 
 
-def _nodes(model):
-    return {node for nodes in model._nodes_by_depth.values() for node in nodes}
+def _only_call(model, layer, name):
+    nodes = {node for nodes in model._nodes_by_depth.values() for node in nodes}
+    calls = [node for node in layer._inbound_nodes if node in nodes]
+    if len(calls) != 1:
+        raise ValueError(
+            f"The tap '{name}' of '{model.name}' is ambiguous: '{layer.name}' "
+            f"is called {len(calls)} times. Follow the call you mean by a "
+            "named keras.layers.Identity and tap that."
+        )
+    return calls[0]
 
 
 def _layer(model, name, also=()):

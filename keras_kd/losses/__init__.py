@@ -16,10 +16,10 @@ METHODS = (FeatureMatching, SoftTargets)
 """Every method, by its class. A new method is added here."""
 
 __all__ = [
-    "METHODS",
     "DistillationLoss",
     "FeatureMatching",
     "KerasDistillationLoss",
+    "METHODS",
     "SoftTargets",
     "deserialize",
     "feature_matching",

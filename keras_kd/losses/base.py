@@ -106,6 +106,9 @@ class DistillationLoss(keras.losses.Loss):
             lambda t: ops.convert_to_tensor(t, dtype=self.dtype),
             (y_true, y_pred),
         )
+        # Targets are given: also where the student makes them itself (peers,
+        # its own deeper exit), it must not learn to be easier to match.
+        y_true = keras.tree.map_structure(ops.stop_gradient, y_true)
         values = self.call(y_true, y_pred)
         if mask is not None and len(values.shape) > 0:
             mask = to_rank_of(ops.cast(mask, values.dtype), values)
@@ -151,6 +154,7 @@ class DistillationLoss(keras.losses.Loss):
             projector = keras.saving.serialize_keras_object(projector)
         return {
             **super().get_config(),
+            "dtype": self.dtype,
             "teacher": self.teacher,
             "student": self.student,
             "weight": self.weight,

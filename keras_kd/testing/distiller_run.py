@@ -1,0 +1,117 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What fit, evaluate and predict run, and what they change."""
+
+from __future__ import annotations
+
+import keras
+import numpy as np
+
+from keras_kd.testing.contract import ContractError
+from keras_kd.testing.contract import changed
+from keras_kd.testing.contract import state_of
+from keras_kd.testing.counting import CountingTeacher
+from keras_kd.testing.counting import counted_layers
+
+
+def check_run(distiller, data, steps, frozen_teacher):
+    given = distiller.teacher
+    counting = None if given is None else CountingTeacher(given)
+    if counting is not None:
+        distiller.teacher = counting
+    evaluated = {k: v for k, v in data.items() if v is not None}
+    predicted = {k: v for k, v in evaluated.items() if k != "y"}
+    with counted_layers(distiller.student) as counts:
+        # Eager and once, so what it takes is what one pass takes.
+        distiller(_rows(data["x"], data["batch_size"]), training=False)
+        one_pass = counts()
+        before = state_of(given)
+        student_before = distiller.student.get_weights()
+        for name, run, per_batch in (
+            ("fit", lambda: distiller.fit(**data, shuffle=False), 1),
+            ("evaluate", lambda: distiller.evaluate(**evaluated), 0),
+            ("predict", lambda: distiller.predict(**predicted), 0),
+        ):
+            earlier, asked = counts(), counting.calls if counting else 0
+            result = run()
+            _check_passes(distiller, name, one_pass, earlier, counts(), steps)
+            if counting is not None and counting.calls != (
+                asked + per_batch * steps
+            ):
+                raise ContractError(
+                    distiller,
+                    "the teacher runs once per training step, else never",
+                    f"{per_batch * steps} calls in {name} of {steps} batches",
+                    counting.calls - asked,
+                )
+            if name == "fit":
+                check_history(distiller, result.history)
+        _check_moved(distiller, student_before)
+        _check_no_retrace(distiller, data, counting)
+    moved = changed(before, state_of(given))
+    if frozen_teacher and moved:
+        raise ContractError(
+            distiller,
+            "training leaves the teacher as it was",
+            "weights, statistics and `trainable` bit for bit",
+            f"changes in {moved[:3]}",
+        )
+
+
+def _rows(x, count):
+    return keras.tree.map_structure(
+        lambda a: keras.ops.convert_to_tensor(a[:count]), x
+    )
+
+
+def _check_passes(distiller, name, one_pass, earlier, later, steps):
+    for path, count in one_pass.items():
+        received = later[path] - earlier[path]
+        if received != count * steps:
+            raise ContractError(
+                distiller,
+                "the student runs once per batch",
+                f"layer '{path}' to run {count * steps} time(s) in {name} of "
+                f"{steps} batches",
+                received,
+            )
+
+
+def check_history(distiller, history):
+    names = {loss.name for loss in distiller.distillation_losses}
+    missing = sorted({"loss", "student_loss", *names} - set(history))
+    bad = [key for key, value in history.items() if not np.isfinite(value[-1])]
+    if missing or bad:
+        raise ContractError(
+            distiller,
+            "the history tells every part of the loss",
+            f"finite values for loss, student_loss, {', '.join(names)}",
+            f"missing {missing}, not finite {bad}",
+        )
+
+
+def _check_moved(distiller, before):
+    after = distiller.student.get_weights()
+    pairs = zip(before, after, strict=True)
+    if all(np.array_equal(a, b) for a, b in pairs):
+        raise ContractError(
+            distiller,
+            "training changes the student",
+            "other weights after fit",
+            "the same weights",
+        )
+
+
+def _check_no_retrace(distiller, data, counting):
+    traces = counting.traces if counting is not None else None
+    distiller.alpha = distiller.alpha * 0.5 + 0.5
+    for loss in distiller.distillation_losses:
+        if hasattr(loss, "temperature"):
+            loss.temperature = loss.temperature + 1.0
+    distiller.fit(**data)
+    if counting is not None and counting.traces != traces:
+        raise ContractError(
+            distiller,
+            "assigning alpha or temperature does not trace again",
+            f"{traces} traces",
+            counting.traces,
+        )

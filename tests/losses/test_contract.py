@@ -1,0 +1,74 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Every method keeps the contract, has a twin, and explains itself."""
+
+from __future__ import annotations
+
+import inspect
+import re
+import sys
+
+import pytest
+
+import reference
+from cases import CASES
+from keras_kd import losses
+from keras_kd.testing import check_loss
+
+each_method = pytest.mark.parametrize("method", losses.METHODS)
+
+
+def snake_case(method):
+    return re.sub(r"(?<=.)([A-Z])", r"_\1", method.__name__).lower()
+
+
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_method_keeps_the_contract(case):
+    loss = case.method(**case.arguments)
+    check_loss(loss, reference=case.reference, **case.checks)
+
+
+@each_method
+def test_method_has_a_case_and_a_twin(method):
+    assert method in [case.method for case in CASES]
+    assert inspect.isfunction(getattr(reference, snake_case(method)))
+
+
+@each_method
+def test_method_has_a_pure_function_beside_it(method):
+    function = getattr(losses, snake_case(method))
+    assert function.__module__ == method.__module__
+
+
+@each_method
+@pytest.mark.parametrize(
+    "heading", ["Idea: ", "Shapes: ", "Use it: ", "Do not: ", "Suggested: "]
+)
+def test_method_has_a_card(method, heading):
+    card = inspect.getdoc(sys.modules[method.__module__])
+    assert f"\n{heading}" in card
+
+
+@each_method
+def test_card_links_the_paper(method):
+    card = inspect.getdoc(sys.modules[method.__module__])
+    assert re.search(r"\nPaper: [^\n]+ \d{4},\s+https://\S+$", card)
+    assert re.search(r"https://\S+", inspect.getdoc(method))
+
+
+@each_method
+def test_method_is_found_by_its_name(method):
+    assert type(losses.get(method.__name__)) is method
+    assert type(losses.get(snake_case(method))) is method
+
+
+def test_methods_and_names_are_sorted():
+    names = [method.__name__ for method in losses.METHODS]
+    assert names == sorted(names)
+    assert list(losses.__all__) == sorted(losses.__all__)
+    assert set(names) <= set(losses.__all__)
+
+
+@pytest.mark.parametrize("identifier", ["soft", 3, None, object])
+def test_get_refuses_anything_else(identifier):
+    with pytest.raises(ValueError, match="Expected a distillation loss"):
+        losses.get(identifier)
