@@ -62,22 +62,24 @@ def linear(start: float, end: float, epochs: int) -> Callable[[int], float]:
 
     Example: a warm-up of alpha is `linear(0.0, 0.9, epochs=5)`.
     """
-    return lambda epoch: start + (end - start) * _share(epoch, epochs)
+    _check_epochs(epochs)
+    return lambda epoch: start + (end - start) * min(epoch / epochs, 1.0)
 
 
 def cosine(start: float, end: float, epochs: int) -> Callable[[int], float]:
     """Goes from `start` to `end` along half a cosine, then stays at `end`."""
+    _check_epochs(epochs)
 
     def value(epoch):
-        share = (1.0 - math.cos(math.pi * _share(epoch, epochs))) / 2.0
+        angle = math.pi * min(epoch / epochs, 1.0)
+        share = (1.0 - math.cos(angle)) / 2.0
         return start + (end - start) * share
 
     return value
 
 
-def _share(epoch, epochs):
+def _check_epochs(epochs):
     if epochs < 1:
         raise ValueError(
             f"`epochs` must be at least 1. Received: epochs={epochs}"
         )
-    return min(epoch / epochs, 1.0)

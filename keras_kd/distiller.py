@@ -183,12 +183,9 @@ class Distiller(keras.Model):
             student_loss = self._compute_loss(
                 x, y, y_pred, sample_weight, training=True
             )
+            binary = unlabelled.is_binary(self.loss) or None
             values, agreement = self._terms.values(
-                targets,
-                taps,
-                self.projectors,
-                binary=unlabelled.is_binary(self.loss) or None,
-                sample_weight=sample_weight,
+                targets, taps, self.projectors, binary, sample_weight
             )
             distillation = self._terms.weighted_sum(values)
             alpha = Scalar.tensor(self, "alpha")
@@ -242,6 +239,11 @@ class Distiller(keras.Model):
         self._log.reset()
         self._guard.batch = 0
 
+    def _get_metrics_result_or_logs(self, logs):
+        # Keras' own takes the replicas' mean of what is not in `metrics`.
+        result = {**self.get_metrics_result(), **self._log.result()}
+        return {key: result.get(key, logs[key]) for key in logs}
+
     def make_train_function(self, force=False):
         if self.train_function is None or force:
             super().make_train_function(force)
@@ -263,10 +265,9 @@ class Distiller(keras.Model):
             self.built = self.student.built and made is not None
 
     def _regularisation(self):
-        return sum(
-            (ops.sum(ops.cast(loss, "float32")) for loss in self.losses),
-            start=ops.zeros(()),
-        )
+        # As Keras adds them: in float32, a share of it in each replica.
+        losses = map(self._aggregate_additional_loss, self.losses)
+        return sum(losses, start=ops.zeros(()))
 
     # How it is saved.
 

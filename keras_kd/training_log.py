@@ -47,6 +47,11 @@ class TrainingLog:
             logs["teacher_agreement"] = self.agreement.result()
         return logs
 
+    def result(self) -> dict:
+        """Returns all the means, summed up over replicas outside a step."""
+        metrics = {**self.losses, "teacher_agreement": self.agreement}
+        return {name: metric.result() for name, metric in metrics.items()}
+
     def reset(self) -> None:
         """Starts a new epoch."""
         for metric in (*self.losses.values(), self.agreement):
