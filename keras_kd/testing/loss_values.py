@@ -15,8 +15,6 @@ from keras_kd.testing.contract import close
 from keras_kd.testing.contract import numbers
 from keras_kd.testing.contract import shown
 
-_COLLECTORS = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
-
 
 def check_config(case):
     """It can be rebuilt from JSON, as loading a saved distiller does."""
@@ -38,9 +36,7 @@ def check_config(case):
             fix,
         ) from error
     before, after = case.loss.get_config(), copy.get_config()
-    parameters = inspect.signature(type(case.loss).__init__).parameters
-    named = {n for n, p in parameters.items() if p.kind not in _COLLECTORS}
-    if missing := sorted(named - {"self"} - set(before)):
+    if missing := sorted(_constructor_arguments(case.loss) - set(before)):
         raise ContractError(
             case.loss, promise, f"{missing} in get_config", before, fix
         )
@@ -52,6 +48,25 @@ def check_config(case):
         raise ContractError(
             case.loss, promise, shown(expected), shown(received), fix
         )
+
+
+_COLLECTORS = (
+    inspect.Parameter.VAR_POSITIONAL,
+    inspect.Parameter.VAR_KEYWORD,
+)
+
+
+def _constructor_arguments(loss) -> set[str]:
+    """Returns the names that a loss can be made with, `**kwargs` included."""
+    names = set()
+    for base in type(loss).__mro__:
+        if "__init__" not in vars(base):
+            continue
+        parameters = inspect.signature(base.__init__).parameters.values()
+        names |= {p.name for p in parameters if p.kind not in _COLLECTORS}
+        if all(p.kind != inspect.Parameter.VAR_KEYWORD for p in parameters):
+            break
+    return names - {"self"}
 
 
 def check_shapes(case):
