@@ -39,10 +39,10 @@ class Terms:
         source = teachers.get(teacher)
         if source is not None:
             source.prepare([loss.teacher for loss in self.losses.values()])
+            for loss in self.losses.values():
+                self._check_known_shapes(loss, source)
         self.given_teacher = teacher
         self.teacher = source
-        for loss in self.losses.values():
-            self._check_scores(loss)
 
     @property
     def supports_jit(self) -> bool:
@@ -177,16 +177,16 @@ class Terms:
             binary,
         )
 
-    def _check_scores(self, loss):
-        """Compares class counts before the first step, where known."""
-        teacher = self.teacher and self.teacher.shape(loss.teacher)
+    def _check_known_shapes(self, loss, source):
+        """Compares shapes before the first step, where they are known."""
+        teacher = source.shape(loss.teacher)
         student = self.student_pass.shape(loss.student)
-        if not loss.logits or not teacher or not student:
+        if loss.projector is not None or not teacher or not student:
             return
-        pair = heads.comparable(
-            keras.KerasTensor(teacher), keras.KerasTensor(student)
-        )
-        loss.check_shapes(pair[0].shape, pair[1].shape)
+        if loss.logits:
+            scores = map(keras.KerasTensor, (teacher, student))
+            teacher, student = (s.shape for s in heads.comparable(*scores))
+        loss.check_shapes(teacher, student)
 
 
 def check_pair(teacher, student) -> None:
