@@ -74,7 +74,8 @@ def compress(
         distillation_losses: See `Distiller`; they replace `temperature`.
         epochs: Passes over the training split.
         batch_size: Examples in a step.
-        learning_rate: For Adam: a float or a Keras schedule.
+        learning_rate: For Adam: the peak of a cosine decay to zero, or a
+            Keras schedule.
         loss: Label loss; read off the student if `None`.
         seeds: One student and one control is trained per seed; the spread of
             the gain comes from them.

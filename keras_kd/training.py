@@ -52,7 +52,8 @@ def train(
         seed: Seed of the initial weights, dropout and shuffling.
         epochs: Passes over `data.train`.
         batch_size: Examples in a step, where the splits are arrays.
-        learning_rate: For Adam: a float or a Keras schedule.
+        learning_rate: For Adam: the peak of a cosine decay to zero over the
+            whole training, or a Keras schedule.
         loss: Label loss; `None` for `heads.default_loss`.
         teacher: What `Distiller` takes.
         targets: The teacher's logits for `data.train`, in its order; the
@@ -81,6 +82,18 @@ def train(
             alpha=alpha,
             distillation_losses=copied,
         )
+    arguments = _fit_arguments(
+        data.train,
+        batch_size,
+        seed,
+        targets,
+        labelled_only=unlabelled.is_sparse(loss) and not distilled,
+    )
+    if isinstance(learning_rate, (int, float)):
+        steps = epochs * _steps_per_epoch(arguments)
+        learning_rate = keras.optimizers.schedules.CosineDecay(
+            learning_rate, steps
+        )
     trained.compile(
         optimizer=keras.optimizers.Adam(learning_rate),
         loss=loss,
@@ -95,13 +108,6 @@ def train(
         restore_best_weights=True,
     )
     progress = TrainingProgress(title, watched)
-    arguments = _fit_arguments(
-        data.train,
-        batch_size,
-        seed,
-        targets,
-        unlabelled.is_sparse(loss) and not distilled,
-    )
     try:
         history = trained.fit(
             **arguments,
@@ -148,6 +154,14 @@ def _fit_arguments(split, batch_size, seed, targets, labelled_only):
     return {"x": x, "y": y, "batch_size": batch_size}
 
 
+def _steps_per_epoch(arguments):
+    if "steps_per_epoch" in arguments:
+        return arguments["steps_per_epoch"]
+    if isinstance(arguments["x"], tf.data.Dataset):
+        return int(arguments["x"].reduce(0, lambda count, _: count + 1))
+    return math.ceil(len(arguments["y"]) / arguments["batch_size"])
+
+
 def _labelled_batches(split, labels, batch_size, seed):
     """Only the labelled examples, repeated to as many steps an epoch."""
     if labels.ndim > 1:
@@ -162,7 +176,7 @@ def _labelled_batches(split, labels, batch_size, seed):
             "train. Pass control=False."
         )
     if isinstance(split, tf.data.Dataset):
-        steps = int(split.reduce(0, lambda count, _: count + 1))
+        steps = _steps_per_epoch({"x": split})
         examples = split.unbatch().filter(lambda x, y: y != UNLABELLED)
         batch_size = math.ceil(len(labels) / steps)
     else:
