@@ -23,7 +23,7 @@ endef
 export TOO_OLD
 
 # TensorFlow's start-up messages would bury the results.
-export TF_CPP_MIN_LOG_LEVEL ?= 2
+export TF_CPP_MIN_LOG_LEVEL ?= 3
 # Whatever pre-commit keeps stays in the checkout, not in the home folder.
 export PRE_COMMIT_HOME := $(CURDIR)/$(VENV)/pre-commit
 

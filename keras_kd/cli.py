@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import argparse
 import ast
+import os
 import pathlib
 import sys
 from collections.abc import Sequence
@@ -17,6 +18,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     130: stopped by Ctrl-C; finished stages are kept.
     """
     options = _parser().parse_args(arguments)
+    # TensorFlow's start-up notices would bury the table; what goes wrong is
+    # raised as an error anyway.
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     try:
         return options.command(options)
     except KeyboardInterrupt:

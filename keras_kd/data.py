@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -77,6 +78,22 @@ def as_dataset(split: Any, batch_size: int = 256) -> tf.data.Dataset:
         return split
     dataset = tf.data.Dataset.from_tensor_slices(tuple(split))
     return dataset.batch(batch_size).prefetch(tf.data.AUTOTUNE)
+
+
+def compile_for(function: Callable, x: Any) -> Callable:
+    """Compiles a function of one batch, for batches of any size.
+
+    It is traced once: a last, smaller batch would trace a second graph, and
+    TensorFlow warns of functions that trace as often as they run.
+
+    Args:
+        function: Takes one batch of inputs: tensors, or a dict of them.
+        x: A batch that tells shapes and dtypes.
+    """
+    specs = tf.nest.map_structure(
+        lambda t: tf.TensorSpec((None, *t.shape[1:]), t.dtype), x
+    )
+    return tf.function(function).get_concrete_function(specs)
 
 
 def labels_of(split: Any) -> np.ndarray:

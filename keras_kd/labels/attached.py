@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import keras
 import numpy as np
-import tensorflow as tf
 
 from keras_kd import heads
 from keras_kd.data import as_dataset
+from keras_kd.data import compile_for
 from keras_kd.teachers.base import Teacher
 
 INPUTS = "inputs"
@@ -62,17 +62,18 @@ def outputs_of(
     teacher.prepare(["output"])
     activation = teacher.activation_of("output")
 
-    @tf.function(reduce_retracing=True)
     def logits(x):
         return heads.to_logits(teacher(x)["output"], activation)
 
     batches = as_dataset(split, batch_size)
     length = int(batches.cardinality())
+    compiled = None
     bar = keras.utils.Progbar(
         length if length > 0 else None, verbose=verbose, unit_name="batch"
     )
     found = []
     for x, *_ in batches:
-        found.append(logits(x).numpy())
+        compiled = compiled or compile_for(logits, x)
+        found.append(compiled(x).numpy())
         bar.add(1)
     return np.concatenate(found)

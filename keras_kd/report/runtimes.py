@@ -13,6 +13,7 @@ import numpy as np
 import tensorflow as tf
 
 from keras_kd import heads
+from keras_kd.data import compile_for
 
 Runner = Callable[[Any], dict[str, np.ndarray]]
 
@@ -97,12 +98,14 @@ def _keras_runner(model: keras.Model) -> Runner:
     activation = heads.activation_of(model)
     name = OUTPUT_NAMES.get(activation, "output")
 
-    @tf.function(reduce_retracing=True)
-    def graph(inputs):
-        return model(inputs, training=False)
+    compiled = None
 
     def run(inputs):
-        outputs = graph(tf.nest.map_structure(tf.convert_to_tensor, inputs))
+        nonlocal compiled
+        inputs = tf.nest.map_structure(tf.convert_to_tensor, inputs)
+        if compiled is None:
+            compiled = compile_for(lambda x: model(x, training=False), inputs)
+        outputs = compiled(inputs)
         if not isinstance(outputs, dict):
             flat = tf.nest.flatten(outputs)
             names = [name] if len(flat) == 1 else _numbered(flat)
