@@ -65,4 +65,16 @@ CASES = (
         },
         "sequences",
     ),
+    Case(
+        losses.SoftTargets,
+        lambda t, s: reference.soft_targets(t, s, 2.0, "reverse_kl"),
+        {"temperature": 2.0, "divergence": "reverse_kl"},
+        note="reverse_kl",
+    ),
+    Case(
+        losses.SoftTargets,
+        lambda t, s: reference.soft_targets(t, s, 4.0, "jensen_shannon", 0.1),
+        {"divergence": "jensen_shannon", "beta": 0.1},
+        note="jensen_shannon",
+    ),
 )

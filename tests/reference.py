@@ -24,13 +24,29 @@ def sigmoid(logits):
     return 1.0 / (1.0 + np.exp(-logits))
 
 
-def soft_targets(teacher, student, temperature=4.0):
-    """Hinton et al. 2015: T^2 KL(p || q), summed over classes."""
-    p = softmax(teacher / temperature)
-    log_ratio = log_softmax(teacher / temperature) - log_softmax(
-        student / temperature
+def kl(log_p, log_q):
+    return (np.exp(log_p) * (log_p - log_q)).sum(axis=-1)
+
+
+def soft_targets(
+    teacher, student, temperature=4.0, divergence="forward_kl", beta=0.5
+):
+    """Hinton et al. 2015: T^2 KL(p || q), summed over classes.
+
+    Agarwal et al. 2023: also KL(q || p), and for their mixture m
+    beta KL(p || m) + (1 - beta) KL(q || m).
+    """
+    p = log_softmax(teacher / temperature)
+    q = log_softmax(student / temperature)
+    m = np.log(beta * np.exp(p) + (1 - beta) * np.exp(q))
+    return (
+        temperature**2
+        * {
+            "forward_kl": kl(p, q),
+            "reverse_kl": kl(q, p),
+            "jensen_shannon": beta * kl(p, m) + (1 - beta) * kl(q, m),
+        }[divergence]
     )
-    return temperature**2 * (p * log_ratio).sum(axis=-1)
 
 
 def bernoulli_targets(teacher, student, temperature=4.0):
