@@ -39,6 +39,14 @@ class Case:
         return "-".join(filter(None, [self.method.__name__, self.note]))
 
 
+MASK = np.array([[1, 1, 0], [1, 0, 0], [1, 1, 1], [0, 0, 0]])
+# Class ids of shape (4, 3), each of five classes among them.
+IDS = np.arange(12).reshape(4, 3) % 5
+# A student that equals the teacher has the teacher's entropy left.
+CROSS_ENTROPY = {"zero_at_equal": False}
+# Correlations do not shrink with T; the authors multiply by T^2 all the same.
+CORRELATION = {"relational": True, "temperature_squared": False}
+
 CASES = (
     Case(
         losses.FeatureMatching,
@@ -61,7 +69,7 @@ CASES = (
         {"temperature": 2.5, "name": "soft", "weight": 0.5},
         {
             "teacher_shape": (4, 3, 5),
-            "mask": np.array([[1, 1, 0], [1, 0, 0], [1, 1, 1], [0, 0, 0]]),
+            "mask": MASK,
         },
         "sequences",
     ),
@@ -76,5 +84,67 @@ CASES = (
         lambda t, s: reference.soft_targets(t, s, 4.0, "jensen_shannon", 0.1),
         {"divergence": "jensen_shannon", "beta": 0.1},
         note="jensen_shannon",
+    ),
+    Case(losses.HardTargets, reference.hard_targets, {}, CROSS_ENTROPY),
+    Case(
+        losses.HardTargets,
+        reference.hard_targets,
+        {"weight": 0.5},
+        {**CROSS_ENTROPY, "teacher_shape": (4, 3, 5), "mask": MASK},
+        "sequences",
+    ),
+    Case(losses.Decoupled, reference.decoupled),
+    Case(
+        losses.Decoupled,
+        lambda t, s, y: reference.decoupled(t, s, y, 0.5, 2.0, 1.5),
+        {"target_weight": 0.5, "non_target_weight": 2.0, "temperature": 1.5},
+        {"teacher_shape": (4, 3, 5), "mask": MASK, "labels": IDS},
+        "sequences",
+    ),
+    Case(
+        losses.NormalizedTargets,
+        reference.normalized_targets,
+        {},
+        CROSS_ENTROPY,
+    ),
+    Case(
+        losses.NormalizedTargets,
+        lambda t, s, y: reference.normalized_targets(t, s, y, 0.7, 3.0),
+        {"gamma": 0.7, "temperature": 3.0},
+        {
+            **CROSS_ENTROPY,
+            "teacher_shape": (4, 3, 5),
+            "mask": MASK,
+            "labels": IDS,
+        },
+        "sequences",
+    ),
+    Case(
+        losses.Correlation, reference.correlation, {}, CORRELATION, "examples"
+    ),
+    Case(
+        losses.Correlation,
+        lambda t, s: reference.correlation(t, s, 4.0, 2.0, 0.5),
+        {"temperature": 4.0, "inter_weight": 2.0, "intra_weight": 0.5},
+        {**CORRELATION, "teacher_shape": (4, 3, 5), "mask": MASK},
+        "sequences",
+    ),
+    Case(losses.StandardizedTargets, reference.standardized_targets),
+    Case(
+        losses.StandardizedTargets,
+        lambda t, s, y: reference.standardized_targets(
+            t, s, y, inner=reference.decoupled
+        ),
+        {"loss": losses.Decoupled(), "weight": 9.0},
+        note="label_aware",
+    ),
+    Case(
+        losses.StandardizedTargets,
+        lambda t, s: reference.standardized_targets(
+            t, s, inner=reference.hard_targets
+        ),
+        {"loss": losses.HardTargets()},
+        CROSS_ENTROPY,
+        "without_temperature",
     ),
 )

@@ -8,6 +8,8 @@ returns one value per example.
 
 from __future__ import annotations
 
+import functools
+
 import numpy as np
 
 
@@ -47,6 +49,86 @@ def soft_targets(
             "jensen_shannon": beta * kl(p, m) + (1 - beta) * kl(q, m),
         }[divergence]
     )
+
+
+def hard_targets(teacher, student):
+    """Touvron et al. 2020: cross-entropy with the teacher's choice."""
+    choice = np.eye(teacher.shape[-1])[teacher.argmax(axis=-1)]
+    return -(choice * log_softmax(student)).sum(axis=-1)
+
+
+def without_label(array, labels):
+    """Returns the array with one column less, that of the label."""
+    keep = np.arange(array.shape[-1]) != labels[..., None]
+    return array[keep].reshape(*array.shape[:-1], -1)
+
+
+def at_label(array, labels):
+    return np.take_along_axis(array, labels[..., None], axis=-1)[..., 0]
+
+
+def decoupled(
+    teacher,
+    student,
+    labels,
+    target_weight=1.0,
+    non_target_weight=8.0,
+    temperature=4.0,
+):
+    """Zhao et al. 2022: T^2 (alpha TCKD + beta NCKD)."""
+    teacher, student = teacher / temperature, student / temperature
+    log_b = []
+    for logits in (teacher, student):
+        log_p = log_softmax(logits)
+        rest = without_label(log_p, labels)
+        top = rest.max(axis=-1)
+        rest = top + np.log(np.exp(rest - top[..., None]).sum(axis=-1))
+        log_b.append(np.stack([at_label(log_p, labels), rest], axis=-1))
+    others = [
+        log_softmax(without_label(logits, labels))
+        for logits in (teacher, student)
+    ]
+    tckd, nckd = kl(*log_b), kl(*others)
+    return temperature**2 * (target_weight * tckd + non_target_weight * nckd)
+
+
+def normalized_targets(teacher, student, labels, gamma=1.5, temperature=1.0):
+    """Yang et al. 2023: -t_y log s_y - gamma T^2 sum_{i != y} T_i log S_i."""
+    t, log_s = softmax(teacher), log_softmax(student)
+    target = -at_label(t, labels) * at_label(log_s, labels)
+    t_hat = softmax(without_label(teacher, labels) / temperature)
+    log_s_hat = log_softmax(without_label(student, labels) / temperature)
+    others = -(t_hat * log_s_hat).sum(axis=-1)
+    return target + gamma * temperature**2 * others
+
+
+def pearson(a, b, epsilon=1e-8):
+    """Along the last axis; nearly 0 where a side hardly varies."""
+    a = a - a.mean(axis=-1, keepdims=True)
+    b = b - b.mean(axis=-1, keepdims=True)
+    lengths = np.linalg.norm(a, axis=-1) * np.linalg.norm(b, axis=-1)
+    return (a * b).sum(axis=-1) / np.hypot(lengths, epsilon)
+
+
+def correlation(
+    teacher, student, temperature=1.0, inter_weight=1.0, intra_weight=1.0
+):
+    """Huang et al. 2022, with tau^2 as in the authors' code."""
+    p, q = softmax(teacher / temperature), softmax(student / temperature)
+    inter = 1.0 - pearson(p, q)
+    columns = [a.reshape(-1, a.shape[-1]).T for a in (p, q)]
+    intra = 1.0 - pearson(*columns).mean()
+    return temperature**2 * (inter_weight * inter + intra_weight * intra)
+
+
+def standardized_targets(teacher, student, *labels, inner=None):
+    """Sun et al. 2024: another loss, here on z-scores of both logits."""
+    inner = inner or functools.partial(soft_targets, temperature=2.0)
+    scores = [
+        (z - z.mean(axis=-1, keepdims=True)) / z.std(axis=-1, keepdims=True)
+        for z in (teacher, student)
+    ]
+    return inner(*scores, *labels)
 
 
 def bernoulli_targets(teacher, student, temperature=4.0):

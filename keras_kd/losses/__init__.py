@@ -6,26 +6,54 @@ from __future__ import annotations
 import keras
 
 from keras_kd.losses.base import DistillationLoss
+from keras_kd.losses.correlation import Correlation
+from keras_kd.losses.correlation import correlation
+from keras_kd.losses.decoupled import Decoupled
+from keras_kd.losses.decoupled import decoupled
 from keras_kd.losses.feature_matching import FeatureMatching
 from keras_kd.losses.feature_matching import feature_matching
+from keras_kd.losses.hard_targets import HardTargets
+from keras_kd.losses.hard_targets import hard_targets
 from keras_kd.losses.keras_losses import KerasDistillationLoss
+from keras_kd.losses.normalized_targets import NormalizedTargets
+from keras_kd.losses.normalized_targets import normalized_targets
 from keras_kd.losses.soft_targets import SoftTargets
 from keras_kd.losses.soft_targets import soft_targets
+from keras_kd.losses.standardized_targets import StandardizedTargets
+from keras_kd.losses.standardized_targets import standardized_targets
 
-METHODS = (FeatureMatching, SoftTargets)
+METHODS = (
+    Correlation,
+    Decoupled,
+    FeatureMatching,
+    HardTargets,
+    NormalizedTargets,
+    SoftTargets,
+    StandardizedTargets,
+)
 """Every method, by its class. A new method is added here."""
 
 __all__ = [
+    "Correlation",
+    "Decoupled",
     "DistillationLoss",
     "FeatureMatching",
+    "HardTargets",
     "KerasDistillationLoss",
     "METHODS",
+    "NormalizedTargets",
     "SoftTargets",
+    "StandardizedTargets",
+    "correlation",
+    "decoupled",
     "deserialize",
     "feature_matching",
     "get",
+    "hard_targets",
+    "normalized_targets",
     "serialize",
     "soft_targets",
+    "standardized_targets",
 ]
 
 
