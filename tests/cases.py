@@ -147,4 +147,22 @@ CASES = (
         CROSS_ENTROPY,
         "without_temperature",
     ),
+    Case(
+        losses.AttentionTransfer,
+        reference.attention_transfer,
+        {"teacher": "stage_3", "student": "stage_2", "weight": 500.0},
+        {"teacher_shape": (4, 3, 3, 2)},
+        "maps",
+    ),
+    Case(
+        losses.AttentionTransfer,
+        reference.attention_transfer,
+        {},
+        {
+            "teacher_shape": (3, 7, 2, 5),
+            "student_shape": (3, 3, 4, 2),
+            "zero_at_equal": False,
+        },
+        "sizes_and_widths",
+    ),
 )

@@ -142,3 +142,26 @@ def feature_matching(teacher, student):
     """Romero et al. 2014: mean squared error over an example's features."""
     flat = (teacher - student).reshape(len(teacher), -1)
     return np.square(flat).mean(axis=1)
+
+
+def averaged(maps, axis, wanted):
+    """Adaptive average pooling of one axis, bin by bin."""
+    size, bins = maps.shape[axis], []
+    for i in range(wanted):
+        first = int(np.floor(i * size / wanted))
+        end = int(np.ceil((i + 1) * size / wanted))
+        part = np.take(maps, range(first, end), axis=axis)
+        bins.append(part.mean(axis=axis))
+    return np.stack(bins, axis=axis)
+
+
+def attention_transfer(teacher, student):
+    """Zagoruyko, Komodakis 2016: squared maps, averaged over channels."""
+    looks = []
+    for maps, other in ((teacher, student), (student, teacher)):
+        for axis in range(1, maps.ndim - 1):
+            if maps.shape[axis] > other.shape[axis]:
+                maps = averaged(maps, axis, other.shape[axis])
+        look = (maps**2).mean(axis=-1).reshape(len(maps), -1)
+        looks.append(look / np.linalg.norm(look, axis=1, keepdims=True))
+    return ((looks[0] - looks[1]) ** 2).mean(axis=1)

@@ -5,6 +5,8 @@ from __future__ import annotations
 
 import keras
 
+from keras_kd.losses.attention_transfer import AttentionTransfer
+from keras_kd.losses.attention_transfer import attention_transfer
 from keras_kd.losses.base import DistillationLoss
 from keras_kd.losses.correlation import Correlation
 from keras_kd.losses.correlation import correlation
@@ -23,6 +25,7 @@ from keras_kd.losses.standardized_targets import StandardizedTargets
 from keras_kd.losses.standardized_targets import standardized_targets
 
 METHODS = (
+    AttentionTransfer,
     Correlation,
     Decoupled,
     FeatureMatching,
@@ -34,6 +37,7 @@ METHODS = (
 """Every method, by its class. A new method is added here."""
 
 __all__ = [
+    "AttentionTransfer",
     "Correlation",
     "Decoupled",
     "DistillationLoss",
@@ -44,6 +48,7 @@ __all__ = [
     "NormalizedTargets",
     "SoftTargets",
     "StandardizedTargets",
+    "attention_transfer",
     "correlation",
     "decoupled",
     "deserialize",

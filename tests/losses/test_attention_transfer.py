@@ -1,0 +1,64 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Attention transfer: pooling, invariances and refusals."""
+
+from __future__ import annotations
+
+import keras
+import numpy as np
+import pytest
+
+import reference
+from keras_kd.losses import AttentionTransfer
+from keras_kd.losses import attention_transfer
+
+RNG = np.random.default_rng(0)
+TEACHER = RNG.normal(size=(3, 4, 6, 5))
+STUDENT = RNG.normal(size=(3, 2, 3, 2))
+
+
+def test_small_values_equal_the_reference():
+    """The contract compares to 1e-4, which is much beside such values."""
+    expected = reference.attention_transfer(TEACHER, STUDENT)
+    values = attention_transfer(TEACHER, STUDENT)
+    np.testing.assert_allclose(values, expected, rtol=1e-4)
+
+
+@pytest.mark.parametrize("swap", [False, True])
+def test_larger_map_is_averaged_before_it_is_squared(swap):
+    pooled = TEACHER.reshape(3, 2, 2, 3, 2, 5).mean(axis=(2, 4))
+    expected = attention_transfer(pooled, STUDENT)
+    pair = (STUDENT, TEACHER) if swap else (TEACHER, STUDENT)
+    np.testing.assert_allclose(attention_transfer(*pair), expected, rtol=1e-4)
+
+
+def test_scale_of_a_map_changes_nothing():
+    values = attention_transfer(5.0 * TEACHER, 0.1 * STUDENT)
+    expected = attention_transfer(TEACHER, STUDENT)
+    np.testing.assert_allclose(values, expected, rtol=1e-4)
+
+
+def test_opposite_attention_by_hand():
+    """Q = (1, 0) and (0, 1): both positions are off by 1."""
+    values = attention_transfer([[[3.0], [0.0]]], [[[0.0], [2.0]]])
+    np.testing.assert_allclose(values, [1.0], rtol=1e-6)
+
+
+def test_weight_is_the_papers():
+    assert AttentionTransfer().weight == 1000.0
+
+
+@pytest.mark.parametrize(
+    ("teacher", "student"),
+    [((None, 8), (None, 8)), ((None, 4, 4, 8), (None, 16, 8))],
+)
+def test_taps_without_common_positions_are_refused(teacher, student):
+    with pytest.raises(ValueError, match="needs maps with as many axes"):
+        AttentionTransfer().check_shapes(teacher, student)
+
+
+def test_unknown_size_is_refused_only_where_it_must_be_pooled():
+    unknown = keras.KerasTensor((2, None, None, 3))
+    known = keras.KerasTensor((2, 4, 4, 3))
+    attention_transfer(unknown, unknown)
+    with pytest.raises(ValueError, match="cannot pool maps of unknown size"):
+        attention_transfer(unknown, known)
