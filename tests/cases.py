@@ -165,4 +165,23 @@ CASES = (
         },
         "sizes_and_widths",
     ),
+    Case(
+        losses.SimilarityPreserving,
+        reference.similarity_preserving,
+        {"weight": 2.0},
+        {"relational": True},
+        "vectors",
+    ),
+    Case(
+        losses.SimilarityPreserving,
+        reference.similarity_preserving,
+        {"name": "similar"},
+        {
+            "teacher_shape": (5, 2, 2, 3),
+            "student_shape": (5, 4),
+            "zero_at_equal": False,
+            "relational": True,
+        },
+        "any_shapes",
+    ),
 )

@@ -165,3 +165,13 @@ def attention_transfer(teacher, student):
         look = (maps**2).mean(axis=-1).reshape(len(maps), -1)
         looks.append(look / np.linalg.norm(look, axis=1, keepdims=True))
     return ((looks[0] - looks[1]) ** 2).mean(axis=1)
+
+
+def similarity_preserving(teacher, student):
+    """Tung, Mori 2019: ||G_t - G_s||_F^2 / B^2, here by row times B."""
+    gram = []
+    for features in (teacher, student):
+        flat = features.reshape(len(features), -1)
+        g = np.einsum("if,jf->ij", flat, flat)
+        gram.append(g / np.sqrt((g**2).sum(axis=1))[:, None])
+    return ((gram[0] - gram[1]) ** 2).sum(axis=1) / len(teacher)

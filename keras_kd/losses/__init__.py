@@ -19,6 +19,8 @@ from keras_kd.losses.hard_targets import hard_targets
 from keras_kd.losses.keras_losses import KerasDistillationLoss
 from keras_kd.losses.normalized_targets import NormalizedTargets
 from keras_kd.losses.normalized_targets import normalized_targets
+from keras_kd.losses.similarity_preserving import SimilarityPreserving
+from keras_kd.losses.similarity_preserving import similarity_preserving
 from keras_kd.losses.soft_targets import SoftTargets
 from keras_kd.losses.soft_targets import soft_targets
 from keras_kd.losses.standardized_targets import StandardizedTargets
@@ -31,6 +33,7 @@ METHODS = (
     FeatureMatching,
     HardTargets,
     NormalizedTargets,
+    SimilarityPreserving,
     SoftTargets,
     StandardizedTargets,
 )
@@ -46,6 +49,7 @@ __all__ = [
     "KerasDistillationLoss",
     "METHODS",
     "NormalizedTargets",
+    "SimilarityPreserving",
     "SoftTargets",
     "StandardizedTargets",
     "attention_transfer",
@@ -57,6 +61,7 @@ __all__ = [
     "hard_targets",
     "normalized_targets",
     "serialize",
+    "similarity_preserving",
     "soft_targets",
     "standardized_targets",
 ]
