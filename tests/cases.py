@@ -184,4 +184,30 @@ CASES = (
         },
         "any_shapes",
     ),
+    Case(
+        losses.Relational,
+        reference.relational,
+        {},
+        {"relational": True},
+        "vectors",
+    ),
+    Case(
+        losses.Relational,
+        lambda t, s: reference.relational(t, s, 3.0, 7.0),
+        {"distance_weight": 3.0, "angle_weight": 7.0},
+        {
+            "teacher_shape": (5, 8),
+            "student_shape": (5, 2, 2, 1),
+            "zero_at_equal": False,
+            "relational": True,
+        },
+        "any_shapes",
+    ),
+    Case(
+        losses.Relational,
+        lambda t, s: reference.relational(t, s, 1.0, 0.0),
+        {"distance_weight": 1.0, "angle_weight": 0.0},
+        {"relational": True},
+        "distances_only",
+    ),
 )

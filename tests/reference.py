@@ -175,3 +175,26 @@ def similarity_preserving(teacher, student):
         g = np.einsum("if,jf->ij", flat, flat)
         gram.append(g / np.sqrt((g**2).sum(axis=1))[:, None])
     return ((gram[0] - gram[1]) ** 2).sum(axis=1) / len(teacher)
+
+
+def huber(error):
+    error = abs(error)
+    return 0.5 * error**2 if error <= 1.0 else error - 0.5
+
+
+def relational(teacher, student, distance_weight=25.0, angle_weight=50.0):
+    """Park et al. 2019, pair by pair and triplet by triplet."""
+    n, distances, cosines = len(teacher), [], []
+    for points in (teacher.reshape(n, -1), student.reshape(n, -1)):
+        d = np.array([[np.linalg.norm(a - b) for a in points] for b in points])
+        distances.append(d / d[d > 0].mean())
+        angles = np.zeros((n, n, n))
+        for i, j, k in np.ndindex(n, n, n):
+            if d[i, j] > 0 and d[i, k] > 0:
+                product = (points[j] - points[i]) @ (points[k] - points[i])
+                angles[i, j, k] = product / d[i, j] / d[i, k]
+        cosines.append(angles)
+    far = np.vectorize(huber)(distances[0] - distances[1])
+    turned = np.vectorize(huber)(cosines[0] - cosines[1])
+    far, turned = far.mean(axis=1), turned.mean(axis=(1, 2))
+    return distance_weight * far + angle_weight * turned

@@ -19,6 +19,8 @@ from keras_kd.losses.hard_targets import hard_targets
 from keras_kd.losses.keras_losses import KerasDistillationLoss
 from keras_kd.losses.normalized_targets import NormalizedTargets
 from keras_kd.losses.normalized_targets import normalized_targets
+from keras_kd.losses.relational import Relational
+from keras_kd.losses.relational import relational
 from keras_kd.losses.similarity_preserving import SimilarityPreserving
 from keras_kd.losses.similarity_preserving import similarity_preserving
 from keras_kd.losses.soft_targets import SoftTargets
@@ -33,6 +35,7 @@ METHODS = (
     FeatureMatching,
     HardTargets,
     NormalizedTargets,
+    Relational,
     SimilarityPreserving,
     SoftTargets,
     StandardizedTargets,
@@ -49,6 +52,7 @@ __all__ = [
     "KerasDistillationLoss",
     "METHODS",
     "NormalizedTargets",
+    "Relational",
     "SimilarityPreserving",
     "SoftTargets",
     "StandardizedTargets",
@@ -60,6 +64,7 @@ __all__ = [
     "get",
     "hard_targets",
     "normalized_targets",
+    "relational",
     "serialize",
     "similarity_preserving",
     "soft_targets",
