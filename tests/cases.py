@@ -210,4 +210,18 @@ CASES = (
         {"relational": True},
         "distances_only",
     ),
+    Case(
+        losses.ChannelWise,
+        reference.channel_wise,
+        {},
+        {"teacher_shape": (4, 3, 2, 5)},
+        "maps",
+    ),
+    Case(
+        losses.ChannelWise,
+        lambda t, s: reference.channel_wise(t, s, 1.5),
+        {"temperature": 1.5, "projector": None, "weight": 3.0},
+        {"teacher_shape": (4, 6, 2)},
+        "sequences",
+    ),
 )

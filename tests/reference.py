@@ -198,3 +198,15 @@ def relational(teacher, student, distance_weight=25.0, angle_weight=50.0):
     turned = np.vectorize(huber)(cosines[0] - cosines[1])
     far, turned = far.mean(axis=1), turned.mean(axis=(1, 2))
     return distance_weight * far + angle_weight * turned
+
+
+def channel_wise(teacher, student, temperature=4.0):
+    """Shu et al. 2020: KL over positions, mean over channels, times tau^2."""
+    log_p, log_q = (
+        log_softmax(
+            np.moveaxis(maps, -1, 1).reshape(len(maps), maps.shape[-1], -1)
+            / temperature
+        )
+        for maps in (teacher, student)
+    )
+    return temperature**2 * kl(log_p, log_q).mean(axis=1)

@@ -8,6 +8,8 @@ import keras
 from keras_kd.losses.attention_transfer import AttentionTransfer
 from keras_kd.losses.attention_transfer import attention_transfer
 from keras_kd.losses.base import DistillationLoss
+from keras_kd.losses.channel_wise import ChannelWise
+from keras_kd.losses.channel_wise import channel_wise
 from keras_kd.losses.correlation import Correlation
 from keras_kd.losses.correlation import correlation
 from keras_kd.losses.decoupled import Decoupled
@@ -30,6 +32,7 @@ from keras_kd.losses.standardized_targets import standardized_targets
 
 METHODS = (
     AttentionTransfer,
+    ChannelWise,
     Correlation,
     Decoupled,
     FeatureMatching,
@@ -44,6 +47,7 @@ METHODS = (
 
 __all__ = [
     "AttentionTransfer",
+    "ChannelWise",
     "Correlation",
     "Decoupled",
     "DistillationLoss",
@@ -57,6 +61,7 @@ __all__ = [
     "SoftTargets",
     "StandardizedTargets",
     "attention_transfer",
+    "channel_wise",
     "correlation",
     "decoupled",
     "deserialize",
