@@ -224,4 +224,18 @@ CASES = (
         {"teacher_shape": (4, 6, 2)},
         "sequences",
     ),
+    Case(
+        losses.HiddenStates,
+        reference.hidden_states,
+        {},
+        {"teacher_shape": (4, 3, 5), "mask": MASK},
+        "cosine",
+    ),
+    Case(
+        losses.HiddenStates,
+        lambda t, s: reference.hidden_states(t, s, "mse"),
+        {"teacher": "block_12", "metric": "mse", "projector": None},
+        {"teacher_shape": (4, 3, 5), "mask": MASK},
+        "mse",
+    ),
 )

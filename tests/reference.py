@@ -210,3 +210,11 @@ def channel_wise(teacher, student, temperature=4.0):
         for maps in (teacher, student)
     )
     return temperature**2 * kl(log_p, log_q).mean(axis=1)
+
+
+def hidden_states(teacher, student, metric="cosine"):
+    """Sanh et al. 2019 (cosine) and Jiao et al. 2019 (mse)."""
+    if metric == "mse":
+        return ((teacher - student) ** 2).mean(axis=-1)
+    lengths = [np.linalg.norm(h, axis=-1) for h in (teacher, student)]
+    return 1.0 - (teacher * student).sum(axis=-1) / lengths[0] / lengths[1]

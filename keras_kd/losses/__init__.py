@@ -18,6 +18,8 @@ from keras_kd.losses.feature_matching import FeatureMatching
 from keras_kd.losses.feature_matching import feature_matching
 from keras_kd.losses.hard_targets import HardTargets
 from keras_kd.losses.hard_targets import hard_targets
+from keras_kd.losses.hidden_states import HiddenStates
+from keras_kd.losses.hidden_states import hidden_states
 from keras_kd.losses.keras_losses import KerasDistillationLoss
 from keras_kd.losses.normalized_targets import NormalizedTargets
 from keras_kd.losses.normalized_targets import normalized_targets
@@ -37,6 +39,7 @@ METHODS = (
     Decoupled,
     FeatureMatching,
     HardTargets,
+    HiddenStates,
     NormalizedTargets,
     Relational,
     SimilarityPreserving,
@@ -53,6 +56,7 @@ __all__ = [
     "DistillationLoss",
     "FeatureMatching",
     "HardTargets",
+    "HiddenStates",
     "KerasDistillationLoss",
     "METHODS",
     "NormalizedTargets",
@@ -68,6 +72,7 @@ __all__ = [
     "feature_matching",
     "get",
     "hard_targets",
+    "hidden_states",
     "normalized_targets",
     "relational",
     "serialize",
