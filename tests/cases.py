@@ -238,4 +238,23 @@ CASES = (
         {"teacher_shape": (4, 3, 5), "mask": MASK},
         "mse",
     ),
+    Case(
+        losses.AttentionMaps,
+        reference.attention_maps,
+        {},
+        {"teacher_shape": (4, 2, 3, 3), "mask": MASK},
+        "scores",
+    ),
+    Case(
+        losses.AttentionMaps,
+        reference.attention_maps,
+        {"weight": 0.5},
+        {
+            "teacher_shape": (4, 6, 3, 5),
+            "student_shape": (4, 2, 3, 5),
+            "zero_at_equal": False,
+            "mask": MASK,
+        },
+        "other_number_of_heads",
+    ),
 )

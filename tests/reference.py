@@ -218,3 +218,12 @@ def hidden_states(teacher, student, metric="cosine"):
         return ((teacher - student) ** 2).mean(axis=-1)
     lengths = [np.linalg.norm(h, axis=-1) for h in (teacher, student)]
     return 1.0 - (teacher * student).sum(axis=-1) / lengths[0] / lengths[1]
+
+
+def attention_maps(teacher, student):
+    """Jiao et al. 2019: MSE of attention, masked scores set to 0."""
+    teacher, student = (np.where(a <= -100, 0, a) for a in (teacher, student))
+    if teacher.shape[1] != student.shape[1]:
+        teacher, student = teacher.mean(axis=1), student.mean(axis=1)
+        return ((teacher - student) ** 2).mean(axis=-1)
+    return ((teacher - student) ** 2).mean(axis=-1).mean(axis=1)

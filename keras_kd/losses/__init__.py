@@ -5,6 +5,8 @@ from __future__ import annotations
 
 import keras
 
+from keras_kd.losses.attention_maps import AttentionMaps
+from keras_kd.losses.attention_maps import attention_maps
 from keras_kd.losses.attention_transfer import AttentionTransfer
 from keras_kd.losses.attention_transfer import attention_transfer
 from keras_kd.losses.base import DistillationLoss
@@ -33,6 +35,7 @@ from keras_kd.losses.standardized_targets import StandardizedTargets
 from keras_kd.losses.standardized_targets import standardized_targets
 
 METHODS = (
+    AttentionMaps,
     AttentionTransfer,
     ChannelWise,
     Correlation,
@@ -49,6 +52,7 @@ METHODS = (
 """Every method, by its class. A new method is added here."""
 
 __all__ = [
+    "AttentionMaps",
     "AttentionTransfer",
     "ChannelWise",
     "Correlation",
@@ -64,6 +68,7 @@ __all__ = [
     "SimilarityPreserving",
     "SoftTargets",
     "StandardizedTargets",
+    "attention_maps",
     "attention_transfer",
     "channel_wise",
     "correlation",
