@@ -257,4 +257,23 @@ CASES = (
         },
         "other_number_of_heads",
     ),
+    Case(
+        losses.Ranking,
+        reference.ranking,
+        {},
+        {"teacher_shape": (6, 15), "zero_at_equal": False},
+        "static",
+    ),
+    Case(
+        losses.Ranking,
+        lambda t, s: reference.ranking(t, s, 3, 2.0, True, 0.3),
+        {
+            "top_k": 3,
+            "position_decay": 2.0,
+            "dynamic": True,
+            "discrepancy": 0.3,
+        },
+        {"teacher_shape": (4, 9), "zero_at_equal": False},
+        "dynamic",
+    ),
 )

@@ -227,3 +227,30 @@ def attention_maps(teacher, student):
         teacher, student = teacher.mean(axis=1), student.mean(axis=1)
         return ((teacher - student) ** 2).mean(axis=-1)
     return ((teacher - student) ** 2).mean(axis=-1).mean(axis=1)
+
+
+def ranking(
+    teacher,
+    student,
+    top_k=10,
+    position_decay=1.0,
+    dynamic=False,
+    discrepancy=0.1,
+):
+    """Tang, Wang 2018, user by user and rank by rank."""
+    values = []
+    for target, scores in zip(teacher, student, strict=True):
+        allowed = [i for i in range(len(target)) if target[i] > -1e9]
+        best = sorted(allowed, key=lambda i: -target[i])[:top_k]
+        theirs = sorted(allowed, key=lambda i: -scores[i])
+        static = np.exp(-np.arange(1, len(best) + 1) / position_decay)
+        static = static / static.sum() if best else static
+        value = 0.0
+        for rank, item in enumerate(best):
+            weight = static[rank]
+            if dynamic:
+                behind = theirs.index(item) - rank
+                weight *= max(0.0, np.tanh(discrepancy * behind))
+            value += weight * np.logaddexp(0.0, -scores[item])
+        values.append(value)
+    return np.array(values)

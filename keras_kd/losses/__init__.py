@@ -25,6 +25,8 @@ from keras_kd.losses.hidden_states import hidden_states
 from keras_kd.losses.keras_losses import KerasDistillationLoss
 from keras_kd.losses.normalized_targets import NormalizedTargets
 from keras_kd.losses.normalized_targets import normalized_targets
+from keras_kd.losses.ranking import Ranking
+from keras_kd.losses.ranking import ranking
 from keras_kd.losses.relational import Relational
 from keras_kd.losses.relational import relational
 from keras_kd.losses.similarity_preserving import SimilarityPreserving
@@ -44,6 +46,7 @@ METHODS = (
     HardTargets,
     HiddenStates,
     NormalizedTargets,
+    Ranking,
     Relational,
     SimilarityPreserving,
     SoftTargets,
@@ -64,6 +67,7 @@ __all__ = [
     "KerasDistillationLoss",
     "METHODS",
     "NormalizedTargets",
+    "Ranking",
     "Relational",
     "SimilarityPreserving",
     "SoftTargets",
@@ -79,6 +83,7 @@ __all__ = [
     "hard_targets",
     "hidden_states",
     "normalized_targets",
+    "ranking",
     "relational",
     "serialize",
     "similarity_preserving",
