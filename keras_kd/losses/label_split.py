@@ -5,7 +5,8 @@ from __future__ import annotations
 
 from keras import ops
 
-# Finite, so that no gradient becomes 0 * inf; exp of it is 0.
+# Its exp is 0, yet it is finite: with one class there is no rest, and the
+# difference of two infinities is NaN.
 _NEVER = -3e38
 
 

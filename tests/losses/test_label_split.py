@@ -73,6 +73,12 @@ def test_gradient_is_finite_where_the_student_is_certain(loss):
     assert np.all(np.isfinite(tape.gradient(value, student)))
 
 
+@each_loss
+def test_a_single_class_leaves_nothing_to_learn(loss):
+    value = loss((TEACHER[:, :1], np.zeros(6)), STUDENT[:, :1])
+    assert float(value) == 0.0
+
+
 @pytest.mark.parametrize("temperature", [1.0, 4.0])
 def test_decoupled_parts_make_up_the_soft_target_loss(temperature):
     """Zhao et al. 2022, equation 7: KD = TCKD + (1 - p_y) NCKD."""
