@@ -79,6 +79,15 @@ class AttentionMaps(DistillationLoss):
     ```
     """
 
+    def __call__(self, y_true, y_pred, sample_weight=None):
+        mask = getattr(y_pred, "_keras_mask", None)
+        if mask is not None and len(mask.shape) == 4:
+            # Keras' attention layers mark pairs (query, key); a query counts
+            # if it may look at any key.
+            y_pred = ops.copy(y_pred)
+            y_pred._keras_mask = ops.any(mask, axis=(1, 3))
+        return super().__call__(y_true, y_pred, sample_weight)
+
     def call(self, y_true, y_pred):
         return attention_maps(y_true, y_pred)
 

@@ -12,9 +12,10 @@ Shapes: maps `(batch, height, width, channels)` or sequences `(batch,
 positions, channels)` -> values `(batch,)`, in nats times tau^2.
 Use it: for segmentation and detection, on the class scores (before their
 softmax) or the last feature map.
-Do not: on features without positions; for a per-pixel comparison of classes,
-which is `SoftTargets` itself on scores `(batch, height, width, classes)`,
-with the sample weights 0 on pixels to ignore.
+Do not: on features without positions; on padded sequences, whose padding
+would take part in the softmax; for a per-pixel comparison of classes, which
+is `SoftTargets` itself on scores `(batch, height, width, classes)`, with
+sample weight 0 on pixels to ignore.
 Suggested: temperature 4 with weight 3 on class scores and 50 on features, as
 in CIRKD's reimplementation; mmrazor takes temperature 1 and weight 5.
 Paper: Shu et al. 2020, https://arxiv.org/abs/2011.13256

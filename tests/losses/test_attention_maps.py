@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import keras
 import numpy as np
 import pytest
 
@@ -22,6 +23,22 @@ def test_masked_keys_add_nothing(masked):
     squared = (TEACHER - STUDENT)[..., :2] ** 2
     expected = squared.sum(axis=-1).mean(axis=1) / 3
     np.testing.assert_allclose(values, expected, rtol=1e-5)
+
+
+def test_mask_of_a_keras_attention_layer_leaves_padded_queries_out():
+    """Keras marks the scores of padded tokens, by query and key."""
+    tokens = np.array([[3, 5, 0, 0], [2, 1, 4, 0]])
+    maps = []
+    for heads in (4, 2):
+        states = keras.layers.Embedding(6, 8, mask_zero=True)(tokens)
+        attention = keras.layers.MultiHeadAttention(heads, 4)
+        _, scores = attention(states, states, return_attention_scores=True)
+        maps.append(scores)
+    assert maps[1]._keras_mask.shape == (2, 1, 4, 4)
+    expected = np.asarray(attention_maps(*maps))[tokens != 0].mean()
+    np.testing.assert_allclose(AttentionMaps()(*maps), expected, rtol=1e-5)
+    # Asking does not change what the layer marked.
+    assert maps[1]._keras_mask.shape == (2, 1, 4, 4)
 
 
 def test_equal_numbers_of_heads_are_compared_head_by_head():
