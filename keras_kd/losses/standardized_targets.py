@@ -41,7 +41,7 @@ def standardize(logits):
     logits = ops.cast(logits, "float32")
     centered = logits - ops.mean(logits, axis=-1, keepdims=True)
     variance = ops.mean(ops.square(centered), axis=-1, keepdims=True)
-    # Under the root: the gradient of a plain root is infinite at 0.
+    # Under the root, whose gradient at 0 is NaN in XLA.
     return centered / ops.sqrt(variance + _EPSILON**2)
 
 
