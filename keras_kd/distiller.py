@@ -184,8 +184,9 @@ class Distiller(keras.Model):
                 x, y, y_pred, sample_weight, training=True
             )
             binary = unlabelled.is_binary(self.loss) or None
+            labels = unlabelled.without_ignored(y, self.loss)
             values, agreement = self._terms.values(
-                targets, taps, self.projectors, binary, sample_weight
+                targets, taps, self.projectors, binary, sample_weight, labels
             )
             distillation = self._terms.weighted_sum(values)
             alpha = Scalar.tensor(self, "alpha")

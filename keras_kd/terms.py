@@ -9,6 +9,8 @@ from keras import ops
 from keras_kd import heads
 from keras_kd import losses as losses_module
 from keras_kd import teachers
+from keras_kd.class_ids import class_ids
+from keras_kd.class_ids import labels_of_output
 from keras_kd.losses.base import compatible
 from keras_kd.projectors import Projector
 from keras_kd.taps import ForwardPass
@@ -120,7 +122,13 @@ class Terms:
         return keras.tree.map_structure(ops.stop_gradient, targets)
 
     def values(
-        self, targets, taps, projectors, binary=None, sample_weight=None
+        self,
+        targets,
+        taps,
+        projectors,
+        binary=None,
+        sample_weight=None,
+        labels=None,
     ):
         """Returns `({loss name: scalar}, agreement)` of a batch.
 
@@ -131,6 +139,7 @@ class Terms:
             binary: Whether outputs are yes/no units; `None` to read it off
                 the models.
             sample_weight: `(batch, ...)` weights, or `None`.
+            labels: As given to `fit`, for losses that need them.
 
         Returns:
             The unweighted loss values, and a pair (0/1 values, mask): whether
@@ -151,6 +160,9 @@ class Terms:
             loss.check_shapes(teacher.shape, student.shape)
             if mask is not None:
                 student._keras_mask = mask
+            if loss.label_aware:
+                ids = self._class_ids(name, loss, labels, student.shape)
+                teacher = (teacher, ids)
             values[name] = loss(teacher, student, sample_weight)
         return values, agreement
 
@@ -176,6 +188,19 @@ class Terms:
             heads.to_logits(student, heads_of_both[1]),
             binary,
         )
+
+    def _class_ids(self, name, loss, labels, shape):
+        if labels is None:
+            raise ValueError(
+                f"The distillation loss '{name}' ({type(loss).__name__}) needs "
+                "labels, and the data has none. Give labels to `fit`, -1 for "
+                "an example without one, or use a loss that needs none, such "
+                "as SoftTargets."
+            )
+        names = getattr(self.student_pass.model, "output_names", ["output"])
+        labels = labels_of_output(labels, loss.student, names)
+        # Features do not tell the number of classes; one label an example.
+        return class_ids(labels, shape if loss.logits else (None, None))
 
     def _check_known_shapes(self, loss, source):
         """Compares shapes before the first step, where they are known."""

@@ -44,6 +44,8 @@ def separate(y, y_pred, loss, sample_weight=None) -> Labels:
     if y is None or not is_tensor or not is_sparse(loss):
         return Labels(y, sample_weight)
     ids = ops.convert_to_tensor(y)
+    if "uint" in keras.backend.standardize_dtype(ids.dtype):
+        ids = ops.cast(ids, "int32")  # they cannot be compared with -1
     flat = ids
     if len(ids.shape) == len(y_pred.shape) and ids.shape[-1] == 1:
         flat = ops.squeeze(ids, axis=-1)
@@ -64,6 +66,15 @@ def separate(y, y_pred, loss, sample_weight=None) -> Labels:
     return Labels(
         ops.reshape(safe, ops.shape(ids)), weight, labelled, out_of_range
     )
+
+
+def without_ignored(y, loss):
+    """Returns labels with the `ignore_class` of a loss as "no label" (-1)."""
+    ignored = getattr(loss, "ignore_class", None)
+    if ignored is None or isinstance(y, (dict, list, tuple, type(None))):
+        return y
+    y = ops.cast(y, "int32")
+    return ops.where(y == ignored, UNLABELLED, y)
 
 
 def hide(labels: Labels, y_pred) -> None:

@@ -22,11 +22,12 @@ FILES = sorted(ROOT.rglob("*.py"))
 # circle arises. "keras_kd" is the public page, __init__.py itself.
 ORDER = [
     {"records", "data", "scalars"},
-    {"losses", "taps", "projectors", "heads"},
+    {"losses", "taps", "projectors", "heads", "class_ids"},
     {"teachers"},
     {"labels"},
     {"terms", "unlabelled", "guard", "training_log", "callbacks"},
-    {"distiller", "mutual", "generations"},
+    {"ensemble", "peer_optimizers", "peers"},
+    {"distiller", "mutual"},
     {"testing"},
     {"tuning"},
     {"pruning"},
@@ -35,6 +36,7 @@ ORDER = [
     {"recipes"},
     {"checkup", "progress", "stages"},
     {"lesson", "training"},
+    {"generations"},
     {"run"},
     {"pipeline"},
     {"keras_kd"},

@@ -225,3 +225,11 @@ def test_distiller_evaluate_passes_over_missing_labels():
     assert seen["accuracy"] == pytest.approx(right.mean())
     hard = (nll(Y, logits) * HAS_LABEL).mean()
     assert seen["loss"] == pytest.approx(hard, rel=1e-5)
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "uint16", "int8", "float32"])
+def test_distiller_takes_class_ids_of_any_dtype(dtype):
+    """Unsigned ids, as in MNIST, know no -1."""
+    student, _ = fit(0.5, X, Y.astype(dtype))
+    reference, _ = fit(0.5, X, Y)
+    assert_same_weights(student, reference)
