@@ -117,7 +117,11 @@ def compress(
         "distillation_losses": distillation_losses,
     }
     run = Run(teacher, build_student, data, directory, training, distilling)
+    labels = labels_of(data.validation)
     records = [run.teacher()]
+    teacher_accuracy = records[0].metrics.get("val_accuracy")
+    for warning in warn_of_teacher(teacher_accuracy, labels):
+        say(warning)  # now, before hours are spent on its students
     if control:
         controls = [run.control(seed) for seed in seeds]
         records.append(_best(controls, "control"))
@@ -129,10 +133,9 @@ def compress(
         final = "pruned"
     exported = run.export(final, formats, quantize)
     records += run.figures(records, exported)
+    control_accuracy = records[1].metrics.get("val_accuracy")
     notes = warn_of_teacher(
-        records[0].metrics.get("val_accuracy"),
-        labels_of(data.validation),
-        records[1].metrics.get("val_accuracy") if control else None,
+        teacher_accuracy, labels, control_accuracy if control else None
     )
     report = Report(directory, records, notes=notes)
     report.save()

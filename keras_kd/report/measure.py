@@ -68,7 +68,8 @@ def measure(
 
     ```python
     kd.measure(student, data)["accuracy"]
-    kd.measure("saved_models/digits/1", data)["bytes"]
+    student.save("student.keras")  # a SavedModel or .tflite would do as well
+    kd.measure("student.keras", data)["bytes"]
     ```
     """
     split = data.test if isinstance(data, Data) else data

@@ -64,10 +64,10 @@ def check_distiller(
 
     ```python
     def make_distiller():
-        student = keras.Sequential([keras.Input((8,)), keras.layers.Dense(3)])
-        return kd.Distiller(teacher, student, alpha=1.0).compile("sgd")
+        distiller = kd.Distiller(teacher, build_student(), alpha=1.0)
+        return distiller.compile("sgd")
 
-    kd.testing.check_distiller(make_distiller, np.ones((8, 8), "float32"))
+    kd.testing.check_distiller(make_distiller, images[:16])
     ```
     """
     rows = len(keras.tree.flatten(x)[0])
