@@ -63,6 +63,16 @@ def test_items_left_out_count_nowhere(left_out, dynamic):
     assert not gradient[2, :10].any()
 
 
+@pytest.mark.parametrize("dynamic", [False, True])
+def test_items_that_the_student_masks_too_keep_the_loss_finite(dynamic):
+    """A student that gives padding -inf, and fewer items than top_k."""
+    teacher = np.where(np.arange(12) < 2, TEACHER, -np.inf)
+    student = np.where(np.arange(12) < 2, STUDENT, -np.inf)
+    values = ranking(teacher, student, top_k=4, dynamic=dynamic)
+    expected = ranking(TEACHER[:, :2], STUDENT[:, :2], top_k=2, dynamic=dynamic)
+    np.testing.assert_allclose(values, expected, rtol=1e-5)
+
+
 def test_ties_rank_together():
     """None of the items is preferred to another, so none is behind."""
     values = ranking(TEACHER, np.zeros_like(TEACHER), dynamic=True)
