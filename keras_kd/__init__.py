@@ -17,6 +17,7 @@ __version__ = "0.1.0"
 _HOME_OF = {
     "Data": "data",
     "Distiller": "distiller",
+    "MutualDistiller": "mutual",
     "Projector": "projectors",
     "Pruning": "pruning",
     "Report": "report",
@@ -32,6 +33,7 @@ _MODULES = ("callbacks", "losses", "recipes", "teachers", "testing")
 __all__ = [
     "Data",
     "Distiller",
+    "MutualDistiller",
     "Projector",
     "Pruning",
     "Report",
