@@ -111,7 +111,7 @@ class DistillationLoss(keras.losses.Loss):
         y_true = keras.tree.map_structure(ops.stop_gradient, y_true)
         values = self.call(y_true, y_pred)
         if mask is not None and len(values.shape) > 0:
-            mask = to_rank_of(ops.cast(mask, values.dtype), values)
+            mask = ops.cast(to_rank_of(mask, values), values.dtype)
             values = values * mask
             if self.reduction in ("sum_over_batch_size", "mean"):
                 # The mean is over what counts, not over the padding.
@@ -179,9 +179,15 @@ class Reduction(keras.losses.Loss):
 
 
 def to_rank_of(weight, values):
-    """Returns a weight of `(batch, ...)` that multiplies `values`."""
-    if len(weight.shape) == len(values.shape) + 1 and weight.shape[-1] == 1:
-        weight = ops.squeeze(weight, axis=-1)
+    """Returns weights or a mask `(batch, ...)` of the rank of `values`.
+
+    Where it has more axes than the values, an example's weight is the mean
+    over them, and an example counts if any position of it does.
+    """
+    surplus = tuple(range(len(values.shape), len(weight.shape)))
+    if surplus:
+        is_mask = keras.backend.standardize_dtype(weight.dtype) == "bool"
+        weight = (ops.any if is_mask else ops.mean)(weight, axis=surplus)
     while len(weight.shape) < len(values.shape):
         weight = ops.expand_dims(weight, axis=-1)
     return weight

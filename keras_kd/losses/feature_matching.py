@@ -7,7 +7,7 @@ sizes together, so the student need not imitate the teacher's geometry.
 
     loss = mean over features of (F_teacher - r(F_student))^2
 
-Shapes: taps `(batch, ..., features)` -> values `(batch,)`.
+Shapes: taps `(batch, ..., features)` -> values `(batch, ...)`.
 Use it: with a deep student, or beside `SoftTargets` when logits alone teach
 little (few classes, regression, embeddings).
 Do not: between very different architectures' early layers; weigh it so that
@@ -26,14 +26,15 @@ from keras_kd.losses.base import DistillationLoss
 
 
 def feature_matching(teacher_features, student_features):
-    """Returns the mean squared difference of features, by example.
+    """Returns the mean squared difference of features, by position.
 
     Args:
-        teacher_features: Float tensor of shape `(batch, ...)`.
+        teacher_features: Float tensor of shape `(batch, ..., features)`.
         student_features: Float tensor of the same shape.
 
     Returns:
-        Float32 tensor of shape `(batch,)`.
+        Float32 tensor of shape `(batch, ...)`, so that a mask over positions
+        leaves the padding out.
 
     Example:
 
@@ -43,8 +44,7 @@ def feature_matching(teacher_features, student_features):
     """
     teacher = ops.cast(teacher_features, "float32")
     student = ops.cast(student_features, "float32")
-    squared = ops.square(teacher - student)
-    return ops.mean(squared, axis=tuple(range(1, len(squared.shape))))
+    return ops.mean(ops.square(teacher - student), axis=-1)
 
 
 @keras.saving.register_keras_serializable(package="keras_kd")

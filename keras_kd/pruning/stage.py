@@ -45,7 +45,9 @@ def prune(
     """Prunes a copy of a trained student, while its teacher keeps teaching.
 
     The sparsity rises over the first 70% of the steps; the rest recovers.
-    The student itself is not touched.
+    The student itself is not touched. Zeros make a file smaller only where
+    they are packed (a compressed archive, or a .tflite of a model that is
+    sparse enough, see `export`), and the model no faster.
 
     Args:
         student: A built, trained model.

@@ -138,3 +138,29 @@ def test_shapes_that_differ_are_refused(loss, message):
     loss.check_shapes((None, None, 5), (None, 3, 5))
     with pytest.raises(ValueError, match=message):
         loss.check_shapes((None, 5), (None, 4))
+
+
+def test_mask_of_positions_counts_examples_where_values_have_no_positions():
+    class WholeExample(DistillationLoss):
+        def call(self, y_true, y_pred):
+            return keras.ops.sum(keras.ops.square(y_true - y_pred), (1, 2))
+
+    student = keras.ops.ones((3, 3, 2))  # as many positions as examples
+    student._keras_mask = keras.ops.convert_to_tensor(
+        [[True, False, True], [False, False, False], [True, True, True]]
+    )
+    teacher = keras.ops.reshape(keras.ops.arange(18.0), (3, 3, 2))
+    squares = np.square(np.arange(18.0).reshape(3, 6) - 1).sum(axis=1)
+    expected = (squares[0] + squares[2]) / 2
+    assert float(WholeExample()(teacher, student)) == pytest.approx(expected)
+
+
+def test_weight_of_positions_is_averaged_where_values_have_none():
+    class WholeExample(DistillationLoss):
+        def call(self, y_true, y_pred):
+            return keras.ops.sum(keras.ops.square(y_true - y_pred), (1, 2))
+
+    student, teacher = keras.ops.zeros((2, 4, 1)), keras.ops.ones((2, 4, 1))
+    weight = np.array([[1.0, 0.0, 0.0, 0.0], [2.0, 2.0, 2.0, 2.0]])
+    value = float(WholeExample()(teacher, student, weight))
+    assert value == pytest.approx((4 * 0.25 + 4 * 2.0) / 2)
