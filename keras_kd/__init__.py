@@ -22,11 +22,13 @@ _HOME_OF = {
     "Pruning": "pruning",
     "Report": "report",
     "StageRecord": "records",
+    "born_again": "generations",
     "compress": "pipeline",
     "export": "export",
     "measure": "report",
     "prune": "pruning",
     "tap": "taps",
+    "teach_through": "generations",
 }
 _MODULES = ("callbacks", "losses", "recipes", "teachers", "testing")
 
@@ -38,6 +40,7 @@ __all__ = [
     "Pruning",
     "Report",
     "StageRecord",
+    "born_again",
     "callbacks",
     "compress",
     "export",
@@ -46,6 +49,7 @@ __all__ = [
     "prune",
     "recipes",
     "tap",
+    "teach_through",
     "teachers",
     "testing",
 ]
