@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import pathlib
 import re
 
@@ -50,3 +51,16 @@ def test_readme_links_lead_somewhere():
 def test_readme_names_public_things_only():
     for name in set(re.findall(r"\bkd\.(\w+)", README)):
         assert hasattr(kd, name), name
+
+
+def test_readme_tables_are_those_of_the_kept_results():
+    path = ROOT / "benchmarks" / "results.py"
+    spec = importlib.util.spec_from_file_location("results", path)
+    results = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(results)
+    kept = {folder.name for folder in results.RESULTS.iterdir()}
+    assert kept == set(results.COMMANDS)
+    for name in kept:
+        assert f"<!-- results: {name} -->" in README
+    # `benchmarks/results.py --render` repairs it.
+    assert results.render(README) == README
