@@ -48,8 +48,8 @@ class Distiller(keras.Model):
     (Bernoulli).
 
     Args:
-        teacher: A trained `keras.Model`, a `keras_kd.teachers.Teacher`, or
-            `None` if the targets come with the data.
+        teacher: A trained `keras.Model`, a list of them (an ensemble), a
+            `keras_kd.teachers.Teacher`, or `None` if targets are in the data.
         student: The `keras.Model` to train.
         temperature: Short for
             `distillation_losses=SoftTargets(temperature)`; 4.0 if neither

@@ -52,13 +52,14 @@ class StepGuard:
 
     def finite(self, targets: dict) -> dict:
         """Returns targets with NaN and Inf replaced by 0, counting them."""
-        checked = {}
+        checked, all_good = {}, True
         for name, target in targets.items():
             target = ops.convert_to_tensor(target)
             good = ops.isfinite(target)
             rows = ops.all(ops.reshape(good, (ops.shape(good)[0], -1)), axis=1)
-            self._count(_NOT_FINITE, ops.logical_not(rows))
+            all_good = ops.logical_and(all_good, rows)
             checked[name] = ops.where(good, target, ops.zeros_like(target))
+        self._count(_NOT_FINITE, ops.logical_not(all_good))
         return checked
 
     def not_probabilities(self, logits) -> None:

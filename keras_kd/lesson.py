@@ -55,17 +55,19 @@ class Lesson:
             losses = [losses]
         taps = {losses_module.get(loss).teacher for loss in losses}
         is_fixed = not isinstance(data.train, tf.data.Dataset)
-        self.runs_once = is_fixed and taps <= {"output"}
+        self.runs_once = (
+            is_fixed and taps <= {"output"} and self.teacher.can_be_stored
+        )
 
     @functools.cached_property
     def fingerprint(self) -> str:
         """Changes with the teacher and with the data."""
-        model = getattr(self.teacher, "model", None)
         splits = (self.data.train, self.data.validation, self.data.test)
         return fingerprint(
             [
-                model and fingerprint_of_model(model),
+                *map(fingerprint_of_model, self.teacher.models),
                 type(self.teacher).__qualname__,
+                _settings_of(self.teacher),
                 *(fingerprint_of_split(split) for split in splits),
             ]
         )
@@ -136,3 +138,14 @@ class Lesson:
                 {"logits": self._test_logits}, labels_of(self.data.test)
             )
         return StageRecord("teacher", "teacher", metrics=metrics)
+
+
+def _settings_of(teacher) -> dict:
+    """Returns a teacher's public arguments that are plain values."""
+    plain = (bool, int, float, str, type(None))
+    return {
+        name: value
+        for name, value in vars(teacher).items()
+        if not name.startswith("_")
+        and all(isinstance(part, plain) for part in keras.tree.flatten(value))
+    }

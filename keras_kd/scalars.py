@@ -82,6 +82,17 @@ class Scalar:
         """Returns the current value as a float32 scalar tensor."""
         return ops.convert_to_tensor(_scalars(instance)[name].variable)
 
+    @staticmethod
+    def of(instance, name: str, default: float):
+        """Returns an object's own number, for a compiled step.
+
+        A tensor where it is a `Scalar`, else the plain attribute, else
+        `default`. A property, which may belong to another object, is none.
+        """
+        if isinstance(getattr(type(instance), name, None), Scalar):
+            return Scalar.tensor(instance, name)
+        return vars(instance).get(name, default)
+
 
 class _Stored:
     """A value twice: exact for people, as a variable for compiled steps."""

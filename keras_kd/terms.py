@@ -13,7 +13,9 @@ from keras_kd.class_ids import class_ids
 from keras_kd.class_ids import labels_of_output
 from keras_kd.losses.base import compatible
 from keras_kd.projectors import Projector
+from keras_kd.scalars import Scalar
 from keras_kd.taps import ForwardPass
+from keras_kd.teachers.base import MEMBERS
 
 _RESERVED = ("loss", "student_loss", "teacher_agreement")
 
@@ -40,6 +42,7 @@ class Terms:
         """Replaces the source of targets, checking that it fits."""
         source = teachers.get(teacher)
         if source is not None:
+            source.bind(self.student_pass.model)
             source.prepare([loss.teacher for loss in self.losses.values()])
             for loss in self.losses.values():
                 self._check_known_shapes(loss, source)
@@ -149,11 +152,20 @@ class Terms:
         values, agreement = {}, None
         for name, loss in self.losses.items():
             teacher, student = _tap(targets, loss.teacher), taps[loss.student]
+            combines = loss.logits and MEMBERS in targets
+            if combines:
+                teacher = targets[MEMBERS]
             mask = getattr(student, "_keras_mask", None)
             if name in projectors:
                 student = projectors[name](student)
             if loss.logits:
                 teacher, student = self._scores(loss, teacher, student, binary)
+                if combines:
+                    ids, needs = None, self.teacher.label_aware
+                    if needs and labels is not None:
+                        ids = self._class_ids(name, loss, labels, student.shape)
+                    temperature = Scalar.of(loss, "temperature", 1.0)
+                    teacher = self.teacher.combine(teacher, temperature, ids)
                 if agreement is None:
                     same = ops.argmax(teacher, -1) == ops.argmax(student, -1)
                     agreement = (ops.cast(same, "float32"), mask)
@@ -183,6 +195,7 @@ class Terms:
             self.student_pass.activation(loss.student),
         )
         binary = binary or "sigmoid" in heads_of_both
+        binary = binary or (self.teacher is not None and self.teacher.binary)
         return heads.comparable(
             heads.to_logits(teacher, heads_of_both[0]),
             heads.to_logits(student, heads_of_both[1]),
@@ -221,12 +234,19 @@ def check_pair(teacher, student) -> None:
             "`student` must be a keras.Model (Keras 3). Received: "
             f"{type(student).__module__}.{type(student).__name__}"
         )
-    if student is teacher or student is getattr(teacher, "model", None):
+    if any(student is model for model in _models_of(teacher)):
         raise ValueError(
             "Student and teacher are the same object, so there is nothing to "
             "learn. Build a second model, or copy it with "
             "keras.models.clone_model."
         )
+
+
+def _models_of(teacher) -> list:
+    if isinstance(teacher, (list, tuple)):
+        return [model for each in teacher for model in _models_of(each)]
+    is_teacher = isinstance(teacher, teachers.Teacher)
+    return list(teacher.models) if is_teacher else [teacher]
 
 
 def _tap(targets, name):

@@ -6,24 +6,38 @@ from __future__ import annotations
 import keras
 
 from keras_kd.teachers.base import Teacher
+from keras_kd.teachers.callable import CallableTeacher
+from keras_kd.teachers.ensemble import EnsembleTeacher
 from keras_kd.teachers.frozen import FrozenTeacher
+from keras_kd.teachers.mapped import ClassMapping
+from keras_kd.teachers.saved_model import SavedModelTeacher
 
-__all__ = ["FrozenTeacher", "Teacher", "get"]
+__all__ = [
+    "CallableTeacher",
+    "ClassMapping",
+    "EnsembleTeacher",
+    "FrozenTeacher",
+    "SavedModelTeacher",
+    "Teacher",
+    "get",
+]
 
 
 def get(identifier) -> Teacher | None:
     """Returns the teacher that `identifier` stands for.
 
     Args:
-        identifier: A `Teacher`, a trained `keras.Model`, or `None` (the
-            targets come with the data).
+        identifier: A `Teacher`, a trained `keras.Model`, a list of them (an
+            ensemble), or `None` (the targets come with the data).
     """
     if identifier is None or isinstance(identifier, Teacher):
         return identifier
     if isinstance(identifier, keras.Model):
         return FrozenTeacher(identifier)
+    if isinstance(identifier, (list, tuple)):
+        return EnsembleTeacher(identifier)
     raise ValueError(
         "`teacher` must be a trained keras.Model, a keras_kd.teachers.Teacher, "
-        "or None if the targets come with the data. "
+        "a list of them, or None if the targets come with the data. "
         f"Received: {type(identifier).__module__}.{type(identifier).__name__}"
     )

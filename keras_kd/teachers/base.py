@@ -5,6 +5,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+import keras
+
+MEMBERS = "members"
+"""Tap of a teacher that combines: logits `(batch, members, ..., classes)`."""
+
 
 class Teacher:
     """Base class of all sources of targets.
@@ -19,6 +24,11 @@ class Teacher:
         activation: What its `"output"` went through last: `"softmax"`,
             `"sigmoid"`, `"linear"` (logits), or `None` if unknown.
         supports_jit: Whether XLA can compile it.
+        can_be_stored: Whether its output on a data set, stored once, teaches
+            as well as asking it in every step.
+        models: The Keras models it is made of.
+        binary: Whether it gives logits of independent yes/no units.
+        label_aware: Whether `combine` needs the labels.
 
     Example:
 
@@ -33,6 +43,13 @@ class Teacher:
 
     activation: str | None = None
     supports_jit = True
+    can_be_stored = True
+    models: tuple = ()
+    binary = False
+    label_aware = False
+
+    def bind(self, student: keras.Model) -> None:
+        """Tells the student it is going to teach, before `prepare`."""
 
     def prepare(self, names: Iterable[str]) -> None:
         """Announces the taps that will be asked for.
@@ -55,6 +72,21 @@ class Teacher:
         """Returns what a tap went through last, `None` if unknown."""
         return self.activation
 
+    def combine(self, members, temperature, labels=None):
+        """Returns one target from the tap `MEMBERS`, where there is one.
+
+        Asked for by every loss on class scores, for its own temperature.
+
+        Args:
+            members: Logits of shape `(batch, members, ..., classes)`.
+            temperature: Scalar T > 0.
+            labels: Class ids `(batch, ...)`, if `label_aware` and known.
+
+        Returns:
+            Logits of shape `(batch, ..., classes)`.
+        """
+        return members[:, 0]
+
     def __call__(self, x) -> dict:
         """Returns `{tap: tensor}` for a batch of the student's inputs.
 
@@ -64,3 +96,19 @@ class Teacher:
         raise NotImplementedError(
             f"{type(self).__name__} must override __call__(x)."
         )
+
+
+def known_activation(teacher: Teacher) -> str:
+    """Returns what a teacher's output went through last.
+
+    Raises:
+        ValueError: If it is not known, so that its logits are not.
+    """
+    activation = teacher.activation_of("output")
+    if activation is None:
+        raise ValueError(
+            f"What a {type(teacher).__name__} ends in cannot be read off it. "
+            "Say whether its output is logits or probabilities, as in "
+            "kd.teachers.FrozenTeacher(model, activation='linear')."
+        )
+    return activation

@@ -68,6 +68,10 @@ class FrozenTeacher(Teacher):
         self._pass = ForwardPass(model, [])
 
     @property
+    def models(self) -> tuple:
+        return (self.model,)
+
+    @property
     def supports_jit(self) -> bool:
         # A preprocess may use any TensorFlow operation, also those that XLA
         # does not know (antialiased resizing, strings).

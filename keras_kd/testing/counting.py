@@ -38,6 +38,28 @@ class CountingTeacher(Teacher):
     def supports_jit(self) -> bool:
         return self.teacher.supports_jit
 
+    @property
+    def can_be_stored(self) -> bool:
+        return self.teacher.can_be_stored
+
+    @property
+    def models(self) -> tuple:
+        return self.teacher.models
+
+    @property
+    def binary(self) -> bool:
+        return self.teacher.binary
+
+    @property
+    def label_aware(self) -> bool:
+        return self.teacher.label_aware
+
+    def combine(self, members, temperature, labels=None):
+        return self.teacher.combine(members, temperature, labels)
+
+    def bind(self, student):
+        self.teacher.bind(student)
+
     def prepare(self, names):
         self.teacher.prepare(names)
 
