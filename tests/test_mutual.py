@@ -28,6 +28,7 @@ from distiller.tiny import softmax
 from keras_kd.losses import SoftTargets
 from keras_kd.peers import peer_losses
 from keras_kd.recipes import digits
+from replicas import two_replicas
 
 X, Y = features(), labels()
 RATE = 0.5
@@ -276,11 +277,6 @@ def test_mutual_frozen_peer_teaches_and_stays():
     )
 
 
-def mirrored():
-    names = [device.name for device in tf.config.list_logical_devices("CPU")]
-    return tf.distribute.MirroredStrategy(names)
-
-
 def test_mutual_two_replicas_train_the_students_of_one():
     def run(strategy):
         with strategy.scope():
@@ -292,7 +288,7 @@ def test_mutual_two_replicas_train_the_students_of_one():
         return mutual, mutual.fit(X, some, **data).history
 
     one, history = run(tf.distribute.get_strategy())
-    two, history_2 = run(mirrored())
+    two, history_2 = run(two_replicas())
     assert two.distribute_strategy.num_replicas_in_sync == 2
     assert_same_weights(one, two, tolerance=2e-6)
     assert set(history) == set(history_2)

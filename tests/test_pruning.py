@@ -23,6 +23,7 @@ from keras_kd.pruning import prune
 from keras_kd.pruning import sparsity_of
 from keras_kd.pruning.copies import copy_of
 from keras_kd.pruning.tfmot import import_engine
+from replicas import two_replicas
 
 FEATURES, CLASSES = 12, 4
 
@@ -330,8 +331,7 @@ def test_pruning_needs_an_end_where_the_length_is_unknown():
 
 
 def test_pruning_under_mirrored_strategy():
-    strategy = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
-    with strategy.scope():
+    with two_replicas().scope():
         model = compiled(dense_model())
     pruning = Pruning(0.8)
     fit(model, pruning)

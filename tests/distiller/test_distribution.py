@@ -16,6 +16,7 @@ from distiller.tiny import features
 from distiller.tiny import labels
 from distiller.tiny import mlp
 from keras_kd.labels.attached import attach_targets
+from replicas import two_replicas
 
 X, Y = features(), labels()
 
@@ -66,9 +67,7 @@ def one():
 
 
 def two():
-    devices = tf.config.list_logical_devices("CPU")
-    assert len(devices) == 2
-    return tf.distribute.MirroredStrategy([d.name for d in devices]).scope()
+    return two_replicas().scope()
 
 
 @pytest.mark.parametrize(
