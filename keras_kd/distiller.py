@@ -14,10 +14,10 @@ from keras_kd import losses as losses_module
 from keras_kd import unlabelled
 from keras_kd.guard import StepGuard
 from keras_kd.labels.attached import split_targets
+from keras_kd.pairing import check_pair
 from keras_kd.scalars import Scalar
 from keras_kd.taps import ForwardPass
 from keras_kd.terms import Terms
-from keras_kd.terms import check_pair
 from keras_kd.training_log import TrainingLog
 
 
@@ -183,10 +183,8 @@ class Distiller(keras.Model):
             student_loss = self._compute_loss(
                 x, y, y_pred, sample_weight, training=True
             )
-            binary = unlabelled.is_binary(self.loss) or None
-            labels = unlabelled.without_ignored(y, self.loss)
             values, agreement = self._terms.values(
-                targets, taps, self.projectors, binary, sample_weight, labels
+                targets, taps, self.projectors, self.loss, y, sample_weight
             )
             distillation = self._terms.weighted_sum(values)
             alpha = Scalar.tensor(self, "alpha")
@@ -201,6 +199,7 @@ class Distiller(keras.Model):
             self.optimizer.apply_gradients(zip(gradients, weights, strict=True))
         else:
             warnings.warn("The student has no trainable weights.", stacklevel=2)
+        self._terms.after_step()
 
         batch_size = ops.shape(keras.tree.flatten(x)[0])[0]
         replicas = self.distribute_strategy.num_replicas_in_sync

@@ -7,17 +7,18 @@ import keras
 from keras import ops
 
 from keras_kd import heads
-from keras_kd import losses as losses_module
 from keras_kd import teachers
+from keras_kd import unlabelled
 from keras_kd.class_ids import class_ids
 from keras_kd.class_ids import labels_of_output
 from keras_kd.losses.base import compatible
+from keras_kd.pairing import check_known_shapes
+from keras_kd.pairing import check_not_itself
+from keras_kd.pairing import losses_by_name
 from keras_kd.projectors import Projector
 from keras_kd.scalars import Scalar
 from keras_kd.taps import ForwardPass
 from keras_kd.teachers.base import MEMBERS
-
-_RESERVED = ("loss", "student_loss", "teacher_agreement")
 
 
 class Terms:
@@ -33,19 +34,31 @@ class Terms:
     """
 
     def __init__(self, teacher, student: keras.Model, losses):
-        self.losses = _by_name(losses)
-        taps = [loss.student for loss in self.losses.values()]
-        self.student_pass = ForwardPass(student, taps)
+        self.losses = losses_by_name(losses)
+        self.student = student
         self.set_teacher(teacher)
 
     def set_teacher(self, teacher) -> None:
         """Replaces the source of targets, checking that it fits."""
-        source = teachers.get(teacher)
+        source, losses = teachers.get(teacher), self.losses.values()
+        own_taps = {}
         if source is not None:
-            source.bind(self.student_pass.model)
-            source.prepare([loss.teacher for loss in self.losses.values()])
-            for loss in self.losses.values():
-                self._check_known_shapes(loss, source)
+            source.bind(self.student)
+            source.prepare([loss.teacher for loss in losses])
+            own_taps = {
+                x.teacher: source.student_tap(x.teacher) for x in losses
+            }
+            own_taps = {
+                k: tap for k, tap in own_taps.items() if tap is not None
+            }
+        taps = [*(loss.student for loss in losses), *own_taps.values()]
+        student_pass = ForwardPass(self.student, taps)
+        if source is not None:
+            for loss in losses:
+                check_not_itself(loss, own_taps.get(loss.teacher))
+                check_known_shapes(loss, source, student_pass)
+        self.student_pass = student_pass
+        self._own_taps = own_taps
         self.given_teacher = teacher
         self.teacher = source
 
@@ -72,7 +85,7 @@ class Terms:
             student = self.student_pass.shape(loss.student)
             if student is None and taps is not None:
                 student = tuple(taps[loss.student].shape)
-            if targets is not None:
+            if targets:
                 teacher = tuple(_tap(targets, loss.teacher).shape)
             else:
                 teacher = self.teacher and self.teacher.shape(loss.teacher)
@@ -115,6 +128,8 @@ class Terms:
                 "distiller does not contain it), or give data with attached "
                 "targets."
             )
+        if attached is None and self._own_taps:
+            return {}  # they come with the student's pass
         targets = guard.finite(
             self.teacher(x) if attached is None else attached
         )
@@ -129,9 +144,9 @@ class Terms:
         targets,
         taps,
         projectors,
-        binary=None,
-        sample_weight=None,
+        label_loss=None,
         labels=None,
+        sample_weight=None,
     ):
         """Returns `({loss name: scalar}, agreement)` of a batch.
 
@@ -139,10 +154,10 @@ class Terms:
             targets: `{tap: tensor}` of the teacher.
             taps: `{tap: tensor}` of the student.
             projectors: What `make_projectors` returned.
-            binary: Whether outputs are yes/no units; `None` to read it off
-                the models.
-            sample_weight: `(batch, ...)` weights, or `None`.
+            label_loss: The `loss` of `compile`; tells yes/no units and which
+                labels are none.
             labels: As given to `fit`, for losses that need them.
+            sample_weight: `(batch, ...)` weights, or `None`.
 
         Returns:
             The unweighted loss values, and a pair (0/1 values, mask): whether
@@ -150,6 +165,10 @@ class Terms:
             on class scores.
         """
         values, agreement = {}, None
+        binary = unlabelled.is_binary(label_loss) or None
+        labels = unlabelled.without_ignored(labels, label_loss)
+        # A loss lets no gradient into its targets, so none in these either.
+        targets = targets or {k: taps[own] for k, own in self._own_taps.items()}
         for name, loss in self.losses.items():
             teacher, student = _tap(targets, loss.teacher), taps[loss.student]
             combines = loss.logits and MEMBERS in targets
@@ -177,6 +196,11 @@ class Terms:
                 teacher = (teacher, ids)
             values[name] = loss(teacher, student, sample_weight)
         return values, agreement
+
+    def after_step(self) -> None:
+        """Lets the teacher follow a student that was just updated."""
+        if self.teacher is not None:
+            self.teacher.after_step()
 
     def weighted_sum(self, values: dict):
         """Returns the distillation loss: each value times its weight."""
@@ -215,39 +239,6 @@ class Terms:
         # Features do not tell the number of classes; one label an example.
         return class_ids(labels, shape if loss.logits else (None, None))
 
-    def _check_known_shapes(self, loss, source):
-        """Compares shapes before the first step, where they are known."""
-        teacher = source.shape(loss.teacher)
-        student = self.student_pass.shape(loss.student)
-        if loss.projector is not None or not teacher or not student:
-            return
-        if loss.logits:
-            scores = map(keras.KerasTensor, (teacher, student))
-            teacher, student = (s.shape for s in heads.comparable(*scores))
-        loss.check_shapes(teacher, student)
-
-
-def check_pair(teacher, student) -> None:
-    """Raises unless `student` is a model of its own."""
-    if not isinstance(student, keras.Model):
-        raise ValueError(
-            "`student` must be a keras.Model (Keras 3). Received: "
-            f"{type(student).__module__}.{type(student).__name__}"
-        )
-    if any(student is model for model in _models_of(teacher)):
-        raise ValueError(
-            "Student and teacher are the same object, so there is nothing to "
-            "learn. Build a second model, or copy it with "
-            "keras.models.clone_model."
-        )
-
-
-def _models_of(teacher) -> list:
-    if isinstance(teacher, (list, tuple)):
-        return [model for each in teacher for model in _models_of(each)]
-    is_teacher = isinstance(teacher, teachers.Teacher)
-    return list(teacher.models) if is_teacher else [teacher]
-
 
 def _tap(targets, name):
     if name not in targets:
@@ -256,21 +247,3 @@ def _tap(targets, name):
             f"the targets do not hold. Received taps: {sorted(targets)}"
         )
     return targets[name]
-
-
-def _by_name(losses) -> dict:
-    if not isinstance(losses, (list, tuple)):
-        losses = [losses]
-    if not losses:
-        raise ValueError(
-            "`distillation_losses` is empty. Give at least one loss, or leave "
-            "it out for SoftTargets; alpha=0 turns distillation off."
-        )
-    named: dict = {}
-    for loss in map(losses_module.get, losses):
-        name, count = loss.name, 1
-        while name in named or name in _RESERVED:
-            count += 1
-            name = f"{loss.name}_{count}"
-        named[name] = loss
-    return named

@@ -25,7 +25,7 @@ ORDER = [
     {"losses", "taps", "projectors", "heads", "class_ids"},
     {"teachers"},
     {"labels"},
-    {"terms", "unlabelled", "guard", "training_log", "callbacks"},
+    {"terms", "pairing", "unlabelled", "guard", "training_log", "callbacks"},
     {"ensemble", "peer_optimizers", "peers"},
     {"distiller", "mutual"},
     {"testing"},

@@ -7,16 +7,20 @@ import keras
 
 from keras_kd.teachers.base import Teacher
 from keras_kd.teachers.callable import CallableTeacher
+from keras_kd.teachers.ema import EMATeacher
 from keras_kd.teachers.ensemble import EnsembleTeacher
 from keras_kd.teachers.frozen import FrozenTeacher
 from keras_kd.teachers.mapped import ClassMapping
+from keras_kd.teachers.own_exit import OwnExitTeacher
 from keras_kd.teachers.saved_model import SavedModelTeacher
 
 __all__ = [
     "CallableTeacher",
     "ClassMapping",
+    "EMATeacher",
     "EnsembleTeacher",
     "FrozenTeacher",
+    "OwnExitTeacher",
     "SavedModelTeacher",
     "Teacher",
     "get",

@@ -72,6 +72,16 @@ class Teacher:
         """Returns what a tap went through last, `None` if unknown."""
         return self.activation
 
+    def student_tap(self, name: str) -> str | None:
+        """Returns the student's tap that serves as this tap of the teacher.
+
+        `None`, the default, for a teacher that answers by `__call__`.
+        """
+        return None
+
+    def after_step(self) -> None:
+        """Called in the compiled step, after the student was updated."""
+
     def combine(self, members, temperature, labels=None):
         """Returns one target from the tap `MEMBERS`, where there is one.
 
@@ -112,3 +122,17 @@ def known_activation(teacher: Teacher) -> str:
             "kd.teachers.FrozenTeacher(model, activation='linear')."
         )
     return activation
+
+
+def needs_own_pass(teacher: Teacher) -> None:
+    """Raises if a teacher's targets are the student's own tensors.
+
+    Raises:
+        ValueError: If so: such a teacher cannot be part of another.
+    """
+    if teacher.student_tap("output") is not None:
+        raise ValueError(
+            f"{type(teacher).__name__} takes its targets from the student's "
+            "own pass, so it cannot be part of another teacher. Give it to "
+            "Distiller by itself."
+        )

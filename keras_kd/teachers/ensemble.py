@@ -14,6 +14,7 @@ from keras_kd.losses.base import compatible
 from keras_kd.teachers.base import MEMBERS
 from keras_kd.teachers.base import Teacher
 from keras_kd.teachers.base import known_activation
+from keras_kd.teachers.base import needs_own_pass
 from keras_kd.teachers.frozen import FrozenTeacher
 
 
@@ -140,6 +141,7 @@ class EnsembleTeacher(Teacher):
         super().prepare(names)
         for teacher in self.teachers:
             teacher.prepare(["output"])
+            needs_own_pass(teacher)
         activations = [known_activation(teacher) for teacher in self.teachers]
         shapes = [teacher.shape("output") for teacher in self.teachers]
         if {"softmax", "sigmoid"} <= set(activations) or not all(
@@ -155,6 +157,10 @@ class EnsembleTeacher(Teacher):
     def shape(self, name: str) -> tuple | None:
         shapes = [teacher.shape(name) for teacher in self.teachers]
         return next((shape for shape in shapes if shape is not None), None)
+
+    def after_step(self) -> None:
+        for teacher in self.teachers:
+            teacher.after_step()
 
     def combine(self, members, temperature, labels=None):
         weights = None

@@ -12,6 +12,7 @@ from keras_kd import heads
 from keras_kd.teachers.base import MEMBERS
 from keras_kd.teachers.base import Teacher
 from keras_kd.teachers.base import known_activation
+from keras_kd.teachers.base import needs_own_pass
 from keras_kd.teachers.frozen import FrozenTeacher
 
 # exp(-1e4 / T) is 0 in float32 up to T = 90, and float16 can store it.
@@ -101,6 +102,7 @@ class ClassMapping(Teacher):
     def prepare(self, names) -> None:
         super().prepare(names)
         self.teacher.prepare(["output"])
+        needs_own_pass(self.teacher)
         known_activation(self.teacher)
         shape = self.teacher.shape("output")
         if shape is not None:
@@ -109,6 +111,9 @@ class ClassMapping(Teacher):
     def shape(self, name: str) -> tuple | None:
         shape = self.teacher.shape(name)
         return shape and (*shape[:-1], self.num_classes)
+
+    def after_step(self) -> None:
+        self.teacher.after_step()
 
     def combine(self, members, temperature, labels=None):
         return self.teacher.combine(members, temperature, labels)

@@ -54,6 +54,12 @@ class CountingTeacher(Teacher):
     def label_aware(self) -> bool:
         return self.teacher.label_aware
 
+    def student_tap(self, name):
+        return self.teacher.student_tap(name)
+
+    def after_step(self):
+        self.teacher.after_step()
+
     def combine(self, members, temperature, labels=None):
         return self.teacher.combine(members, temperature, labels)
 

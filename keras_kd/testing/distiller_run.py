@@ -18,6 +18,8 @@ def check_run(distiller, data, steps, frozen_teacher):
     counting = None if given is None else CountingTeacher(given)
     if counting is not None:
         distiller.teacher = counting
+    # The student's own exits teach without being asked.
+    asks = given is not None and counting.student_tap("output") is None
     evaluated = {k: v for k, v in data.items() if v is not None}
     predicted = {k: v for k, v in evaluated.items() if k != "y"}
     with counted_layers(distiller.student) as counts:
@@ -27,7 +29,7 @@ def check_run(distiller, data, steps, frozen_teacher):
         before = state_of(given)
         student_before = distiller.student.get_weights()
         for name, run, per_batch in (
-            ("fit", lambda: distiller.fit(**data, shuffle=False), 1),
+            ("fit", lambda: distiller.fit(**data, shuffle=False), int(asks)),
             ("evaluate", lambda: distiller.evaluate(**evaluated), 0),
             ("predict", lambda: distiller.predict(**predicted), 0),
         ):
