@@ -59,6 +59,7 @@ class Terms:
                 check_known_shapes(loss, source, student_pass)
         self.student_pass = student_pass
         self._own_taps = own_taps
+        self._are_attached = False
         self.given_teacher = teacher
         self.teacher = source
 
@@ -122,6 +123,8 @@ class Terms:
                 not run.
             guard: The `StepGuard` of the step.
         """
+        # Read again in `values`, while the same step is traced.
+        self._are_attached = attached is not None
         if attached is None and self.teacher is None:
             raise ValueError(
                 "There is no teacher. Set `distiller.teacher = ...` (a saved "
@@ -209,7 +212,7 @@ class Terms:
         )
 
     def _teacher_head(self, loss):
-        if self.teacher is None:
+        if self._are_attached:
             return "linear"  # targets that come with the data are logits
         return self.teacher.activation_of(loss.teacher)
 
@@ -219,7 +222,7 @@ class Terms:
             self.student_pass.activation(loss.student),
         )
         binary = binary or "sigmoid" in heads_of_both
-        binary = binary or (self.teacher is not None and self.teacher.binary)
+        binary = binary or (not self._are_attached and self.teacher.binary)
         return heads.comparable(
             heads.to_logits(teacher, heads_of_both[0]),
             heads.to_logits(student, heads_of_both[1]),

@@ -227,3 +227,16 @@ def test_distiller_attached_targets_need_no_labels():
     data = attach_targets(X, {"output": teacher.predict(X, verbose=0)})
     fit(kd.Distiller(None, student, alpha=1.0), data, loss=None)
     assert_same_weights(student, reference, 1e-6)
+
+
+def test_distiller_reads_attached_targets_as_logits_whatever_the_teacher_is():
+    logits = features(seed=9)[:, :3]
+    data = attach_targets(X, {"output": logits})
+    reference, student = mlp(seed=2), mlp(seed=2)
+    expected = fit(kd.Distiller(None, reference), data, Y)
+    softmax = keras.Sequential(
+        [keras.Input(X.shape[1:]), layers.Dense(3, activation="softmax")]
+    )
+    logs = fit(kd.Distiller(softmax, student), data, Y)
+    assert logs == expected
+    assert_same_weights(student, reference)
