@@ -12,6 +12,7 @@ from keras import ops
 
 from keras_kd import losses as losses_module
 from keras_kd import unlabelled
+from keras_kd.guard import Guarded
 from keras_kd.guard import StepGuard
 from keras_kd.labels.attached import split_targets
 from keras_kd.pairing import check_pair
@@ -22,7 +23,7 @@ from keras_kd.training_log import TrainingLog
 
 
 @keras.saving.register_keras_serializable(package="keras_kd")
-class Distiller(keras.Model):
+class Distiller(Guarded, keras.Model):
     """Trains a student from a teacher and from the labels.
 
         total = alpha * distillation + (1 - alpha) * student_loss
@@ -243,18 +244,6 @@ class Distiller(keras.Model):
         # Keras' own takes the replicas' mean of what is not in `metrics`.
         result = {**self.get_metrics_result(), **self._log.result()}
         return {key: result.get(key, logs[key]) for key in logs}
-
-    def make_train_function(self, force=False):
-        if self.train_function is None or force:
-            super().make_train_function(force)
-            steps = self.steps_per_execution
-            self.train_function = self._guard.watch(self.train_function, steps)
-
-    def make_test_function(self, force=False):
-        if self.test_function is None or force:
-            super().make_test_function(force)
-            steps = self.steps_per_execution
-            self.test_function = self._guard.watch(self.test_function, steps)
 
     def _make_projectors(self, targets=None, taps=None):
         """Makes what is missing as soon as the shapes are known."""

@@ -116,3 +116,23 @@ class StepGuard:
             )
             + " It was stopped here; the student's weights are finite."
         )
+
+
+class Guarded:
+    """What a `keras.Model` with a `StepGuard` in `_guard` inherits first.
+
+    Keras makes the functions of a fit and of an evaluation once; here each
+    is looked at by the guard after every call.
+    """
+
+    def make_train_function(self, force=False):
+        if self.train_function is None or force:
+            super().make_train_function(force)
+            steps = self.steps_per_execution
+            self.train_function = self._guard.watch(self.train_function, steps)
+
+    def make_test_function(self, force=False):
+        if self.test_function is None or force:
+            super().make_test_function(force)
+            steps = self.steps_per_execution
+            self.test_function = self._guard.watch(self.test_function, steps)

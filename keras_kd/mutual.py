@@ -14,6 +14,7 @@ from keras import ops
 from keras_kd import losses as losses_module
 from keras_kd import unlabelled
 from keras_kd.data import as_dataset
+from keras_kd.guard import Guarded
 from keras_kd.guard import StepGuard
 from keras_kd.peer_optimizers import PeerOptimizers
 from keras_kd.peers import Peers
@@ -23,7 +24,7 @@ from keras_kd.training_log import TrainingLog
 
 
 @keras.saving.register_keras_serializable(package="keras_kd")
-class MutualDistiller(keras.Model):
+class MutualDistiller(Guarded, keras.Model):
     """Trains several students at once, each learning from all the others.
 
         loss_i = alpha * mean over j != i of T^2 KL(p_j || p_i)
@@ -243,18 +244,6 @@ class MutualDistiller(keras.Model):
         for student in self.students:
             student._symbolic_build(iterator, data_batch)
         super()._symbolic_build(iterator, data_batch)
-
-    def make_train_function(self, force=False):
-        if self.train_function is None or force:
-            super().make_train_function(force)
-            steps = self.steps_per_execution
-            self.train_function = self._guard.watch(self.train_function, steps)
-
-    def make_test_function(self, force=False):
-        if self.test_function is None or force:
-            super().make_test_function(force)
-            steps = self.steps_per_execution
-            self.test_function = self._guard.watch(self.test_function, steps)
 
     # How it is saved.
 
