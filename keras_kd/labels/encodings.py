@@ -1,0 +1,232 @@
+# SPDX-License-Identifier: Apache-2.0
+"""How a tap is put into the fields of a cache, and read back as a target.
+
+An encoding is three methods. `fields` turns a batch of values (NumPy) into
+named arrays to store, `target` turns what was read (tensors, also inside
+`tf.data`) into what a loss takes, `get_config` says how to make it again.
+All keep every axis but the last: `(batch, ..., classes)` and
+`(batch, views, ..., classes)` are both fine.
+"""
+
+from __future__ import annotations
+
+import hashlib
+
+import numpy as np
+from keras import ops
+
+from keras_kd.losses.sparse import GRID
+
+# Beyond this float16 is infinite, and minus infinity times a probability of
+# zero is not a number.
+_LARGEST = float(np.finfo("float16").max)
+
+
+class Dense:
+    """Stores every value, rounded to a dtype.
+
+    Args:
+        dtype: `"float16"` or `"float32"`.
+
+    Example:
+
+    ```python
+    fields = Dense("float16").fields(logits)    # {"values": (batch, ...)}
+    ```
+    """
+
+    def __init__(self, dtype: str = "float16"):
+        if dtype not in ("float16", "float32"):
+            raise ValueError(
+                "`dtype` must be 'float16' or 'float32'. "
+                f"Received: dtype={dtype!r}"
+            )
+        self.dtype = dtype
+
+    def fields(self, values) -> dict[str, np.ndarray]:
+        values = np.asarray(values)
+        largest = float(np.finfo(self.dtype).max)
+        return {"values": np.clip(values, -largest, largest).astype(self.dtype)}
+
+    def target(self, fields: dict):
+        return ops.cast(fields["values"], "float32")
+
+    def get_config(self) -> dict:
+        return {"dtype": self.dtype}
+
+
+class TopK:
+    """Stores the k likeliest classes, and the mass of all others together.
+
+    Log-probabilities at T = 1 give those at any T. So do the others taken
+    together, once their mass is known at a few temperatures: that is `tail`,
+    see `keras_kd.losses.sparse`. At 1,000 classes and k = 16 a sample takes
+    72 bytes instead of 2,000 in float16.
+
+    Args:
+        k: Number of classes to keep, at least 1 and below `classes`.
+        classes: Number of classes. Learned from the first batch if `None`.
+
+    Example:
+
+    ```python
+    target = TopK(16).target(TopK(16).fields(logits))
+    sorted(target)      # ["ids", "log_probs", "tail"]
+    ```
+    """
+
+    def __init__(self, k: int, classes: int | None = None):
+        if not int(k) == k >= 1:
+            raise ValueError(f"`k` must be a positive integer. Received: k={k}")
+        self.k = int(k)
+        self.classes = classes
+
+    def fields(self, values) -> dict[str, np.ndarray]:
+        log_p = _log_softmax(values)
+        self.classes = _checked_classes(self, log_p)
+        if self.k >= self.classes:
+            raise ValueError(
+                f"`k` must be below the number of classes, {self.classes}; "
+                f"to keep all of them use Dense. Received: k={self.k}"
+            )
+        order = np.argpartition(-log_p, self.k - 1, axis=-1)
+        top, others = np.split(order, [self.k], axis=-1)
+        top_log_p = np.take_along_axis(log_p, top, axis=-1)
+        rank = np.argsort(-top_log_p, axis=-1, kind="stable")
+        others_log_p = np.take_along_axis(log_p, others, axis=-1)
+        tail = [_logsumexp(others_log_p / temperature) for temperature in GRID]
+        return {
+            "ids": np.take_along_axis(top, rank, axis=-1).astype(
+                np.min_scalar_type(self.classes - 1)
+            ),
+            "log_probs": _float16(np.take_along_axis(top_log_p, rank, axis=-1)),
+            "tail": _float16(np.stack(tail, axis=-1)),
+        }
+
+    def target(self, fields: dict) -> dict:
+        return {
+            "ids": ops.cast(fields["ids"], "int32"),
+            "log_probs": ops.cast(fields["log_probs"], "float32"),
+            "tail": ops.cast(fields["tail"], "float32"),
+        }
+
+    def get_config(self) -> dict:
+        return {"k": self.k, "classes": self.classes}
+
+
+class Sampled:
+    """Stores n classes drawn from the teacher's probabilities at one T.
+
+    The share of each class among the draws is an unbiased estimate of its
+    probability, so the gradient is that of the dense target on average,
+    with a handful of ids even where there are 100,000 classes. What was
+    drawn depends on `seed` and the values alone, not on the place in the
+    data.
+
+    Args:
+        n: Number of draws, with replacement.
+        temperature: T at which to draw. The loss must use the same T.
+        classes: Number of classes. Learned from the first batch if `None`.
+        seed: Seed of the draws.
+
+    Reference: https://arxiv.org/abs/2503.16870
+
+    Example:
+
+    ```python
+    fields = Sampled(50, temperature=1.0).fields(logits)
+    fields["weights"].sum(axis=-1)      # n for each sample
+    ```
+    """
+
+    def __init__(
+        self,
+        n: int,
+        temperature: float = 1.0,
+        classes: int | None = None,
+        seed: int = 0,
+    ):
+        if not 1 <= int(n) == n < 2**16:
+            raise ValueError(
+                f"`n` must be an integer from 1 to 65535. Received: n={n}"
+            )
+        if not temperature > 0.0:
+            raise ValueError(
+                "`temperature` must be positive. "
+                f"Received: temperature={temperature}"
+            )
+        self.n = int(n)
+        self.temperature = float(temperature)
+        self.classes = classes
+        self.seed = seed
+
+    def fields(self, values) -> dict[str, np.ndarray]:
+        values = np.asarray(values, "float64")
+        p = np.exp(_log_softmax(values / self.temperature))
+        self.classes = _checked_classes(self, p)
+        rows = p.reshape(-1, self.classes)
+        ids = np.zeros((len(rows), self.n), np.min_scalar_type(p.shape[-1] - 1))
+        weights = np.zeros(ids.shape, np.min_scalar_type(self.n))
+        for row, of_ids, of_weights in zip(rows, ids, weights, strict=True):
+            drawn, counts = np.unique(self._draw(row), return_counts=True)
+            of_ids[: len(drawn)] = drawn
+            of_weights[: len(drawn)] = counts
+        shape = (*p.shape[:-1], self.n)
+        return {"ids": ids.reshape(shape), "weights": weights.reshape(shape)}
+
+    def _draw(self, p):
+        # A counter-based generator keyed by content: a run that was cut into
+        # parts, or into other batches, draws what one run would have drawn.
+        key = hashlib.blake2b(
+            p.tobytes(), digest_size=16, key=str(self.seed).encode()
+        ).digest()
+        generator = np.random.Generator(
+            np.random.Philox(key=int.from_bytes(key, "little"))
+        )
+        cumulative = np.cumsum(p)
+        points = generator.random(self.n) * cumulative[-1]
+        # A class of probability zero has a step of height zero: side="right"
+        # steps over it.
+        return np.searchsorted(cumulative, points, side="right")
+
+    def target(self, fields: dict) -> dict:
+        weights = ops.cast(fields["weights"], "float32") / self.n
+        return {
+            "ids": ops.cast(fields["ids"], "int32"),
+            "weights": weights,
+            "temperature": ops.full_like(weights[..., 0], self.temperature),
+        }
+
+    def get_config(self) -> dict:
+        return {
+            "n": self.n,
+            "temperature": self.temperature,
+            "classes": self.classes,
+            "seed": self.seed,
+        }
+
+
+def _checked_classes(encoding, values):
+    found = values.shape[-1]
+    if encoding.classes not in (None, found):
+        raise ValueError(
+            f"{type(encoding).__name__} was made for {encoding.classes} "
+            f"classes. Received values of shape {values.shape}: {found} "
+            "classes on the last axis. Build the other teacher's cache in a "
+            "directory of its own."
+        )
+    return found
+
+
+def _log_softmax(values):
+    values = np.asarray(values, "float64")
+    return values - _logsumexp(values)[..., None]
+
+
+def _logsumexp(values):
+    largest = values.max(axis=-1, keepdims=True)
+    return largest[..., 0] + np.log(np.exp(values - largest).sum(axis=-1))
+
+
+def _float16(values):
+    return np.clip(values, -_LARGEST, _LARGEST).astype("float16")
