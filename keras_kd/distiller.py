@@ -187,7 +187,9 @@ class Distiller(Guarded, keras.Model):
             values, agreement = self._terms.values(
                 targets, taps, self.projectors, self.loss, y, sample_weight
             )
-            distillation = self._terms.weighted_sum(values)
+            distillation = self._terms.weighted_sum(
+                values, self.optimizer.iterations
+            )
             alpha = Scalar.tensor(self, "alpha")
             # The student's loss holds its regularisation; adding it to the
             # other side too gives it full weight at every alpha.

@@ -53,7 +53,9 @@ class Lesson:
         losses = distillation_losses or []
         if not isinstance(losses, (list, tuple)):
             losses = [losses]
-        taps = {losses_module.get(loss).teacher for loss in losses}
+        taps = {
+            tap for loss in losses for tap in losses_module.get(loss).taps[0]
+        }
         is_fixed = not isinstance(data.train, tf.data.Dataset)
         self.runs_once = (
             is_fixed and taps <= {"output"} and self.teacher.can_be_stored

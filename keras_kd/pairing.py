@@ -14,24 +14,33 @@ _RESERVED = ("loss", "student_loss", "teacher_agreement")
 
 def check_known_shapes(loss, source, student_pass) -> None:
     """Compares shapes before the first step, where they are known."""
-    teacher = source.shape(loss.teacher)
-    student = student_pass.shape(loss.student)
-    if loss.projector is not None or not teacher or not student:
+    if loss.projector is not None:
         return
+    names = loss.taps
+    teacher = [source.shape(name) for name in names[0]]
+    student = [student_pass.shape(name) for name in names[1]]
+    if not all((*teacher, *student)):
+        return
+    if isinstance(loss.teacher, str):
+        (teacher,) = teacher
+    if isinstance(loss.student, str):
+        (student,) = student
     if loss.logits:
         scores = map(keras.KerasTensor, (teacher, student))
         teacher, student = (s.shape for s in heads.comparable(*scores))
     loss.check_shapes(teacher, student)
 
 
-def check_not_itself(loss, own_tap) -> None:
+def check_not_itself(loss, own_taps: dict) -> None:
     """Raises if a loss compares a tap of the student with itself."""
-    if own_tap == loss.student:
-        raise ValueError(
-            f"{type(loss).__name__} would compare the student's tap "
-            f"'{own_tap}' with itself. Name the shallower one that has to "
-            f"learn, as in {type(loss).__name__}(student='early_exit')."
-        )
+    for theirs, ours in zip(*loss.taps, strict=False):
+        if own_taps.get(theirs) == ours:
+            name = type(loss).__name__
+            raise ValueError(
+                f"{name} would compare the student's tap '{ours}' with "
+                "itself. Name the shallower one that has to learn, as in "
+                f"{name}(student='early_exit')."
+            )
 
 
 def check_pair(teacher, student) -> None:

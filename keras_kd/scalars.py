@@ -63,6 +63,7 @@ class Scalar:
 
     def _checked(self, value) -> float:
         bracket = "(" if self.open_minimum else "["
+        closing = ")" if math.isinf(self.maximum) else "]"
         try:
             number = float(value)
         except (TypeError, ValueError):
@@ -72,7 +73,7 @@ class Scalar:
         if not math.isfinite(number) or below or number > self.maximum:
             raise ValueError(
                 f"`{self.name}` must be a finite number in "
-                f"{bracket}{self.minimum:g}, {self.maximum:g}]. "
+                f"{bracket}{self.minimum:g}, {self.maximum:g}{closing}. "
                 f"Received: {self.name}={value!r}"
             )
         return number

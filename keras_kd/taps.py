@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import difflib
+from collections.abc import Callable
 from collections.abc import Iterable
 
 import keras
@@ -88,6 +89,24 @@ class ForwardPass:
         kwargs = {"training": training} if takes_training else {}
         prediction = self.model(x, **kwargs)
         return prediction, {name: _only(prediction) for name in self.names}
+
+
+def for_taps(names, value_of: Callable):
+    """Returns the value of a tap, or a list where `names` is a list.
+
+    `None` if any of the values is.
+    """
+    if isinstance(names, str):
+        return value_of(names)
+    values = [value_of(name) for name in names]
+    return None if any(value is None for value in values) else values
+
+
+def shape_of(tensors):
+    """Returns the shape of a tensor, or the list of those of a list."""
+    if isinstance(tensors, list):
+        return [tuple(tensor.shape) for tensor in tensors]
+    return tuple(tensors.shape)
 
 
 def _only(prediction):

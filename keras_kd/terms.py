@@ -11,13 +11,14 @@ from keras_kd import teachers
 from keras_kd import unlabelled
 from keras_kd.class_ids import class_ids
 from keras_kd.class_ids import labels_of_output
-from keras_kd.losses.base import compatible
+from keras_kd.labels.attached import SAMPLE_INDEX
 from keras_kd.pairing import check_known_shapes
 from keras_kd.pairing import check_not_itself
 from keras_kd.pairing import losses_by_name
-from keras_kd.projectors import Projector
 from keras_kd.scalars import Scalar
 from keras_kd.taps import ForwardPass
+from keras_kd.taps import for_taps
+from keras_kd.taps import shape_of
 from keras_kd.teachers.base import MEMBERS
 
 
@@ -44,18 +45,16 @@ class Terms:
         own_taps = {}
         if source is not None:
             source.bind(self.student)
-            source.prepare([loss.teacher for loss in losses])
-            own_taps = {
-                x.teacher: source.student_tap(x.teacher) for x in losses
-            }
-            own_taps = {
-                k: tap for k, tap in own_taps.items() if tap is not None
-            }
-        taps = [*(loss.student for loss in losses), *own_taps.values()]
+            names = [name for loss in losses for name in loss.taps[0]]
+            source.prepare(names)
+            own_taps = {name: source.student_tap(name) for name in names}
+            own_taps = {k: own for k, own in own_taps.items() if own}
+        taps = [name for loss in losses for name in loss.taps[1]]
+        taps += own_taps.values()
         student_pass = ForwardPass(self.student, taps)
         if source is not None:
             for loss in losses:
-                check_not_itself(loss, own_taps.get(loss.teacher))
+                check_not_itself(loss, own_taps)
                 check_known_shapes(loss, source, student_pass)
         self.student_pass = student_pass
         self._own_taps = own_taps
@@ -83,24 +82,17 @@ class Terms:
         for name, loss in self.losses.items():
             if loss.projector is None:
                 continue
-            student = self.student_pass.shape(loss.student)
-            if student is None and taps is not None:
-                student = tuple(taps[loss.student].shape)
-            if targets:
-                teacher = tuple(_tap(targets, loss.teacher).shape)
-            else:
-                teacher = self.teacher and self.teacher.shape(loss.teacher)
-            if student is None or teacher is None:
+            teacher = for_taps(
+                loss.teacher, lambda tap: self._teacher_shape(tap, targets)
+            )
+            student = for_taps(
+                loss.student, lambda tap: self._student_shape(tap, taps)
+            )
+            if teacher is None or student is None:
                 return None
-            layer = loss.projector
-            if layer == "auto":
-                if compatible(teacher, student):
-                    continue
-                layer = Projector(teacher[1:], name=f"{name}_projector")
-            if not layer.built:
-                layer.build((None, *student[1:]))
-            loss.check_shapes(teacher, layer.compute_output_shape(student))
-            projectors[name] = layer
+            layer = loss.make_projector(teacher, student, f"{name}_projector")
+            if layer is not None:
+                projectors[name] = layer
         return projectors
 
     def with_temperature(self) -> list:
@@ -123,24 +115,26 @@ class Terms:
                 not run.
             guard: The `StepGuard` of the step.
         """
+        attached = dict(attached or {})
+        index = attached.pop(SAMPLE_INDEX, None)
+        index = {} if index is None else {SAMPLE_INDEX: index}
         # Read again in `values`, while the same step is traced.
-        self._are_attached = attached is not None
-        if attached is None and self.teacher is None:
+        self._are_attached = bool(attached)
+        if not attached and self.teacher is None:
             raise ValueError(
                 "There is no teacher. Set `distiller.teacher = ...` (a saved "
                 "distiller does not contain it), or give data with attached "
                 "targets."
             )
-        if attached is None and self._own_taps:
-            return {}  # they come with the student's pass
-        targets = guard.finite(
-            self.teacher(x) if attached is None else attached
-        )
+        if not attached and self._own_taps:
+            return index  # the others come with the student's pass
+        targets = guard.finite(attached or self.teacher(x))
         for loss in self.losses.values():
-            if loss.logits and attached is None:
+            if loss.logits and not attached:
                 if self.teacher.activation_of(loss.teacher) is None:
                     guard.not_probabilities(_tap(targets, loss.teacher))
-        return keras.tree.map_structure(ops.stop_gradient, targets)
+        targets = keras.tree.map_structure(ops.stop_gradient, targets)
+        return {**targets, **index}
 
     def values(
         self,
@@ -171,15 +165,19 @@ class Terms:
         binary = unlabelled.is_binary(label_loss) or None
         labels = unlabelled.without_ignored(labels, label_loss)
         # A loss lets no gradient into its targets, so none in these either.
-        targets = targets or {k: taps[own] for k, own in self._own_taps.items()}
+        own = {k: taps[tap] for k, tap in self._own_taps.items()}
+        targets = targets if self._are_attached else {**own, **targets}
         for name, loss in self.losses.items():
-            teacher, student = _tap(targets, loss.teacher), taps[loss.student]
+            teacher = for_taps(loss.teacher, lambda tap: _tap(targets, tap))
+            student = for_taps(loss.student, taps.get)
             combines = loss.logits and MEMBERS in targets
             if combines:
                 teacher = targets[MEMBERS]
             mask = getattr(student, "_keras_mask", None)
             if name in projectors:
-                student = projectors[name](student)
+                index = _index(loss, targets)
+                layer = projectors[name]
+                student = loss.project(layer, teacher, student, index)
             if loss.logits:
                 teacher, student = self._scores(loss, teacher, student, binary)
                 if combines:
@@ -191,7 +189,7 @@ class Terms:
                 if agreement is None:
                     same = ops.argmax(teacher, -1) == ops.argmax(student, -1)
                     agreement = (ops.cast(same, "float32"), mask)
-            loss.check_shapes(teacher.shape, student.shape)
+            loss.check_shapes(*map(shape_of, (teacher, student)))
             if mask is not None:
                 student._keras_mask = mask
             if loss.label_aware:
@@ -205,11 +203,30 @@ class Terms:
         if self.teacher is not None:
             self.teacher.after_step()
 
-    def weighted_sum(self, values: dict):
-        """Returns the distillation loss: each value times its weight."""
+    def weighted_sum(self, values: dict, step):
+        """Returns the distillation loss: each value times its weight.
+
+        Args:
+            values: `{loss name: scalar}`.
+            step: Training steps so far, for losses with a warm-up.
+        """
         return ops.sum(
-            [loss.weight * values[name] for name, loss in self.losses.items()]
+            [
+                loss.weight_at(step) * values[name]
+                for name, loss in self.losses.items()
+            ]
         )
+
+    def _teacher_shape(self, tap, targets):
+        if targets and tap in targets:
+            return tuple(targets[tap].shape)
+        return self.teacher and self.teacher.shape(tap)
+
+    def _student_shape(self, tap, taps):
+        shape = self.student_pass.shape(tap)
+        if shape is None and taps is not None:
+            shape = tuple(taps[tap].shape)
+        return shape
 
     def _teacher_head(self, loss):
         if self._are_attached:
@@ -250,3 +267,13 @@ def _tap(targets, name):
             f"the targets do not hold. Received taps: {sorted(targets)}"
         )
     return targets[name]
+
+
+def _index(loss, targets):
+    if loss.index_aware and SAMPLE_INDEX not in targets:
+        raise ValueError(
+            f"{type(loss).__name__} remembers samples, so the data must say "
+            "which sample is which. Attach their indices: x = "
+            "kd.attach_targets(x, {'sample_index': np.arange(len(x))})."
+        )
+    return targets.get(SAMPLE_INDEX)

@@ -17,6 +17,8 @@ from keras_kd.teachers.base import Teacher
 
 INPUTS = "inputs"
 TARGETS = "teacher_targets"
+SAMPLE_INDEX = "sample_index"
+"""Key among the targets: which sample of the data set each example is."""
 
 
 def attach_targets(x, targets: dict) -> dict:
@@ -25,7 +27,9 @@ def attach_targets(x, targets: dict) -> dict:
     Args:
         x: A batch of the student's inputs (or all of them).
         targets: `{tap: tensor}`, each of shape `(batch, ...)`; `"output"` as
-            logits.
+            logits. `"sample_index"`, integers `(batch,)` that tell samples
+            apart, is for losses that remember them; it may come alone, beside
+            a teacher.
 
     Example:
 

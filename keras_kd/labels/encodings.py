@@ -17,10 +17,6 @@ from keras import ops
 
 from keras_kd.losses.sparse import GRID
 
-# Beyond this float16 is infinite, and minus infinity times a probability of
-# zero is not a number.
-_LARGEST = float(np.finfo("float16").max)
-
 
 class Dense:
     """Stores every value, rounded to a dtype.
@@ -44,9 +40,7 @@ class Dense:
         self.dtype = dtype
 
     def fields(self, values) -> dict[str, np.ndarray]:
-        values = np.asarray(values)
-        largest = float(np.finfo(self.dtype).max)
-        return {"values": np.clip(values, -largest, largest).astype(self.dtype)}
+        return {"values": _rounded(values, self.dtype)}
 
     def target(self, fields: dict):
         return ops.cast(fields["values"], "float32")
@@ -61,7 +55,7 @@ class TopK:
     Log-probabilities at T = 1 give those at any T. So do the others taken
     together, once their mass is known at a few temperatures: that is `tail`,
     see `keras_kd.losses.sparse`. At 1,000 classes and k = 16 a sample takes
-    72 bytes instead of 2,000 in float16.
+    84 bytes instead of 2,000 in float16.
 
     Args:
         k: Number of classes to keep, at least 1 and below `classes`.
@@ -99,8 +93,12 @@ class TopK:
             "ids": np.take_along_axis(top, rank, axis=-1).astype(
                 np.min_scalar_type(self.classes - 1)
             ),
-            "log_probs": _float16(np.take_along_axis(top_log_p, rank, axis=-1)),
-            "tail": _float16(np.stack(tail, axis=-1)),
+            "log_probs": _rounded(
+                np.take_along_axis(top_log_p, rank, axis=-1), "float16"
+            ),
+            # Rounding to float16 would be the larger error after
+            # interpolation: 0.004 of the probability at T = 1.5, for 10 bytes.
+            "tail": np.stack(tail, axis=-1).astype("float32"),
         }
 
     def target(self, fields: dict) -> dict:
@@ -228,5 +226,8 @@ def _logsumexp(values):
     return largest[..., 0] + np.log(np.exp(values - largest).sum(axis=-1))
 
 
-def _float16(values):
-    return np.clip(values, -_LARGEST, _LARGEST).astype("float16")
+def _rounded(values, dtype):
+    # Beyond its largest value a float16 is infinite, and infinity times a
+    # probability of zero is not a number.
+    largest = np.finfo(dtype).max
+    return np.clip(np.asarray(values), -largest, largest).astype(dtype)

@@ -4,9 +4,13 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 
 import keras
 from keras import ops
+
+from keras_kd.projectors import Projector
+from keras_kd.scalars import Scalar
 
 
 class DistillationLoss(keras.losses.Loss):
@@ -24,9 +28,14 @@ class DistillationLoss(keras.losses.Loss):
 
     Args:
         teacher: Tap of the teacher: `"output"`, an output's or a layer's
-            name, or a path into a nested model.
+            name, or a path into a nested model. A list of names for a loss
+            between several taps; `call` then gets lists of tensors.
         student: Tap of the student, likewise.
         weight: Factor of this loss in the sum of the distillation losses.
+            Assignable at any time without retracing.
+        warm_up_steps: Training steps over which the weight rises linearly
+            from 0; 0 for none. Papers give epochs: multiply by the steps of
+            an epoch.
         projector: What brings the student's tap to the teacher's shape:
             `None`, `"auto"` (a `keras_kd.Projector` where shapes differ) or
             a Keras layer. It is trained with the student and not shipped.
@@ -41,6 +50,8 @@ class DistillationLoss(keras.losses.Loss):
             in a softmax, a sigmoid or logits (see `keras_kd.heads`).
         label_aware: `True` for a loss that also needs the label; `y_true` is
             then the pair `(teacher tap, label)`.
+        index_aware: `True` for a loss whose `project` needs to know which
+            sample of the data set each example is.
 
     Example:
 
@@ -53,14 +64,17 @@ class DistillationLoss(keras.losses.Loss):
 
     logits = False
     label_aware = False
+    index_aware = False
+    weight = Scalar(minimum=0.0)
 
     def __init__(
         self,
-        teacher: str = "output",
-        student: str = "output",
+        teacher: str | Sequence[str] = "output",
+        student: str | Sequence[str] = "output",
         weight: float = 1.0,
         projector=None,
         name: str | None = None,
+        warm_up_steps: int = 0,
         reduction: str = "sum_over_batch_size",
         dtype=None,
     ):
@@ -68,26 +82,38 @@ class DistillationLoss(keras.losses.Loss):
         # that the keys of a history depend on what ran before.
         name = name or re.sub(r"(?<=.)([A-Z])", r"_\1", type(self).__name__)
         super().__init__(name=name.lower(), reduction=reduction, dtype=dtype)
-        for argument, tap in (("teacher", teacher), ("student", student)):
-            if not isinstance(tap, str) or not tap:
-                raise ValueError(
-                    f"`{argument}` must name a tap, such as 'output' or a "
-                    f"layer's name. Received: {argument}={tap!r}"
-                )
         is_layer = isinstance(projector, keras.layers.Layer)
         if projector not in (None, "auto") and not is_layer:
             raise ValueError(
                 "`projector` must be None, 'auto' or a Keras layer. "
                 f"Received: projector={projector!r}"
             )
-        if not float(weight) >= 0.0:
+        if warm_up_steps < 0:
             raise ValueError(
-                f"`weight` must not be negative. Received: weight={weight}"
+                "`warm_up_steps` must not be negative. "
+                f"Received: warm_up_steps={warm_up_steps}"
             )
-        self.teacher = teacher
-        self.student = student
+        self.teacher = _checked_tap("teacher", teacher)
+        self.student = _checked_tap("student", student)
         self.weight = weight
+        self.warm_up_steps = warm_up_steps
         self.projector = projector
+
+    @property
+    def taps(self) -> tuple:
+        """Names of its taps: `(teacher's, student's)`, a tuple each."""
+        return tuple(
+            (tap,) if isinstance(tap, str) else tap
+            for tap in (self.teacher, self.student)
+        )
+
+    def weight_at(self, step):
+        """Returns the weight in a training step, as a scalar tensor."""
+        weight = Scalar.tensor(self, "weight")
+        if self.warm_up_steps:
+            share = ops.cast(step, "float32") / self.warm_up_steps
+            weight = weight * ops.minimum(share, 1.0)
+        return weight
 
     def call(self, y_true, y_pred):
         raise NotImplementedError(
@@ -103,8 +129,7 @@ class DistillationLoss(keras.losses.Loss):
         """
         mask = getattr(y_pred, "_keras_mask", None)
         y_true, y_pred = keras.tree.map_structure(
-            lambda t: ops.convert_to_tensor(t, dtype=self.dtype),
-            (y_true, y_pred),
+            self._as_own_dtype, (y_true, y_pred)
         )
         # Targets are given: also where the student makes them itself (peers,
         # its own deeper exit), it must not learn to be easier to match.
@@ -124,6 +149,43 @@ class DistillationLoss(keras.losses.Loss):
             values, values
         )
 
+    def make_projector(self, teacher_shape, student_shape, name: str):
+        """Returns the layer that is trained with the student, or `None`.
+
+        A loss that has to learn more than `projector` says overrides this
+        and `project`.
+
+        Args:
+            teacher_shape: Shape of the teacher's tap; a list of them where
+                `teacher` is a list. All are known but for sizes of `None`.
+            student_shape: Of the student's tap, likewise.
+            name: Name for a new layer.
+        """
+        layer = self.projector
+        if layer is None:
+            return None
+        if layer == "auto":
+            if compatible(teacher_shape, student_shape):
+                return None
+            layer = Projector(teacher_shape[1:], name=name)
+        if not layer.built:
+            layer.build((None, *student_shape[1:]))
+        self.check_shapes(
+            teacher_shape, layer.compute_output_shape(student_shape)
+        )
+        return layer
+
+    def project(self, layer, teacher, student, sample_index=None):
+        """Returns what `call` gets as `y_pred`.
+
+        Args:
+            layer: What `make_projector` returned.
+            teacher: Tensor of the teacher's tap, without gradient.
+            student: Tensor of the student's tap.
+            sample_index: Int tensor `(batch,)` if `index_aware`.
+        """
+        return layer(student)
+
     def check_shapes(self, teacher_shape, student_shape) -> None:
         """Raises a `ValueError` unless the two taps can be compared.
 
@@ -137,13 +199,13 @@ class DistillationLoss(keras.losses.Loss):
             raise ValueError(
                 f"{type(self).__name__} compares class scores, so teacher "
                 "and student must have the same classes. Received: "
-                f"teacher '{self.teacher}' with shape {tuple(teacher_shape)}, "
-                f"student '{self.student}' with shape {tuple(student_shape)}."
+                f"teacher '{self.teacher}' of shape {tuple(teacher_shape)}, "
+                f"student '{self.student}' of shape {tuple(student_shape)}."
             )
         raise ValueError(
             f"{type(self).__name__} needs taps of one shape. Received: teacher "
-            f"'{self.teacher}' with shape {tuple(teacher_shape)}, student "
-            f"'{self.student}' with shape {tuple(student_shape)}. Pass "
+            f"'{self.teacher}' of shape {tuple(teacher_shape)}, student "
+            f"'{self.student}' of shape {tuple(student_shape)}. Pass "
             "projector='auto' to have a learned projection bring the student "
             "to the teacher's shape."
         )
@@ -158,6 +220,7 @@ class DistillationLoss(keras.losses.Loss):
             "teacher": self.teacher,
             "student": self.student,
             "weight": self.weight,
+            "warm_up_steps": self.warm_up_steps,
             "projector": projector,
         }
 
@@ -169,6 +232,12 @@ class DistillationLoss(keras.losses.Loss):
                 config["projector"]
             )
         return cls(**config)
+
+    def _as_own_dtype(self, tensor):
+        tensor = ops.convert_to_tensor(tensor)
+        if keras.backend.is_float_dtype(tensor.dtype):
+            return ops.cast(tensor, self.dtype)
+        return tensor  # class ids
 
 
 class Reduction(keras.losses.Loss):
@@ -194,10 +263,22 @@ def to_rank_of(weight, values):
 
 
 def compatible(first, second) -> bool:
-    """Whether two shapes agree wherever both are known."""
+    """Whether two shapes, or lists of shapes, agree wherever both are known."""
     if first is None or second is None:
         return True
-    return len(first) == len(second) and all(
-        a is None or b is None or a == b
-        for a, b in zip(first, second, strict=True)
+    if not hasattr(first, "__len__") or not hasattr(second, "__len__"):
+        return first == second
+    return len(first) == len(second) and all(map(compatible, first, second))
+
+
+def _checked_tap(argument, tap):
+    names = [tap] if isinstance(tap, str) else tap
+    is_names = isinstance(names, (list, tuple)) and all(
+        isinstance(name, str) and name for name in names
     )
+    if not names or not is_names:
+        raise ValueError(
+            f"`{argument}` must name a tap, such as 'output' or a layer's "
+            f"name, or be a list of names. Received: {argument}={tap!r}"
+        )
+    return tap if isinstance(tap, str) else tuple(tap)

@@ -12,13 +12,13 @@ import tensorflow as tf
 
 from keras_kd import heads
 from keras_kd import unlabelled
+from keras_kd.copies import copy_of
 from keras_kd.data import UNLABELLED
 from keras_kd.data import Data
 from keras_kd.data import check_split
 from keras_kd.distiller import Distiller
 from keras_kd.labels.attached import split_targets
 from keras_kd.pruning.callback import Pruning
-from keras_kd.pruning.copies import copy_of
 from keras_kd.pruning.kernels import prunable_kernels
 from keras_kd.pruning.kernels import sparsity_table
 from keras_kd.records import StageRecord

@@ -10,6 +10,7 @@ from keras_kd.teachers.callable import CallableTeacher
 from keras_kd.teachers.ema import EMATeacher
 from keras_kd.teachers.ensemble import EnsembleTeacher
 from keras_kd.teachers.frozen import FrozenTeacher
+from keras_kd.teachers.last_epoch import LastEpochTeacher
 from keras_kd.teachers.mapped import ClassMapping
 from keras_kd.teachers.own_exit import OwnExitTeacher
 from keras_kd.teachers.saved_model import SavedModelTeacher
@@ -20,6 +21,7 @@ __all__ = [
     "EMATeacher",
     "EnsembleTeacher",
     "FrozenTeacher",
+    "LastEpochTeacher",
     "OwnExitTeacher",
     "SavedModelTeacher",
     "Teacher",

@@ -133,7 +133,7 @@ CONSTRUCTION = {
     ),
     "weight_is_negative": (
         lambda: kd.losses.SoftTargets(weight=-1.0),
-        "`weight` must not be negative.*-1.0",
+        "`weight` must be a finite number.*-1.0",
     ),
     "tap_of_student_is_misspelt": (
         lambda: distil(losses=match(student="hiden")),
