@@ -253,3 +253,45 @@ def ranking(
             value += weight * np.logaddexp(0.0, -scores[item])
         values.append(value)
     return np.array(values)
+
+
+def top_k_target(teacher, k):
+    """The k largest log-probabilities, and log-masses of all the others."""
+    log_p = log_softmax(teacher)
+    ids = np.argsort(-log_p, axis=-1)
+    ordered = np.take_along_axis(log_p, ids, axis=-1)
+    best, others = ordered[..., k], ordered[..., k:] - ordered[..., k, None]
+    tail = [
+        best / temperature + np.log(np.exp(others / temperature).sum(axis=-1))
+        for temperature in (1.0, 2.0, 4.0, 8.0, 20.0)
+    ]
+    return {
+        "ids": ids[..., :k],
+        "log_probs": ordered[..., :k],
+        "tail": np.stack(tail, axis=-1),
+    }
+
+
+def sparse_soft_targets(teacher, student, k, temperature=4.0):
+    """T^2 KL between the dense distributions with all but k classes joined."""
+    ids = np.argsort(-teacher, axis=-1)
+    joined = []
+    for logits in (teacher, student):
+        log_p = log_softmax(logits / temperature)
+        log_p = np.take_along_axis(log_p, ids, axis=-1)
+        others = log_p[..., k:]
+        top = others.max(axis=-1, keepdims=True)
+        others = top + np.log(np.exp(others - top).sum(-1, keepdims=True))
+        joined.append(np.concatenate([log_p[..., :k], others], axis=-1))
+    return temperature**2 * kl(*joined)
+
+
+def sampled_soft_targets(ids, weights, student, temperature=1.0):
+    """Anshumann et al. 2025: -T^2 sum_drawn (count / draws) log q."""
+    log_q = log_softmax(student / temperature)
+    values = np.zeros(student.shape[:-1])
+    for place in np.ndindex(values.shape):
+        draws = sum(weights[place])
+        for class_id, count in zip(ids[place], weights[place], strict=True):
+            values[place] -= count / draws * log_q[place][class_id]
+    return temperature**2 * values
