@@ -13,6 +13,7 @@ import pytest
 import tensorflow as tf
 from keras import layers
 
+from keras_kd.copies import copy_of
 from keras_kd.data import UNLABELLED
 from keras_kd.data import Data
 from keras_kd.labels.attached import attach_targets
@@ -21,7 +22,6 @@ from keras_kd.pruning import import_tfmot
 from keras_kd.pruning import prunable_kernels
 from keras_kd.pruning import prune
 from keras_kd.pruning import sparsity_of
-from keras_kd.pruning.copies import copy_of
 from keras_kd.pruning.tfmot import import_engine
 from replicas import two_replicas
 

@@ -6,7 +6,6 @@ from __future__ import annotations
 import keras
 import numpy as np
 import pytest
-import tensorflow as tf
 from keras import layers
 
 import keras_kd as kd
@@ -19,6 +18,7 @@ from distiller.tiny import mlp
 from keras_kd.data import Data
 from keras_kd.lesson import Lesson
 from keras_kd.teachers import EMATeacher
+from replicas import two_replicas
 from teachers.learning import digits
 from teachers.learning import same_choice
 
@@ -133,18 +133,20 @@ def test_ema_teacher_follows_inside_an_ensemble():
 
 
 def test_ema_teacher_follows_under_a_distribution_strategy():
-    devices = [d.name for d in tf.config.list_logical_devices("CPU")]
-    # Collectives of two strategies in one process get in each other's way.
-    strategy = tf.distribute.MirroredStrategy(
-        devices, cross_device_ops=tf.distribute.ReductionToOneDevice()
-    )
-    assert strategy.num_replicas_in_sync == 2
     expected = EMATeacher(momentum=0.6)
     fit(expected, jit_compile=False)
-    with strategy.scope():
+    with two_replicas().scope():
         teacher = EMATeacher(momentum=0.6)
         fit(teacher, jit_compile=False)
     assert_same_weights(teacher.model, expected.model, 1e-5)
+
+
+def test_ema_teacher_copies_a_student_with_a_lambda():
+    student = mlp(layers.Lambda(lambda t: 2.0 * t), seed=2)
+    teacher = EMATeacher(momentum=0.0, warm_up=False)
+    fit(teacher, student, jit_compile=False)
+    assert_same_weights(teacher.model, student, 1e-6)
+    np.testing.assert_allclose(teacher(X)["output"], student(X), rtol=1e-5)
 
 
 def test_ema_teacher_and_student_learn_digits_together():
@@ -186,7 +188,7 @@ def subclassed():
         (lambda: EMATeacher()(X), "no student to follow"),
         (
             lambda: kd.Distiller(EMATeacher(), subclassed()),
-            "without a graph",
+            "must be built",
         ),
         (
             lambda: Lesson(
