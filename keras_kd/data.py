@@ -7,6 +7,7 @@ import dataclasses
 from collections.abc import Callable
 from typing import Any
 
+import keras
 import numpy as np
 import tensorflow as tf
 
@@ -73,11 +74,50 @@ def check_split(split: Any, name: str = "split") -> None:
 
 
 def as_dataset(split: Any, batch_size: int = 256) -> tf.data.Dataset:
-    """Returns `split` as a batched dataset, in its own order."""
+    """Returns `split` as a batched dataset, in its own order.
+
+    Args:
+        split: Arrays, a batched `tf.data.Dataset`, or a
+            `keras.utils.PyDataset`.
+        batch_size: Examples in a batch, where `split` holds arrays.
+    """
     if isinstance(split, tf.data.Dataset):
         return split
+    if isinstance(split, keras.utils.PyDataset):
+        return _stream(split)
     dataset = tf.data.Dataset.from_tensor_slices(tuple(split))
     return dataset.batch(batch_size).prefetch(tf.data.AUTOTUNE)
+
+
+def _stream(split: keras.utils.PyDataset) -> tf.data.Dataset:
+    count = split.num_batches
+    if not count:
+        raise ValueError(
+            "A PyDataset must say how many batches it has, at least one. "
+            f"Received: num_batches={count}. Define __len__ in "
+            f"{type(split).__name__}."
+        )
+
+    def batch(number):
+        return tf.nest.map_structure(np.asarray, _tuples(split[number]))
+
+    specs = tf.nest.map_structure(
+        lambda a: tf.TensorSpec((None, *a.shape[1:]), a.dtype), batch(0)
+    )
+    batches = tf.data.Dataset.from_generator(
+        lambda: map(batch, range(count)), output_signature=specs
+    )
+    cardinality = tf.data.experimental.assert_cardinality(count)
+    return batches.apply(cardinality).prefetch(tf.data.AUTOTUNE)
+
+
+def _tuples(value):
+    # tf.data takes a list for one tensor.
+    if isinstance(value, (list, tuple)):
+        return tuple(map(_tuples, value))
+    if isinstance(value, dict):
+        return {key: _tuples(part) for key, part in value.items()}
+    return value
 
 
 def compile_for(function: Callable, x: Any) -> Callable:

@@ -1,0 +1,163 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Shards: folders of arrays that appear whole or not at all."""
+
+from __future__ import annotations
+
+import os
+import pathlib
+import shutil
+import uuid
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+from keras_kd.labels.sealed import DamagedFileError
+from keras_kd.labels.sealed import read_sealed
+from keras_kd.labels.sealed import write_sealed
+from keras_kd.records import file_sha256
+from keras_kd.records import sync_folder
+
+RECORD = "shard.json"
+_TEMPORARY = ".tmp-"
+
+
+def write_shard(
+    folder: pathlib.Path,
+    number: int,
+    first: int,
+    fields: dict[str, np.ndarray],
+    encodings: dict[str, Any],
+) -> Shard:
+    """Writes one shard so that a reader sees all of it or nothing.
+
+    The arrays go to a temporary folder beside the final one, are flushed to
+    the disk, and take their final name by one rename. A crash or a full disk
+    leaves no shard, and every other shard as it was.
+
+    Args:
+        folder: Where the shards of a cache are.
+        number: Number of the shard; its folder's name.
+        first: Place of its first sample in the data set.
+        fields: Arrays of shape `(samples, ...)` by field name.
+        encodings: How each tap was encoded, as JSON values.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    final = folder / name_of(number)
+    temporary = folder / f"{_TEMPORARY}{uuid.uuid4().hex}-{final.name}"
+    try:
+        temporary.mkdir()
+        for name, array in fields.items():
+            with open(temporary / f"{name}.npy", "wb") as file:
+                np.save(file, array, allow_pickle=False)
+                file.flush()
+                os.fsync(file.fileno())
+        record = {
+            "number": number,
+            "first": first,
+            "samples": len(next(iter(fields.values()))),
+            "encodings": encodings,
+            "files": {
+                file.name: file_sha256(file)
+                for file in sorted(temporary.iterdir())
+            },
+        }
+        write_sealed(temporary / RECORD, record)
+        sync_folder(temporary)
+        if final.exists():  # a damaged one, which this one replaces
+            shutil.rmtree(final)
+        os.rename(temporary, final)
+        sync_folder(folder)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+    return Shard(final)
+
+
+def name_of(number: int) -> str:
+    """Returns the name of a shard's folder."""
+    return f"{number:05d}"
+
+
+def shards_on_disk(folder: pathlib.Path) -> list[int]:
+    """Returns the numbers of the shards that are there, in order."""
+    if not folder.is_dir():
+        return []
+    return sorted(int(p.name) for p in folder.iterdir() if p.name.isdecimal())
+
+
+def remove_leftovers(folder: pathlib.Path) -> None:
+    """Removes what a killed process was writing."""
+    for path in folder.glob(f"{_TEMPORARY}*"):
+        shutil.rmtree(path, ignore_errors=True)
+
+
+class Shard:
+    """A finished shard.
+
+    Args:
+        folder: Its folder.
+        sha256: What its record must hash to, if that is known.
+
+    Raises:
+        DamagedFileError: If its record is missing, damaged, or another one.
+    """
+
+    def __init__(self, folder: pathlib.Path, sha256: str | None = None):
+        self.folder = folder
+        path = folder / RECORD
+        try:
+            self.record = read_sealed(path)
+        except FileNotFoundError:
+            raise DamagedFileError(f"{path} is missing.") from None
+        self.sha256 = file_sha256(path)
+        if sha256 not in (None, self.sha256):
+            raise DamagedFileError(
+                f"{path} is not the file that the manifest lists."
+            )
+        self.number: int = self.record["number"]
+        self.first: int = self.record["first"]
+        self._checked = False
+
+    def __len__(self) -> int:
+        return self.record["samples"]
+
+    def problems(self) -> Iterator[tuple[pathlib.Path, str]]:
+        """Yields `(path, problem)` of each file; `""` where it is sound."""
+        for name, sha256 in self.record["files"].items():
+            path = self.folder / name
+            if not path.is_file():
+                yield path, "missing"
+            elif file_sha256(path) != sha256:
+                yield path, "damaged: its sha256 is not the one written down"
+            else:
+                yield path, ""
+
+    def check(self) -> None:
+        """Compares each file with its sha256, once.
+
+        Raises:
+            DamagedFileError: With the path of the first damaged file.
+        """
+        for path, problem in [] if self._checked else self.problems():
+            if problem:
+                raise DamagedFileError(
+                    f"{path} is {problem}. Call `build` with the same teacher "
+                    "and data again: it writes damaged shards anew and keeps "
+                    "the others."
+                )
+        self._checked = True
+
+    def read(self, field: str) -> np.ndarray:
+        """Returns a field of shape `(samples, ...)`, mapped from the disk.
+
+        Raises:
+            DamagedFileError: If a file of the shard is damaged.
+        """
+        self.check()
+        path = self.folder / f"{field}.npy"
+        return np.load(path, mmap_mode="r", allow_pickle=False)
+
+    def entry(self) -> dict[str, Any]:
+        """Returns what the manifest says of this shard, as JSON values."""
+        record = {k: v for k, v in self.record.items() if k != "encodings"}
+        return {**record, "sha256": self.sha256}
