@@ -13,7 +13,7 @@ import keras
 import numpy as np
 from keras import ops
 
-_NOT_FINITE, _PROBABILITIES, _LABEL = range(3)
+_NOT_FINITE, _PROBABILITIES, _LABEL, _TEMPERATURE = range(4)
 
 _MESSAGES = {
     _NOT_FINITE: (
@@ -30,6 +30,12 @@ _MESSAGES = {
         "{count} label(s) of {batch} are out of range. Expected class ids "
         "from 0 to the number of the student's outputs minus 1, or -1 for an "
         "example without a label."
+    ),
+    _TEMPERATURE: (
+        "The classes of {count} sampled target(s) of {batch} were drawn at "
+        "another temperature than the loss has. Set the loss to the "
+        "temperature of the cache, or store targets with `top_k` or dense "
+        "ones, which serve every temperature."
     ),
 }
 
@@ -52,15 +58,17 @@ class StepGuard:
 
     def finite(self, targets: dict) -> dict:
         """Returns targets with NaN and Inf replaced by 0, counting them."""
-        checked, all_good = {}, True
-        for name, target in targets.items():
+        checked, all_good = [], True
+        for target in keras.tree.flatten(targets):
             target = ops.convert_to_tensor(target)
-            good = ops.isfinite(target)
-            rows = ops.all(ops.reshape(good, (ops.shape(good)[0], -1)), axis=1)
-            all_good = ops.logical_and(all_good, rows)
-            checked[name] = ops.where(good, target, ops.zeros_like(target))
+            if keras.backend.is_float_dtype(target.dtype):
+                good = ops.isfinite(target)
+                rows = ops.reshape(good, (ops.shape(good)[0], -1))
+                all_good = ops.logical_and(all_good, ops.all(rows, axis=1))
+                target = ops.where(good, target, ops.zeros_like(target))
+            checked.append(target)
         self._count(_NOT_FINITE, ops.logical_not(all_good))
-        return checked
+        return keras.tree.pack_sequence_as(targets, checked)
 
     def not_probabilities(self, logits) -> None:
         """Counts a batch of "logits" whose every row is a distribution."""
@@ -77,6 +85,14 @@ class StepGuard:
             bad: Boolean tensor of any shape.
         """
         self._count(_LABEL, bad)
+
+    def temperature(self, differs) -> None:
+        """Counts sparse targets that a temperature does not fit.
+
+        Args:
+            differs: Boolean tensor of any shape.
+        """
+        self._count(_TEMPERATURE, differs)
 
     def _count(self, kind, bad):
         count = ops.sum(ops.cast(bad, "int32"))

@@ -12,6 +12,7 @@ from keras_kd import unlabelled
 from keras_kd.class_ids import class_ids
 from keras_kd.class_ids import labels_of_output
 from keras_kd.labels.attached import SAMPLE_INDEX
+from keras_kd.losses import sparse
 from keras_kd.pairing import check_known_shapes
 from keras_kd.pairing import check_not_itself
 from keras_kd.pairing import losses_by_name
@@ -133,6 +134,11 @@ class Terms:
             if loss.logits and not attached:
                 if self.teacher.activation_of(loss.teacher) is None:
                     guard.not_probabilities(_tap(targets, loss.teacher))
+            if loss.accepts_sparse and sparse.is_sparse(
+                target := targets.get(loss.teacher)
+            ):
+                temperature = Scalar.of(loss, "temperature", 1.0)
+                guard.temperature(sparse.differs(target, temperature))
         targets = keras.tree.map_structure(ops.stop_gradient, targets)
         return {**targets, **index}
 
@@ -187,9 +193,10 @@ class Terms:
                     temperature = Scalar.of(loss, "temperature", 1.0)
                     teacher = self.teacher.combine(teacher, temperature, ids)
                 if agreement is None:
-                    same = ops.argmax(teacher, -1) == ops.argmax(student, -1)
+                    same = sparse.top_class(teacher) == ops.argmax(student, -1)
                     agreement = (ops.cast(same, "float32"), mask)
-            loss.check_shapes(*map(shape_of, (teacher, student)))
+            if not sparse.is_sparse(teacher):
+                loss.check_shapes(*map(shape_of, (teacher, student)))
             if mask is not None:
                 student._keras_mask = mask
             if loss.label_aware:
@@ -240,11 +247,13 @@ class Terms:
         )
         binary = binary or "sigmoid" in heads_of_both
         binary = binary or (not self._are_attached and self.teacher.binary)
-        return heads.comparable(
-            heads.to_logits(teacher, heads_of_both[0]),
-            heads.to_logits(student, heads_of_both[1]),
-            binary,
-        )
+        student = heads.to_logits(student, heads_of_both[1])
+        if sparse.is_sparse(teacher):
+            if loss.accepts_sparse and not binary:
+                return teacher, student
+            teacher = sparse.to_dense(teacher, student.shape[-1])
+        teacher = heads.to_logits(teacher, heads_of_both[0])
+        return heads.comparable(teacher, student, binary)
 
     def _class_ids(self, name, loss, labels, shape):
         if labels is None:

@@ -52,6 +52,9 @@ class DistillationLoss(keras.losses.Loss):
             then the pair `(teacher tap, label)`.
         index_aware: `True` for a loss whose `project` needs to know which
             sample of the data set each example is.
+        accepts_sparse: `True` for a loss on class scores whose `y_true` may
+            be a sparse target (see `keras_kd.losses.sparse`); the others get
+            logits made of it.
 
     Example:
 
@@ -65,6 +68,7 @@ class DistillationLoss(keras.losses.Loss):
     logits = False
     label_aware = False
     index_aware = False
+    accepts_sparse = False
     weight = Scalar(minimum=0.0)
 
     def __init__(

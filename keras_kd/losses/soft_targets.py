@@ -33,6 +33,7 @@ import math
 import keras
 from keras import ops
 
+from keras_kd.losses import sparse
 from keras_kd.losses.base import DistillationLoss
 from keras_kd.scalars import Scalar
 
@@ -139,6 +140,7 @@ class SoftTargets(DistillationLoss):
     """
 
     logits = True
+    accepts_sparse = True
     temperature = Scalar(minimum=0.0, open_minimum=True)
 
     def __init__(
@@ -156,9 +158,26 @@ class SoftTargets(DistillationLoss):
 
     def call(self, y_true, y_pred):
         temperature = Scalar.tensor(self, "temperature")
+        if sparse.is_sparse(y_true):
+            return self._sparse(y_true, y_pred, temperature)
         return soft_targets(
             y_true, y_pred, temperature, self.divergence, self.beta
         )
+
+    def _sparse(self, target, student_logits, temperature):
+        if self.divergence == "forward_kl":
+            return sparse.sparse_loss(target, student_logits, temperature)
+        if "log_probs" not in target:
+            raise ValueError(
+                "Sampled targets estimate the forward KL divergence only. "
+                f"Received: divergence={self.divergence!r}. Use "
+                "divergence='forward_kl', or a cache with `top_k`."
+            )
+        events = sparse.sparse_events(
+            **target, student_logits=student_logits, temperature=temperature
+        )
+        between = _DIVERGENCES[self.divergence](*events, self.beta)
+        return ops.square(temperature) * between
 
     def get_config(self):
         return {

@@ -78,7 +78,7 @@ def sparse_loss(target: dict, student_logits, temperature=4.0):
         ids, target["weights"], student_logits, temperature
     )
     # Not `values * nan`: that would reach the student's weights.
-    return ops.where(temperature_differs(target, temperature), math.nan, values)
+    return ops.where(differs(target, temperature), math.nan, values)
 
 
 def sparse_soft_targets(ids, log_probs, tail, student_logits, temperature=4.0):
@@ -163,7 +163,7 @@ def sampled_soft_targets(ids, weights, student_logits, temperature=1.0):
     return -ops.square(temperature) * ops.sum(weights * log_q, axis=-1)
 
 
-def temperature_differs(target: dict, temperature):
+def differs(target: dict, temperature):
     """Tells where a sparse target cannot be used at a temperature.
 
     Returns:
@@ -176,6 +176,19 @@ def temperature_differs(target: dict, temperature):
     drawn_at = ops.cast(target["temperature"], "float32")
     difference = ops.abs(ops.cast(temperature, "float32") - drawn_at)
     return difference > 1e-3 * drawn_at
+
+
+def top_class(target):
+    """Returns the likeliest class `(batch, ...)` of a target, also a dense one.
+
+    Args:
+        target: A sparse target, or class scores `(batch, ..., classes)`.
+    """
+    if not is_sparse(target):
+        return ops.argmax(target, axis=-1)
+    values = target["log_probs" if set(target) == _TOP_K else "weights"]
+    best = ops.argmax(values, axis=-1)[..., None]
+    return ops.take_along_axis(target["ids"], best, axis=-1)[..., 0]
 
 
 def to_dense(target: dict, classes: int):

@@ -163,14 +163,14 @@ def test_sampled_gradient_of_every_class_drawn_in_proportion_is_the_dense():
 def test_sampled_at_another_temperature_is_nan_without_a_gradient():
     target = draws(TEACHER, 50, 2.0)
     target["temperature"][1:] = 4.0
-    differs = sparse.temperature_differs(target, 2.0)
-    np.testing.assert_array_equal(differs, np.arange(8) > 0)
+    found = sparse.differs(target, 2.0)
+    np.testing.assert_array_equal(found, np.arange(8) > 0)
     value, slope = gradient(
         lambda z: sparse.sparse_loss(target, z, 2.0), STUDENT
     )
     np.testing.assert_array_equal(np.isnan(value), np.arange(8) > 0)
     assert slope[0].any() and not slope[1:].any()
-    assert not np.any(sparse.temperature_differs(TARGET, 7.0))
+    assert not np.any(sparse.differs(TARGET, 7.0))
 
 
 @pytest.mark.parametrize("jit_compile", [False, True])
@@ -223,7 +223,7 @@ def test_is_sparse_looks_at_the_keys_alone():
     "call",
     [
         lambda: sparse.sparse_loss({"ids": TARGET["ids"]}, STUDENT),
-        lambda: sparse.temperature_differs(TEACHER, 1.0),
+        lambda: sparse.differs(TEACHER, 1.0),
         lambda: sparse.to_dense({"output": TEACHER}, CLASSES),
     ],
 )
