@@ -188,8 +188,7 @@ class Sampled:
         p = np.exp((logits - logits.max()) / self.temperature)
         cumulative = np.cumsum(p)
         points = generator.random(self.n) * cumulative[-1]
-        # A class of probability zero has a step of height zero: side="right"
-        # steps over it.
+        # From the right, as a point may be 0 and class 0 have no probability.
         return np.searchsorted(cumulative, points, side="right")
 
     def target(self, fields: dict) -> dict:
