@@ -17,6 +17,7 @@ __version__ = "0.1.0"
 _HOME_OF = {
     "Data": "data",
     "Distiller": "distiller",
+    "EarlyExit": "early_exit",
     "MutualDistiller": "mutual",
     "Projector": "projectors",
     "Pruning": "pruning",
@@ -24,6 +25,7 @@ _HOME_OF = {
     "StageRecord": "records",
     "born_again": "generations",
     "compress": "pipeline",
+    "exits_of": "early_exit",
     "export": "export",
     "function_matching": "matching",
     "measure": "report",
@@ -36,6 +38,7 @@ _MODULES = ("callbacks", "losses", "recipes", "teachers", "testing")
 __all__ = [
     "Data",
     "Distiller",
+    "EarlyExit",
     "MutualDistiller",
     "Projector",
     "Pruning",
@@ -44,6 +47,7 @@ __all__ = [
     "born_again",
     "callbacks",
     "compress",
+    "exits_of",
     "export",
     "function_matching",
     "losses",

@@ -22,7 +22,7 @@ FILES = sorted(ROOT.rglob("*.py"))
 # circle arises. "keras_kd" is the public page, __init__.py itself.
 ORDER = [
     {"records", "data", "scalars", "copies", "matching"},
-    {"losses", "taps", "projectors", "heads", "class_ids"},
+    {"losses", "taps", "projectors", "heads", "class_ids", "early_exit"},
     {"teachers"},
     {"labels"},
     {"terms", "pairing", "unlabelled", "guard", "training_log", "callbacks"},
