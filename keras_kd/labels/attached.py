@@ -34,8 +34,10 @@ def attach_targets(x, targets: dict) -> dict:
     Example:
 
     ```python
-    x = attach_targets(images, {"output": teacher.predict(images)})
-    kd.Distiller(teacher=None, student=student).compile(...).fit(x, y)
+    logits = teacher.predict(images)   # or np.load(...)
+    distiller = kd.Distiller(teacher=None, student=student)
+    distiller.compile("adam", loss=cross_entropy)
+    distiller.fit(kd.attach_targets(images, {"output": logits}), labels)
     ```
     """
     return {INPUTS: x, TARGETS: targets}
