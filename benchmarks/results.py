@@ -49,7 +49,8 @@ def run(name: str) -> None:
 
 def render(readme: str) -> str:
     """Returns the README with its tables made anew."""
-    for folder in sorted(RESULTS.iterdir()):
+    for path in sorted(RESULTS.glob("*/report.json")):
+        folder = path.parent
         report = Report.load(folder)
         parts = [
             f"`{report.command}`",

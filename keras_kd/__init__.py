@@ -29,10 +29,13 @@ _HOME_OF = {
     "exits_of": "early_exit",
     "export": "export",
     "function_matching": "matching",
+    "generate": "sequences",
     "measure": "report",
     "prune": "pruning",
+    "sequence_level": "sequences",
     "tap": "taps",
     "teach_through": "generations",
+    "teacher_forced": "sequences",
 }
 _MODULES = ("callbacks", "losses", "recipes", "teachers", "testing")
 
@@ -52,12 +55,15 @@ __all__ = [
     "exits_of",
     "export",
     "function_matching",
+    "generate",
     "losses",
     "measure",
     "prune",
     "recipes",
+    "sequence_level",
     "tap",
     "teach_through",
+    "teacher_forced",
     "teachers",
     "testing",
 ]

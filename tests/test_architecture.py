@@ -24,7 +24,7 @@ ORDER = [
     {"records", "data", "scalars", "copies", "matching"},
     {"losses", "taps", "projectors", "heads", "class_ids", "early_exit"},
     {"teachers"},
-    {"labels"},
+    {"labels", "sequences"},
     {"terms", "pairing", "unlabelled", "guard", "training_log", "callbacks"},
     {"ensemble", "peer_optimizers", "peers"},
     {"distiller", "mutual"},
