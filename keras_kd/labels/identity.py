@@ -60,7 +60,7 @@ def _feed(thing, update: Callable[[bytes], None], inside: tuple) -> None:
 
     if isinstance(thing, keras.Layer):
         update(_architecture(thing).encode())
-        feed(*map(keras.ops.convert_to_numpy, thing.weights))
+        feed(*(weight.numpy() for weight in thing.weights))
     elif hasattr(thing, "__array__"):
         array = np.ascontiguousarray(thing)
         update(f"{array.shape}{array.dtype}".encode())

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import io
 import os
 import pathlib
 import shutil
@@ -47,20 +49,16 @@ def write_shard(
     temporary = folder / f"{_TEMPORARY}{uuid.uuid4().hex}-{final.name}"
     try:
         temporary.mkdir()
-        for name, array in fields.items():
-            with open(temporary / f"{name}.npy", "wb") as file:
-                np.save(file, array, allow_pickle=False)
-                file.flush()
-                os.fsync(file.fileno())
+        files = {
+            f"{name}.npy": _save(temporary / f"{name}.npy", array)
+            for name, array in fields.items()
+        }
         record = {
             "number": number,
             "first": first,
             "samples": len(next(iter(fields.values()))),
             "encodings": encodings,
-            "files": {
-                file.name: file_sha256(file)
-                for file in sorted(temporary.iterdir())
-            },
+            "files": files,
         }
         write_sealed(temporary / RECORD, record)
         sync_folder(temporary)
@@ -71,6 +69,19 @@ def write_shard(
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
     return Shard(final)
+
+
+def _save(path: pathlib.Path, array: np.ndarray) -> str:
+    """Writes an array to the disk and returns the sha256 of its file."""
+    # Not straight to the file: on a full disk NumPy cuts a small array short
+    # without an error. And the sha256 must be of what was meant.
+    buffer = io.BytesIO()
+    np.save(buffer, array, allow_pickle=False)
+    with open(path, "wb") as file:
+        file.write(buffer.getbuffer())
+        file.flush()
+        os.fsync(file.fileno())
+    return hashlib.sha256(buffer.getbuffer()).hexdigest()
 
 
 def name_of(number: int) -> str:
