@@ -6,10 +6,12 @@ from __future__ import annotations
 import contextlib
 import os
 import pathlib
-from collections.abc import Callable
 from typing import Any
 
+import tensorflow as tf
+
 from keras_kd import teachers
+from keras_kd.labels import engines
 from keras_kd.labels import labelling
 from keras_kd.labels import manifest as manifests
 from keras_kd.labels import shards
@@ -18,6 +20,9 @@ from keras_kd.labels.identity import identity
 from keras_kd.labels.options import Options
 from keras_kd.labels.options import describe
 from keras_kd.labels.sample_bar import sample_bar
+from keras_kd.labels.shards import name_of
+from keras_kd.labels.views import Views
+from keras_kd.labels.views import check_replayable
 
 
 def build(
@@ -31,6 +36,7 @@ def build(
     part: tuple[int, int] | None = None,
     verbose: bool = True,
     agreement: float | None = None,
+    engine: str | None = None,
     extend: bool = False,
 ) -> None:
     """Labels a data set, or what of it is not labelled yet.
@@ -46,17 +52,19 @@ def build(
         part: See `TeacherCache.build`.
         verbose: See `TeacherCache.build`.
         agreement: See `TeacherCache.build`.
+        engine: See `TeacherCache.build`.
         extend: Whether to label only samples that the cache has not, and to
             add them to it.
     """
     teacher = checked_teacher(teacher)
     part = _checked_part(part)
-    views = _views(augment, options)
+    inputs = streaming.inputs_of(data, batch_size)
+    views = _views(augment, options, data, inputs)
     say = print if verbose else lambda line: None
     settings = {
         **options.to_json(),
         "teacher": identity((teacher, list(options.taps))),
-        "augment": None if augment is None else identity(augment),
+        "augment": None if views is None else views.identity,
         "agreement": agreement,
         "part": None if part is None else list(part),
     }
@@ -65,11 +73,22 @@ def build(
         folder = directory / manifests.SHARDS
         shards.remove_leftovers(folder)
         finished = manifests.read_if_sound(directory)
-        inputs = streaming.inputs_of(data, batch_size)
-        engine = _engine(teacher, options.taps, inputs, agreement)
+        seen = inputs if views is None else inputs.map(views.first)
+        batches = seen.map(lambda element: element["x"])
+
+        def choose(held):
+            return engines.choose(
+                teacher,
+                options.taps,
+                batches,
+                agreement,
+                verbose=verbose,
+                name=engine or held,
+            )
+
         task = labelling.Labelling(
             folder,
-            engine.call,
+            choose,
             encodings,
             options.shard_size,
             views=views,
@@ -86,64 +105,39 @@ def build(
         elif finished:
             entries = finished["shards"]
             task.closed = {e["number"]: e["samples"] for e in entries}
-        batches = streaming.batches_of(inputs, batch_size, options.shard_size)
+        stream = streaming.batches_of(inputs, batch_size, options.shard_size)
         title = f"labelling {directory.name}"
         total = streaming.sample_count(data, batch_size)
         with sample_bar(title, total, verbose) as advance:
-            task.run(batches, advance)
-        _finish(directory, task, before, finished, engine)
+            task.run(stream, advance)
+        _finish(directory, task, before, finished)
 
 
-def _finish(directory, task, before, finished, engine):
+def _finish(directory, task, before, finished):
     """Writes the manifest over all shards, old and new."""
     if task.samples == 0 and not before:
         raise ValueError("There is nothing to label: the data set is empty.")
-    entries = [shard.entry() for shard in [*before, *task.shards]]
+    found = [*before, *task.shards]
     samples = task.start[1] + task.samples
     data = manifests.data_of(samples, task.digest)
+    folder = directory / manifests.SHARDS
     if finished and not before:
         # Labelled before; a damaged shard may have been written anew, and
         # the data may be the first ones of a cache that was extended.
-        rest = finished["shards"][len(entries) :]
-        entries, data = entries + rest, finished["data"] if rest else data
+        rest = finished["shards"][len(found) :]
+        found += [shards.Shard(folder / name_of(e["number"])) for e in rest]
+        data = finished["data"] if rest else data
     else:
-        folder = directory / manifests.SHARDS
-        numbers = {entry["number"] for entry in entries}
+        numbers = {shard.number for shard in found}
         beyond = set(shards.shards_on_disk(folder)) - numbers
         if beyond:
-            number = min(beyond)
             raise ValueError(
                 f"The data set ends after sample {samples - 1}, but "
-                f"{folder / shards.name_of(number)} holds more that was "
+                f"{folder / name_of(min(beyond))} holds more that was "
                 "labelled before. Give the same data set again, or another "
                 "directory."
             )
-    described = describe(task.encodings)
-    if before or task.shards:
-        described = [*before, *task.shards][0].record["encodings"]
-    manifests.write_manifest(
-        directory, entries, described, data, engine.description
-    )
-
-
-class Engine:
-    """What answers for the teacher.
-
-    Args:
-        call: Returns `{tap: tensor}` for a batch of inputs.
-        description: What the manifest says of it, as JSON values.
-    """
-
-    def __init__(self, call: Callable, description: dict[str, Any]):
-        self.call = call
-        self.description = description
-
-
-def _engine(teacher, taps, inputs, agreement) -> Engine:
-    # The one place to choose another way to run the teacher.
-    x = inputs.element_spec["x"]
-    call = labelling.teacher_call(teacher, taps, x)
-    return Engine(call, {"engine": "keras", "agreement": 1.0})
+    manifests.write_manifest(directory, found, data, describe(task.encodings))
 
 
 def checked_teacher(teacher: Any) -> teachers.Teacher:
@@ -199,15 +193,17 @@ def _checked_part(part):
     return int(index), int(count)
 
 
-def _views(augment, options):
+def _views(augment, options, data, inputs) -> Views | None:
     """Returns what makes the augmented views, or `None`."""
-    if augment is not None:
-        raise ValueError(
-            "`augment` is not supported yet. Expected: augment=None."
-        )
-    if options.views != 1:
-        raise ValueError(
-            "Several views of a sample need an `augment` that makes them "
-            f"differ. Received: views={options.views}, augment=None"
-        )
-    return None
+    if augment is None:
+        if options.views != 1:
+            raise ValueError(
+                "Several views of a sample need an `augment` that makes them "
+                f"differ. Received: views={options.views}, augment=None"
+            )
+        return None
+    arrays = data[0] if isinstance(data, (tuple, list)) else None
+    views = Views.of(augment, options, arrays)
+    few = next(iter(inputs.take(1)))["x"]
+    check_replayable(views, tf.nest.map_structure(lambda t: t[:8], few))
+    return views

@@ -13,6 +13,7 @@ import numpy as np
 import tensorflow as tf
 
 from keras_kd.labels import manifest as manifests
+from keras_kd.labels.attaching import attach
 from keras_kd.labels.building import build
 from keras_kd.labels.merging import merge
 from keras_kd.labels.options import Options
@@ -73,6 +74,7 @@ class TeacherCache:
         shard_size: int = 4096,
     ):
         self.directory = pathlib.Path(directory)
+        self.augment: Any = None
         self.options = Options(
             taps=(taps,) if isinstance(taps, str) else tuple(taps),
             dtype=dtype,
@@ -114,6 +116,7 @@ class TeacherCache:
         part: tuple[int, int] | None = None,
         verbose: bool = True,
         agreement: float | None = None,
+        engine: str | None = None,
     ) -> TeacherCache:
         """Labels a data set; what was labelled before is kept.
 
@@ -135,7 +138,10 @@ class TeacherCache:
                 whole data set, but asks the teacher for its own share only.
             verbose: Whether to show a progress bar.
             agreement: Share of samples on which a faster way to run the
-                teacher must give the same class. `None`: the teacher itself.
+                teacher must give the same class. `None`: all its values must
+                be the same up to rounding.
+            engine: Way to run the teacher, `"keras"` for its own call.
+                `None`: the fastest, see `labels.engines.choose`.
 
         Returns:
             This cache.
@@ -153,6 +159,7 @@ class TeacherCache:
             part=part,
             verbose=verbose,
             agreement=agreement,
+            engine=engine,
         )
         return self
 
@@ -196,6 +203,7 @@ class TeacherCache:
 
     def _build(self, *args, **kwargs):
         build(self.directory, self.options, self.encodings, *args, **kwargs)
+        self.augment = kwargs["augment"]
         self.__dict__.pop("manifest", None)
         self.__dict__.pop("shards", None)
 
@@ -213,27 +221,22 @@ class TeacherCache:
         batch_size: int | None = None,
         shuffle: bool = False,
         seed: int | None = None,
+        augment: Any = None,
     ) -> tf.data.Dataset:
-        """Returns a data set that carries the targets of its samples.
+        """Returns a data set with targets; see `labels.attaching.attach`.
 
         Args:
             data: What was labelled, or any part of it, in any order.
-            batch_size: Samples in a batch.
-            shuffle: Whether to shuffle, anew in each epoch.
+            batch_size: For arrays: samples in a batch.
+            shuffle: For arrays: whether to shuffle anew in each epoch.
             seed: Seed of the shuffling.
+            augment: The augmentation the cache was built with; needed only
+                where that was another process.
         """
-        from keras_kd.labels import attaching
-
-        return attaching.attach(
-            self, data, batch_size=batch_size, shuffle=shuffle, seed=seed
-        )
+        return attach(self, data, batch_size, shuffle, seed, augment)
 
     def verify(self) -> list[tuple[str, str]]:
-        """Compares every file with its sha256.
-
-        Returns:
-            `(path, problem)` of each file; `""` where it is sound.
-        """
+        """Returns `(path, problem)` of each file; `""` where it is sound."""
         return manifests.problems(self.directory)
 
     def info(self) -> dict[str, Any]:

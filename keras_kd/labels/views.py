@@ -110,6 +110,21 @@ class Views:
         self.partners = partners if isinstance(augment, Mixing) else None
         self._compiled: Callable | None = None
 
+    @classmethod
+    def of(cls, augment, options, x=None, labelled=None) -> Views:
+        """Returns the views of a cache.
+
+        Args:
+            augment: See `Views`.
+            options: What has the `views` and `seed` of the cache.
+            x: All inputs, if they are arrays.
+            labelled: See `Partners`.
+        """
+        partners = None
+        if isinstance(augment, Mixing) and x is not None:
+            partners = Partners(x, labelled)
+        return cls(augment, options.views, options.seed, partners)
+
     @property
     def identity(self) -> str:
         """A sha256 of what the views look like, besides sample and seed."""
@@ -138,6 +153,11 @@ class Views:
             lambda both: self._in_tf_data(*both), (x, drawn)
         )
         return self._compiled((x, drawn))
+
+    def first(self, element: dict) -> dict:
+        """Returns `{"x": view 0}` of `{"x": batch}`, for `Dataset.map`."""
+        x = element["x"]
+        return {"x": self.apply(x, 0, fingerprints(x))}
 
     def _in_tf_data(self, x, drawn):
         # As in training. A tf.function by itself would be optimised, its
