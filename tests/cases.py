@@ -211,6 +211,12 @@ CASES = (
         "distances_only",
     ),
     Case(
+        losses.Contrastive,
+        reference.contrastive,
+        {"teacher": "pooled", "negatives": 7, "memory": 24, "tau": 0.1},
+        {"student_shape": (6, 2, 8), "zero_at_equal": False},
+    ),
+    Case(
         losses.ChannelWise,
         reference.channel_wise,
         {},

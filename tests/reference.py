@@ -199,6 +199,15 @@ def relational(teacher, student, distance_weight=25.0, angle_weight=50.0):
     return distance_weight * far + angle_weight * turned
 
 
+def contrastive(teacher, log_ratios):
+    """Tian et al. 2020, eq. 18, as probabilities among n samples."""
+    n, k = 1000.0, log_ratios.shape[-1] - 1
+    model, noise = np.exp(log_ratios) / n, 1.0 / n
+    own = np.log(model / (model + k * noise))[..., 0]
+    others = np.log(k * noise / (model + k * noise))[..., 1:]
+    return -(own + others.sum(axis=-1)).sum(axis=-1)
+
+
 def channel_wise(teacher, student, temperature=4.0):
     """Shu et al. 2020: KL over positions, mean over channels, times tau^2."""
     log_p, log_q = (

@@ -12,6 +12,8 @@ from keras_kd.losses.attention_transfer import attention_transfer
 from keras_kd.losses.base import DistillationLoss
 from keras_kd.losses.channel_wise import ChannelWise
 from keras_kd.losses.channel_wise import channel_wise
+from keras_kd.losses.contrastive import Contrastive
+from keras_kd.losses.contrastive import contrastive
 from keras_kd.losses.correlation import Correlation
 from keras_kd.losses.correlation import correlation
 from keras_kd.losses.decoupled import Decoupled
@@ -40,6 +42,7 @@ METHODS = (
     AttentionMaps,
     AttentionTransfer,
     ChannelWise,
+    Contrastive,
     Correlation,
     Decoupled,
     FeatureMatching,
@@ -58,6 +61,7 @@ __all__ = [
     "AttentionMaps",
     "AttentionTransfer",
     "ChannelWise",
+    "Contrastive",
     "Correlation",
     "Decoupled",
     "DistillationLoss",
@@ -75,6 +79,7 @@ __all__ = [
     "attention_maps",
     "attention_transfer",
     "channel_wise",
+    "contrastive",
     "correlation",
     "decoupled",
     "deserialize",
