@@ -91,5 +91,5 @@ def test_scalar_refuses_values_outside_its_range(name, value):
 def test_scalar_says_its_range():
     with pytest.raises(ValueError, match=r"in \[0, 1\]. Received: share=2"):
         Holder(2)
-    with pytest.raises(ValueError, match=r"in \(0, inf\]"):
+    with pytest.raises(ValueError, match=r"in \(0, inf\)"):
         Holder().temperature = 0

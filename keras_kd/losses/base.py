@@ -132,9 +132,9 @@ class DistillationLoss(keras.losses.Loss):
         values of shape `(batch, time, ...)`.
         """
         mask = getattr(y_pred, "_keras_mask", None)
-        y_true, y_pred = keras.tree.map_structure(
-            self._as_own_dtype, (y_true, y_pred)
-        )
+        y_pred = keras.tree.map_structure(self._as_own_dtype, y_pred)
+        if not isinstance(y_true, dict):  # a sparse target: ids stay integers
+            y_true = keras.tree.map_structure(self._as_own_dtype, y_true)
         # Targets are given: also where the student makes them itself (peers,
         # its own deeper exit), it must not learn to be easier to match.
         y_true = keras.tree.map_structure(ops.stop_gradient, y_true)
@@ -238,10 +238,7 @@ class DistillationLoss(keras.losses.Loss):
         return cls(**config)
 
     def _as_own_dtype(self, tensor):
-        tensor = ops.convert_to_tensor(tensor)
-        if keras.backend.is_float_dtype(tensor.dtype):
-            return ops.cast(tensor, self.dtype)
-        return tensor  # class ids
+        return ops.convert_to_tensor(tensor, dtype=self.dtype)
 
 
 class Reduction(keras.losses.Loss):

@@ -95,7 +95,7 @@ CONSTRUCTION = {
     ),
     "temperature_is_zero": (
         lambda: distil(temperature=0.0),
-        r"`temperature` must be a finite number in \(0, inf\].*0.0",
+        r"`temperature` must be a finite number in \(0, inf\).*0.0",
     ),
     "temperature_is_negative": (
         lambda: distil(temperature=-1),

@@ -112,8 +112,11 @@ def test_label_aware_loss_gets_the_pair():
     [
         ({"teacher": ""}, "`teacher` must name a tap"),
         ({"student": 3}, "`student` must name a tap"),
-        ({"weight": -1.0}, "`weight` must not be negative"),
-        ({"weight": float("nan")}, "`weight` must not be negative"),
+        ({"weight": -1.0}, "`weight` must be a finite number"),
+        ({"weight": float("nan")}, "`weight` must be a finite number"),
+        ({"warm_up_steps": -1}, "`warm_up_steps` must not be negative"),
+        ({"teacher": ["a", ""]}, "`teacher` must name a tap"),
+        ({"student": []}, "`student` must name a tap"),
         ({"projector": "dense"}, "`projector` must be None, 'auto' or"),
     ],
 )
