@@ -1,0 +1,279 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Engines: the fastest way to run a teacher that still gives its answers.
+
+Labelling runs one model over a whole data set, so it pays to look first:
+each candidate answers the first batches, is compared with the teacher's own
+compiled call, and is timed in turn with it. There are few, because no other
+was the fastest anywhere: bfloat16, frozen graphs, larger batches and XLA
+(25 times slower on depthwise convolutions) were measured and left out.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+from collections.abc import Callable
+from collections.abc import Iterable
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from keras_kd.labels.closeness import compare
+from keras_kd.labels.labelling import teacher_call
+from keras_kd.labels.litert_engine import LiteRTEngine
+from keras_kd.labels.race import length
+from keras_kd.labels.race import race
+from keras_kd.teachers.base import Teacher
+from keras_kd.teachers.frozen import FrozenTeacher
+
+KERAS = "keras"
+LITERT = "litert"
+LITERT_INT8 = "litert-int8"
+
+CALIBRATION = 128  # samples; more did not raise the agreement
+EQUAL, AGREEING = 512, 2048  # samples that are compared
+BYTES = 2**28  # of inputs that are held for it, at most
+WORTHWHILE = 1.05  # times as fast as the teacher's own call
+
+
+@dataclasses.dataclass
+class Engine:
+    """A way to run a teacher, and what was measured of it.
+
+    Args:
+        name: `"keras"` (the teacher's own compiled call), `"litert"`
+            (float32 in LiteRT) or `"litert-int8"`.
+        call: Returns `{tap: array or tensor}`, the output as float32 logits,
+            for a batch of inputs of any size.
+        agreement: Share of the compared samples with the decision of the
+            teacher's own call: the same class, or for sigmoid outputs the
+            same side of zero. `None` if the output is no tap.
+        largest_difference: Largest absolute difference in any tap.
+        compared: Samples that were compared and timed, 0 if none.
+        speed: Samples per second; `None` where nothing was timed.
+        ratio: How many times as fast as the teacher's own call.
+        reason: Why it was not taken, `None` for the one that was.
+        measured: A row for each candidate, as plain JSON values.
+    """
+
+    name: str
+    call: Callable | None
+    agreement: float | None = None
+    largest_difference: float | None = None
+    compared: int = 0
+    speed: float | None = None
+    ratio: float = 1.0
+    reason: str | None = None
+    measured: list[dict[str, Any]] = dataclasses.field(default_factory=list)
+
+    def __call__(self, x) -> dict:
+        return self.call(x)
+
+    @property
+    def description(self) -> dict[str, Any]:
+        """What a manifest says of it: no times, so equal for equal data."""
+        return {
+            "engine": self.name,
+            "agreement": self.agreement,
+            "largest_difference": self.largest_difference,
+            "compared": self.compared,
+        }
+
+    def row(self) -> dict[str, Any]:
+        """Returns what was measured, as plain JSON values."""
+        found = {"speed": self.speed, "reason": self.reason}
+        return {**self.description, **found}
+
+
+def choose(
+    teacher: Teacher,
+    taps: Iterable[str],
+    batches: Iterable,
+    agreement: float | None = None,
+    verbose: bool = True,
+    name: str | None = None,
+) -> Engine:
+    """Returns the fastest engine whose answers are close enough.
+
+    That is the teacher's own call unless another was at least 5 % faster.
+    No other is looked at if the data ends before there was enough of it to
+    compare them on.
+
+    Args:
+        teacher: Any teacher. Only a `FrozenTeacher` of a model with a graph
+            is tried otherwise than by its own call.
+        taps: What to ask it for.
+        batches: Batches of inputs; the first ones are read. A
+            `tf.data.Dataset` also tells which sizes may vary.
+        agreement: `None`: all values of all taps are within 1e-4 of the
+            teacher's own (relative, and absolute). A share such as 0.995:
+            at least that many of its decisions are the same, so int8
+            arithmetic is tried too; other taps than the output are still
+            within 1e-4.
+        verbose: Whether to say what was chosen.
+        name: Take this engine, which was chosen before, however fast it is:
+            a labelling that is resumed goes on as it began.
+
+    Raises:
+        ValueError: If `agreement` is not in (0, 1], there are no batches, or
+            the engine `name` does not work for this teacher.
+    """
+    _check_agreement(agreement)
+    taps = tuple(taps)
+    specs, batches = _specs_of(batches)
+    call = teacher_call(teacher, taps, specs)
+    own = Engine(KERAS, call, 1.0 if "output" in taps else None, 0.0)
+    names = _candidates(teacher, agreement, name)
+    count = EQUAL if agreement is None else AGREEING
+    sample = None
+    if names:
+        sample = _first_batches(batches, CALIBRATION + count, name is not None)
+    engines = [own]
+    if sample is not None:
+        calibration, *sample = sample
+        own.compared = sum(map(length, sample))
+        expected = _answers(own, sample)
+        binary = teacher.activation_of("output") == "sigmoid"
+        for candidate in names:
+            engine = Engine(candidate, None, compared=own.compared)
+            ranges = calibration if candidate == LITERT_INT8 else None
+            # Whatever a converter or a runtime may raise, the teacher's own
+            # call remains.
+            try:
+                engine.call = LiteRTEngine(teacher, call, specs, ranges)
+                close = compare(expected, _answers(engine, sample), binary)
+            except Exception as error:
+                text = " ".join(str(error).split())[:200]
+                engine.reason = f"{type(error).__name__}: {text}"
+            else:
+                engine.agreement = close.agreement
+                engine.largest_difference = close.largest_difference
+                engine.reason = close.objection(agreement)
+            engines.append(engine)
+        fit = [engine for engine in engines if not engine.reason]
+        if len(fit) > 1 and name is None:
+            timed = race([engine.call for engine in fit], sample)
+            for engine, (speed, ratio) in zip(fit, timed, strict=True):
+                engine.speed, engine.ratio = speed, ratio
+    best = _settle(engines, name)
+    if verbose and sample is not None:
+        print(_sentence(best, own))
+    return best
+
+
+def _check_agreement(agreement):
+    if agreement is not None and not 0.0 < agreement <= 1.0:
+        raise ValueError(
+            "`agreement` must be None or a share of samples in (0, 1], such "
+            f"as 0.995. Received: {agreement!r}"
+        )
+
+
+def _specs_of(batches):
+    """Returns specs of the inputs, and an iterator over all batches."""
+    specs = getattr(batches, "element_spec", None)
+    batches = iter(batches)
+    if specs is not None:
+        return specs, batches
+    first = next(batches, None)
+    if first is None:
+        raise ValueError("There is nothing to label: the data set is empty.")
+    specs = tf.nest.map_structure(
+        lambda array: tf.TensorSpec((None, *array.shape[1:]), array.dtype),
+        first,
+    )
+    return specs, itertools.chain([first], batches)
+
+
+def _candidates(teacher, agreement, name):
+    names = [LITERT] if agreement is None else [LITERT, LITERT_INT8]
+    if name is not None:
+        names = [known for known in names if known == name]
+    is_plain = isinstance(teacher, FrozenTeacher)
+    has_graph = is_plain and getattr(teacher.model, "inputs", None) is not None
+    return names if has_graph else []
+
+
+def _first_batches(batches: Iterator, count: int, fewer: bool):
+    """Returns `CALIBRATION` samples, then batches, `count` samples in all.
+
+    Fewer are taken where they are large; else `None` if there are fewer,
+    unless `fewer` will do.
+    """
+    found, samples, size = [], 0, 0
+    for x in batches:
+        x = tf.nest.map_structure(np.asarray, x)
+        found.append(x)
+        samples += length(x)
+        size += sum(array.nbytes for array in tf.nest.flatten(x))
+        if samples >= count or (size >= BYTES and len(found) > 1):
+            break
+    else:
+        if not fewer or samples == 0:
+            return None
+    ranges, rest = [], []
+    needed = min(CALIBRATION, max(1, samples // 2))
+    for x in found:
+        here = min(needed, length(x))
+        needed -= here
+        ranges.append(_rows(x, slice(here)))
+        if here < length(x):
+            rest.append(_rows(x, slice(here, None)))
+    joined = tf.nest.map_structure(lambda *a: np.concatenate(a), *ranges)
+    return [joined, *(rest or found)]
+
+
+def _rows(x, rows):
+    return tf.nest.map_structure(lambda array: array[rows], x)
+
+
+def _answers(engine, batches):
+    """Returns `{tap: array}` over all samples of some batches."""
+    found = [engine(tf.nest.map_structure(tf.constant, x)) for x in batches]
+    return {
+        tap: np.concatenate([np.asarray(answer[tap]) for answer in found])
+        for tap in found[0]
+    }
+
+
+def _settle(engines, name):
+    """Returns the engine to use, and gives all others a reason."""
+    fit = [engine for engine in engines if not engine.reason]
+    best = max(fit, key=lambda engine: engine.ratio)
+    if name is not None:
+        best = next((e for e in fit if e.name == name), None)
+    elif best.ratio < WORTHWHILE:
+        best = engines[0]
+    if best is None:
+        found = {engine.name: engine.reason for engine in engines}
+        raise ValueError(
+            f"The engine `name` must work for this teacher. Received: "
+            f"name={name!r}: {found.get(name, 'no candidate here')}. Label "
+            "all samples again, into another directory."
+        )
+    for engine in fit:
+        if engine is not best and name is not None:
+            engine.reason = f"the labelling was begun with {name}"
+        elif engine is not best:
+            engine.reason = (
+                f"{best.name} is {best.ratio / engine.ratio:.2f} x as fast"
+            )
+    best.measured = [engine.row() for engine in engines]
+    return best
+
+
+def _sentence(best, own):
+    if best is own:
+        return "labelling with the teacher's own call: no faster one fits"
+    agreement = ""
+    if best.agreement is not None:
+        agreement = f", the same decision for {best.agreement:.2%}"
+    speed = "as before"
+    if best.speed is not None:
+        speed = f"{best.ratio:.1f} x as fast as the teacher's own call"
+    return (
+        f"labelling with {best.name}: {speed}{agreement} of {best.compared} "
+        "samples"
+    )

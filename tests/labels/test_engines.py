@@ -1,0 +1,284 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A faster way to run a teacher is taken only where it gives its answers."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from keras import layers
+
+from keras_kd import teachers
+from keras_kd.labels import engines
+from keras_kd.labels.engines import KERAS
+from keras_kd.labels.engines import LITERT
+from keras_kd.labels.engines import LITERT_INT8
+from keras_kd.labels.engines import choose
+
+COMPARED = 128
+
+
+@pytest.fixture(autouse=True)
+def few_samples(monkeypatch):
+    monkeypatch.setattr(engines, "EQUAL", COMPARED)
+    monkeypatch.setattr(engines, "AGREEING", COMPARED)
+    monkeypatch.setattr("keras_kd.labels.race.ROUND_SECONDS", 0.001)
+
+
+def cnn(activation=None):
+    x = keras.Input((8, 8, 1))
+    h = layers.Conv2D(8, 3, use_bias=False)(x)
+    h = layers.BatchNormalization()(h)
+    h = layers.ReLU()(h)
+    h = layers.Dropout(0.5)(layers.Flatten()(h))
+    h = layers.Dense(16, activation="relu", name="hidden")(h)
+    y = layers.Dense(4, bias_initializer="normal", activation=activation)(h)
+    return keras.Model(x, y)
+
+
+def images(count, seed=0):
+    rng = np.random.default_rng(seed)
+    return rng.normal(size=(count, 8, 8, 1)).astype("float32")
+
+
+def batched(x, size=96):
+    return tf.data.Dataset.from_tensor_slices(x).batch(size)
+
+
+def frozen(model):
+    return teachers.FrozenTeacher(model)
+
+
+def answer(model, x):
+    return np.asarray(model(x, training=False))
+
+
+def race_won_by(ratio):
+    return lambda calls, batches: (
+        [(1.0, 1.0)] + [(ratio, ratio)] * (len(calls) - 1)
+    )
+
+
+def test_litert_gives_the_teachers_float32_answers():
+    model, x = cnn(), images(37, seed=1)
+    engine = choose(
+        frozen(model), ["output"], batched(images(300)), name=LITERT
+    )
+    assert engine.name == LITERT
+    assert engine.agreement == 1.0
+    assert engine.largest_difference < 1e-4
+    assert engine.compared >= COMPARED
+    got = engine(tf.constant(x))["output"]
+    assert got.dtype == np.float32
+    np.testing.assert_allclose(got, answer(model, x), rtol=1e-4, atol=1e-4)
+
+
+def test_int8_agreement_is_what_the_compared_samples_say():
+    model, x = cnn(), images(engines.CALIBRATION + COMPARED)
+    engine = choose(
+        frozen(model), ["output"], [x], agreement=0.5, name=LITERT_INT8
+    )
+    compared = x[engines.CALIBRATION :]
+    expected = answer(model, compared)
+    got = engine(tf.constant(compared))["output"]
+    gap = np.abs(got - expected).max()
+    assert gap > 1e-3, "int8 arithmetic was not used"
+    assert engine.largest_difference == pytest.approx(gap, rel=1e-3)
+    same = (got.argmax(1) == expected.argmax(1)).mean()
+    assert engine.agreement == pytest.approx(same)
+    assert same > 0.8
+
+
+def test_choose_takes_the_fastest_within_the_bound(monkeypatch):
+    monkeypatch.setattr(
+        engines, "race", lambda calls, batches: [(1, 1), (2, 2), (4, 4)]
+    )
+    engine = choose(
+        frozen(cnn()), ["output"], batched(images(300)), agreement=0.5
+    )
+    assert engine.name == LITERT_INT8
+    assert [row["engine"] for row in engine.measured] == [
+        KERAS,
+        LITERT,
+        LITERT_INT8,
+    ]
+    assert [row["speed"] for row in engine.measured] == [1, 2, 4]
+    assert json.loads(json.dumps(engine.measured)) == engine.measured
+
+
+def test_choose_leaves_out_what_agrees_too_little(monkeypatch):
+    monkeypatch.setattr(engines, "race", race_won_by(4.0))
+    model = cnn()
+    # Every answer nearly a tie, so that int8 decides some otherwise.
+    model.layers[-1].kernel.assign(1e-3 * model.layers[-1].kernel)
+    model.layers[-1].bias.assign(np.zeros(4))
+    engine = choose(
+        frozen(model), ["output"], batched(images(300)), agreement=1.0
+    )
+    assert engine.name == LITERT
+    assert "agrees on 0." in engine.measured[2]["reason"]
+    assert engine.measured[2]["speed"] is None
+
+
+def test_choose_tries_no_int8_unless_asked():
+    engine = choose(frozen(cnn()), ["output"], batched(images(300)))
+    assert LITERT_INT8 not in [row["engine"] for row in engine.measured]
+
+
+@pytest.mark.parametrize("ratio, name", [(1.04, KERAS), (1.06, LITERT)])
+def test_choose_stays_with_the_teachers_own_call_unless_faster(
+    ratio, name, monkeypatch
+):
+    monkeypatch.setattr(engines, "race", race_won_by(ratio))
+    engine = choose(frozen(cnn()), ["output"], batched(images(300)))
+    assert engine.name == name
+    assert engine.reason is None
+
+
+def test_choose_judges_other_taps_by_their_values(monkeypatch):
+    monkeypatch.setattr(engines, "race", race_won_by(4.0))
+    model = cnn()
+    taps = ["output", "hidden"]
+    engine = choose(frozen(model), taps, batched(images(300)), agreement=0.5)
+    assert engine.name == LITERT
+    assert "differs in ['hidden']" in engine.measured[2]["reason"]
+    x = images(5, seed=2)
+    hidden = keras.Model(model.input, model.get_layer("hidden").output)
+    got = engine(tf.constant(x))
+    assert list(got) == taps
+    np.testing.assert_allclose(got["hidden"], answer(hidden, x), atol=1e-4)
+
+
+def test_litert_output_is_logits():
+    model, x = cnn("softmax"), images(20)
+    engine = choose(frozen(model), ["output"], [images(300)], name=LITERT)
+    got = keras.ops.softmax(engine(tf.constant(x))["output"])
+    np.testing.assert_allclose(got, answer(model, x), atol=1e-5)
+
+
+def test_litert_takes_several_inputs_of_several_kinds():
+    number = keras.Input((3,), name="number")
+    word = keras.Input((2,), dtype="int32", name="word")
+    h = layers.Flatten()(layers.Embedding(9, 4)(word))
+    h = layers.Concatenate()([layers.Dense(4)(number), h])
+    model = keras.Model({"word": word, "number": number}, layers.Dense(5)(h))
+    rng = np.random.default_rng(0)
+    x = {
+        "number": rng.normal(size=(300, 3)).astype("float32"),
+        "word": rng.integers(0, 9, (300, 2)).astype("int32"),
+    }
+    engine = choose(frozen(model), ["output"], batched(x), name=LITERT)
+    x = {name: array[:33] for name, array in x.items()}
+    got = engine(tf.nest.map_structure(tf.constant, x))["output"]
+    np.testing.assert_allclose(got, answer(model, x), atol=1e-5)
+
+
+def test_recurrent_teacher_is_not_calibrated():
+    """LiteRT's calibration of an LSTM ends the process."""
+    x = keras.Input((4, 3))
+    model = keras.Model(x, layers.Dense(2)(layers.LSTM(4)(x)))
+    data = np.random.default_rng(0).normal(size=(300, 4, 3)).astype("float32")
+    engine = choose(frozen(model), ["output"], [data], agreement=0.5)
+    assert "recurrent" in engine.measured[2]["reason"]
+
+
+def test_candidate_that_fails_is_left_out_with_its_reason(monkeypatch):
+    def refuse(*args):
+        raise RuntimeError("no such\noperation")
+
+    monkeypatch.setattr(engines, "LiteRTEngine", refuse)
+    engine = choose(frozen(cnn()), ["output"], batched(images(300)))
+    assert engine.name == KERAS
+    assert engine.measured[1]["reason"] == "RuntimeError: no such operation"
+    with pytest.raises(ValueError, match="no such operation"):
+        choose(frozen(cnn()), ["output"], batched(images(300)), name=LITERT)
+
+
+def test_candidate_with_values_that_are_not_finite_is_left_out(monkeypatch):
+    def broken(teacher, call, specs, calibration):
+        return lambda x: {"output": np.full((len(x), 4), np.nan, "float32")}
+
+    monkeypatch.setattr(engines, "LiteRTEngine", broken)
+    monkeypatch.setattr(engines, "race", race_won_by(4.0))
+    engine = choose(
+        frozen(cnn()), ["output"], batched(images(300)), agreement=0.1
+    )
+    assert engine.name == KERAS
+    assert "not finite" in engine.measured[1]["reason"]
+
+
+def test_nan_input_goes_to_the_teachers_own_call():
+    """In int8 it would become an ordinary number, and so would its target."""
+    model, x = cnn(), images(3)
+    engine = choose(
+        frozen(model), ["output"], [images(300)], 0.1, name=LITERT_INT8
+    )
+    assert np.abs(engine(tf.constant(x))["output"] - answer(model, x)).max() > 0
+    own = choose(frozen(model), ["output"], [images(300)], name=KERAS)
+    x[1, 0, 0] = np.nan
+    got = engine(tf.constant(x))["output"]
+    np.testing.assert_array_equal(got, own(tf.constant(x))["output"])
+
+
+def test_inputs_of_changing_size_are_left_to_the_teachers_own_call():
+    x = keras.Input((None, None, 1))
+    h = layers.GlobalAveragePooling2D()(layers.Conv2D(4, 3)(x))
+    model = keras.Model(x, layers.Dense(2)(h))
+    spec = tf.TensorSpec((None, None, None, 1))
+    data = tf.data.Dataset.from_generator(
+        lambda: iter([images(300), images(20)[:, :5]]), output_signature=spec
+    )
+    engine = choose(frozen(model), ["output"], data)
+    assert engine.name == KERAS
+    assert "not fixed" in engine.measured[1]["reason"]
+    assert engine(images(2)[:, :5])["output"].shape == (2, 2)
+
+
+def test_other_teachers_answer_by_their_own_call():
+    teacher = teachers.CallableTeacher(
+        lambda x: keras.ops.mean(x, axis=(2, 3)), activation="linear"
+    )
+    engine = choose(teacher, ["output"], batched(images(300)), agreement=0.5)
+    assert [row["engine"] for row in engine.measured] == [KERAS]
+    assert engine(images(2))["output"].shape == (2, 8)
+
+
+def test_little_data_is_not_worth_a_race():
+    engine = choose(frozen(cnn()), ["output"], batched(images(50)))
+    assert engine.name == KERAS
+    assert engine.description == {
+        "engine": KERAS,
+        "agreement": 1.0,
+        "largest_difference": 0.0,
+        "compared": 0,
+    }
+
+
+@pytest.mark.parametrize("count", [1, 2, 50])
+def test_engine_chosen_before_is_taken_however_little_the_data(count):
+    model, x = cnn(), images(count)
+    engine = choose(frozen(model), ["output"], [x], name=LITERT)
+    assert engine.name == LITERT
+    got = engine(tf.constant(x))["output"]
+    np.testing.assert_allclose(got, answer(model, x), rtol=1e-4, atol=1e-4)
+
+
+def test_conversion_leaves_no_files(tmp_path, monkeypatch):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    choose(frozen(cnn()), ["output"], [images(300)], 0.1, name=LITERT_INT8)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("agreement", [0.0, 1.5, -1])
+def test_agreement_must_be_a_share(agreement):
+    with pytest.raises(ValueError, match="share of samples"):
+        choose(frozen(cnn()), ["output"], [images(9)], agreement)
+
+
+def test_no_batches_is_an_error():
+    with pytest.raises(ValueError, match="empty"):
+        choose(frozen(cnn()), ["output"], [])

@@ -1,0 +1,29 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A race tells the faster function."""
+
+from __future__ import annotations
+
+import time
+
+import numpy as np
+import pytest
+
+from keras_kd.labels import race
+
+
+def sleeper(milliseconds):
+    def call(x):
+        time.sleep(milliseconds / 1000)
+        return {"output": x}
+
+    return call
+
+
+def test_race_tells_how_many_times_as_fast(monkeypatch):
+    monkeypatch.setattr(race, "ROUND_SECONDS", 0.05)
+    batches = [np.zeros((10, 2), "float32")]
+    (slow, one), (fast, ratio) = race.race([sleeper(8), sleeper(2)], batches)
+    assert one == 1.0
+    assert 1.5 < ratio < 8
+    assert slow == pytest.approx(10 / 0.008, rel=0.7)
+    assert fast > slow
