@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Which level helps a sequence student: words, whole sequences, or both?
 
-    .venv/bin/python benchmarks/sequence_level.py    # six minutes on two cores
+    .venv/bin/python benchmarks/sequence_level.py    # ten minutes or more
     KERAS_KD_FAST=1 .venv/bin/python benchmarks/sequence_level.py   # a look
 
 Letters to phonemes (the CMU dictionary), a GRU encoder-decoder of 344,000
@@ -207,12 +207,14 @@ def to_markdown(results: dict) -> str:
         for level, values in right.items()
         if level != CONTROL
     ]
-    seeds = len(results["settings"]["seeds"])
+    settings = results["settings"]
     return "\n".join(
         [
             f"`{results['command']}`, {results['date']}, "
-            f"{results['seconds']:.0f} s. Students: mean of {seeds} seeds "
-            "(lowest to highest).",
+            f"{results['seconds']:.0f} s. Students: mean of "
+            f"{len(settings['seeds'])} seeds (lowest to highest); soft targets "
+            f"at temperature {settings['temperature']}, alpha "
+            f"{settings['alpha']}.",
             "",
             *rows,
             "",
