@@ -8,6 +8,7 @@ pass is the first, a resumed one, or one of several machines'.
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import itertools
 import pathlib
@@ -27,6 +28,7 @@ from keras_kd.labels.options import describe
 from keras_kd.labels.sealed import DamagedFileError
 from keras_kd.labels.shards import Shard
 from keras_kd.labels.shards import name_of
+from keras_kd.labels.shards import shards_on_disk
 from keras_kd.labels.shards import write_shard
 from keras_kd.teachers.base import Teacher
 
@@ -59,7 +61,9 @@ class Labelling:
 
     Args:
         folder: Where the shards go.
-        call: Returns `{tap: tensor}` for a batch of inputs.
+        choose: Returns the `Engine` that answers for the teacher, given the
+            name of the one that shards on disk were labelled with, if any.
+            Called only if there is something to label.
         encodings: How each tap is stored.
         shard_size: Samples in a shard.
         views: Makes the augmented views of a batch: it has a length and
@@ -74,7 +78,7 @@ class Labelling:
     def __init__(
         self,
         folder: pathlib.Path,
-        call: Callable,
+        choose: Callable,
         encodings: dict[str, Any],
         shard_size: int,
         views: Any = None,
@@ -84,7 +88,7 @@ class Labelling:
         say: Callable[[str], None] = lambda line: None,
     ):
         self.folder = folder
-        self.call = call
+        self.choose = choose
         self.encodings = encodings
         self.shard_size = shard_size
         self.views = views
@@ -148,10 +152,22 @@ class Labelling:
                 f"{expected} samples. Received: {place - first} at that place "
                 "of the data set. Give the data set that was labelled."
             )
-        described = describe(self.encodings)
-        written = write_shard(self.folder, number, first, fields, described)
+        facts = {
+            "encodings": describe(self.encodings),
+            "labelled_with": self.engine.description,
+        }
+        written = write_shard(self.folder, number, first, fields, facts)
         self.shards.append(written)
         return fields["fingerprint"]
+
+    @functools.cached_property
+    def engine(self):
+        """What answers for the teacher: what did before, if it did."""
+        for number in shards_on_disk(self.folder):
+            held = self._kept(number)
+            if held is not None:
+                return self.choose(held.facts["labelled_with"]["engine"])
+        return self.choose(None)
 
     def _kept(self, number):
         path = self.folder / name_of(number)
@@ -170,7 +186,7 @@ class Labelling:
         if self.views is not None:
             every = range(len(self.views))
             seen = [self.views.apply(x, view, marks) for view in every]
-        answers = [self.call(view) for view in seen]
+        answers = [self.engine.call(view) for view in seen]
         fields = {"fingerprint": marks}
         if self.views is not None:
             of_views = [fingerprints(view).numpy() for view in seen]

@@ -95,31 +95,33 @@ def read_manifest(directory: pathlib.Path) -> dict[str, Any] | None:
 
 def write_manifest(
     directory: pathlib.Path,
-    entries: list[dict[str, Any]],
-    encodings: dict[str, Any],
+    shards: list[Shard],
     data: dict[str, Any],
-    labelled_with: dict[str, Any],
-) -> dict[str, Any]:
+    unless: dict[str, Any],
+) -> None:
     """Writes the manifest, with which a cache is finished.
 
     Args:
         directory: Folder of the cache, its settings in it.
-        entries: `Shard.entry()` of each shard, in order.
-        encodings: How each tap was encoded, as JSON values.
+        shards: All shards, in order.
         data: `samples` and `sha256` of the data set's fingerprints.
-        labelled_with: The engine that was used.
+        unless: What to say of encodings where a part has no shard.
     """
+    facts = [shard.facts for shard in shards]
+    engines = []
+    for fact in facts:
+        if fact["labelled_with"] not in engines:
+            engines.append(fact["labelled_with"])
     content = {
         "settings": read_settings(directory),
-        "samples": sum(entry["samples"] for entry in entries),
+        "samples": sum(map(len, shards)),
         "data": data,
-        "encodings": encodings,
-        "labelled_with": labelled_with,
-        "shards": entries,
+        "encodings": facts[0]["encodings"] if facts else unless,
+        "labelled_with": engines,
+        "shards": [shard.entry() for shard in shards],
     }
     if read_if_sound(directory) != content:
         write_sealed(directory / MANIFEST, content)
-    return content
 
 
 def read_if_sound(directory: pathlib.Path) -> dict[str, Any] | None:

@@ -59,13 +59,7 @@ def merge(
                 f"labelled from. Expected: {parts[0].manifest['data']}. "
                 f"Received: {whole}. Run `keras-kd labels verify` on each."
             )
-        manifests.write_manifest(
-            into,
-            [shard.entry() for shard in merged],
-            found[0].record["encodings"],
-            whole,
-            parts[0].manifest["labelled_with"],
-        )
+        manifests.write_manifest(into, merged, whole, {})
 
 
 class _Part:
@@ -110,6 +104,4 @@ def _copy(shard: Shard, folder: pathlib.Path) -> Shard:
         pass  # not copied yet, or not wholly
     names = [pathlib.Path(name).stem for name in shard.record["files"]]
     fields = {name: np.array(shard.read(name)) for name in names}
-    return write_shard(
-        folder, shard.number, shard.first, fields, shard.record["encodings"]
-    )
+    return write_shard(folder, shard.number, shard.first, fields, shard.facts)

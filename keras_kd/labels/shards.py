@@ -29,7 +29,7 @@ def write_shard(
     number: int,
     first: int,
     fields: dict[str, np.ndarray],
-    encodings: dict[str, Any],
+    facts: dict[str, Any],
 ) -> Shard:
     """Writes one shard so that a reader sees all of it or nothing.
 
@@ -42,7 +42,8 @@ def write_shard(
         number: Number of the shard; its folder's name.
         first: Place of its first sample in the data set.
         fields: Arrays of shape `(samples, ...)` by field name.
-        encodings: How each tap was encoded, as JSON values.
+        facts: How it was made, as JSON values: `encodings` of the taps, and
+            the engine it was `labelled_with`.
     """
     folder.mkdir(parents=True, exist_ok=True)
     final = folder / name_of(number)
@@ -57,7 +58,7 @@ def write_shard(
             "number": number,
             "first": first,
             "samples": len(next(iter(fields.values()))),
-            "encodings": encodings,
+            "facts": facts,
             "files": files,
         }
         write_sealed(temporary / RECORD, record)
@@ -132,6 +133,11 @@ class Shard:
     def __len__(self) -> int:
         return self.record["samples"]
 
+    @property
+    def facts(self) -> dict[str, Any]:
+        """How it was made."""
+        return self.record["facts"]
+
     def problems(self) -> Iterator[tuple[pathlib.Path, str]]:
         """Yields `(path, problem)` of each file; `""` where it is sound."""
         for name, sha256 in self.record["files"].items():
@@ -170,5 +176,5 @@ class Shard:
 
     def entry(self) -> dict[str, Any]:
         """Returns what the manifest says of this shard, as JSON values."""
-        record = {k: v for k, v in self.record.items() if k != "encodings"}
+        record = {k: v for k, v in self.record.items() if k != "facts"}
         return {**record, "sha256": self.sha256}
