@@ -205,5 +205,5 @@ def _views(augment, options, data, inputs) -> Views | None:
     arrays = data[0] if isinstance(data, (tuple, list)) else None
     views = Views.of(augment, options, arrays)
     few = next(iter(inputs.take(1)))["x"]
-    check_replayable(views, tf.nest.map_structure(lambda t: t[:8], few))
+    check_replayable(views, tf.nest.map_structure(lambda t: t[:32], few))
     return views

@@ -85,7 +85,7 @@ class Mixup(Mixing):
     Example:
 
     ```python
-    one = Mixup(alpha=1.0)(x[0], x[1], seed=(1, 2))
+    one = kd.labels.Mixup(alpha=1.0)(x[0], x[1], seed=(1, 2))
     ```
     """
 
@@ -120,7 +120,7 @@ class CutMix(Mixing):
     Example:
 
     ```python
-    one = CutMix(alpha=1.0)(x[0], x[1], seed=(1, 2))
+    one = kd.labels.CutMix(alpha=1.0)(x[0], x[1], seed=(1, 2))
     ```
     """
 
@@ -194,7 +194,9 @@ class Partners:
     def draw(self, seeds) -> tf.Tensor:
         """Returns the places of partners, int64 `(batch,)`, from seeds."""
         count = tf.size(self.places, tf.int64)
-        drawn = tf.math.floormod(tf.bitcast(seeds, tf.int64), count)
+        # Not by a bitcast: two in a row are merged wrongly inside tf.data.
+        high, low = tf.unstack(tf.cast(seeds, tf.int64), axis=1)
+        drawn = tf.math.floormod(high * 2**32 + low, count)
         return tf.gather(self.places, drawn)
 
 
