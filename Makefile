@@ -7,7 +7,9 @@
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
-BENCHMARKS := $(filter-out benchmarks/results.py,\
+# Not what has a target of its own, takes hours or is a part of others.
+BENCHMARKS := $(filter-out $(addprefix benchmarks/,\
+	results.py methods.py method_rows.py sequence_level.py),\
 	$(wildcard benchmarks/[a-z]*.py))
 
 # The first interpreter that is new enough; `make PYTHON=... test` overrules.
@@ -27,12 +29,13 @@ export TF_CPP_MIN_LOG_LEVEL ?= 3
 # Whatever pre-commit keeps stays in the checkout, not in the home folder.
 export PRE_COMMIT_HOME := $(CURDIR)/$(VENV)/pre-commit
 
-.PHONY: help install test test-slow demo check format bench results clean
+.PHONY: help install test test-slow demo check format bench \
+	bench-methods results clean
 
 help: ## Show this list
 	@echo 'usage: make TARGET [PYTHON=python3.x]'
 	@sed -n 's/^\([a-z-]*\):.* ## \(.*\)/  \1\t\2/p' $(MAKEFILE_LIST) | \
-		expand -t 14
+		expand -t 17
 
 install: $(INSTALLED) ## Install the package and its tools into .venv
 
@@ -53,9 +56,12 @@ format: $(INSTALLED) ## Repair format, import order and notebooks
 	@$(BIN)/ruff format
 	@find notebooks -name '*.ipynb' -exec $(BIN)/nbstripout {} +
 
-bench: $(INSTALLED) ## Run the benchmarks
+bench: $(INSTALLED) ## Run the benchmarks of time, size and memory
 	@test -n '$(BENCHMARKS)' || { echo 'No benchmarks/*.py found.' >&2; exit 1; }
 	@set -e; for script in $(BENCHMARKS); do $(BIN)/python $$script; done
+
+bench-methods: $(INSTALLED) ## Compare all methods on one student; takes hours
+	@$(BIN)/python benchmarks/methods.py
 
 results: $(INSTALLED) ## Run all recipes and write the README's tables
 	@$(BIN)/python benchmarks/results.py

@@ -1,87 +1,169 @@
 # SPDX-License-Identifier: Apache-2.0
 """What an epoch of distillation costs, as ratios within one run.
 
-    .venv/bin/python benchmarks/epoch_cost.py
+    .venv/bin/python benchmarks/epoch_cost.py   # 15 minutes on two cores
+    KERAS_KD_FAST=1 .venv/bin/python benchmarks/epoch_cost.py     # a look
 
-Fashion-MNIST recipe's teacher and student on 6,000 random images (the
-values do not matter for time). Each way of training is run once to compile,
-then in turn; ratios are taken within a round, then their median. The limit
-of stored targets is the plain fit; that of a live teacher is its prediction
-plus the plain fit.
+Three pairs of models on random inputs (values do not matter for time), as
+many of them as a plain `student.fit` does in about three seconds. Each way
+of training runs once to compile, then all of them in turn:
+
+    plain fit        student.fit(x, y): the limit of stored targets
+    cache            Distiller(None, student) on TeacherCache.attach(...)
+    attached arrays  the same on attach_targets(x, all the teacher's logits)
+    live teacher     Distiller(teacher, student); the limit is
+                     teacher.predict(x) and a plain fit
 """
 
 from __future__ import annotations
 
+import os
 import statistics
-import time
+import tempfile
 
 import keras
 import numpy as np
+from _pairs import CLASSES
+from _pairs import PAIRS
+from _pairs import Pair
+from _timing import FAST
+from _timing import circumstances
+from _timing import footnote
+from _timing import in_turn
+from _timing import keep
+from _timing import ratio
+from _timing import seconds_of
+from _timing import spread
+from _timing import verdict
 
 import keras_kd as kd
 from keras_kd.labels.attached import attach_targets
-from keras_kd.recipes import fashion_mnist
-from keras_kd.report.environment import describe
-from keras_kd.report.environment import environment
 
-ROWS, ROUNDS, BATCH = 6000, 15, 128
+SCRIPT = "epoch_cost"
+ROUNDS, BATCH, SECONDS = (3, 128, 0.2) if FAST else (9, 128, 3.0)
+GOAL = 1.05
+PLAIN, CACHE, ARRAYS = "plain fit", "cache", "attached arrays"
+LIVE, PREDICT = "live teacher", "teacher.predict"
 
 
-def fits() -> dict:
-    """Returns a function of one epoch for each way of training."""
-    rng = np.random.default_rng(0)
-    x = rng.uniform(size=(ROWS, 28, 28, 1)).astype("float32")
-    y = rng.integers(0, 10, ROWS).astype("int32")
-    teacher = fashion_mnist.build_teacher()
-    stored = attach_targets(x, {"output": teacher.predict(x, verbose=0)})
+def compiled(model: keras.Model) -> keras.Model:
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
-    plain = fashion_mnist.build_student()
-    plain.compile("adam", loss, metrics=["accuracy"])
-    models = {
-        "plain fit": (plain, x),
-        "stored targets": (
-            kd.Distiller(None, fashion_mnist.build_student()),
-            stored,
-        ),
-        "live teacher": (
-            kd.Distiller(teacher, fashion_mnist.build_student()),
-            x,
-        ),
-    }
-    epochs = {}
-    for name, (model, inputs) in models.items():
-        model.compile("adam", loss, metrics=["accuracy"])
-        epochs[name] = lambda model=model, inputs=inputs: model.fit(
-            inputs, y, batch_size=BATCH, verbose=0
+    model.compile("adam", loss, metrics=["accuracy"])
+    return model
+
+
+def labels(count: int) -> np.ndarray:
+    return np.random.default_rng(1).integers(0, CLASSES, count).astype("int32")
+
+
+def rows_for(pair: Pair, seconds: float) -> int:
+    """Returns how many samples a plain epoch of that length has."""
+    count = 20 * BATCH
+    student, x = compiled(pair.build_student()), pair.inputs(count)
+
+    def epoch():
+        student.fit(x, labels(count), batch_size=BATCH, verbose=0)
+
+    epoch()  # compiles
+    took = min(seconds_of(epoch)() for _ in range(3))
+    return BATCH * max(20, round(20 * seconds / took))
+
+
+def measure(pair: Pair) -> dict:
+    """Returns the seconds and ratios of each way to train a pair."""
+    keras.utils.set_random_seed(0)
+    rows = rows_for(pair, SECONDS)
+    x, y = pair.inputs(rows), labels(rows)
+    teacher = pair.build_teacher()
+    logits = teacher.predict(x, batch_size=BATCH, verbose=0)
+    with tempfile.TemporaryDirectory() as folder:
+        cache = kd.TeacherCache(os.path.join(folder, "labels"))
+        cache.build(teacher, (x, y), verbose=False)
+        cached = cache.attach((x, y), batch_size=BATCH, shuffle=True, seed=0)
+        ways = {
+            PLAIN: (pair.build_student(), (x, y)),
+            CACHE: (kd.Distiller(None, pair.build_student()), (cached,)),
+            ARRAYS: (
+                kd.Distiller(None, pair.build_student()),
+                (attach_targets(x, {"output": logits}), y),
+            ),
+            LIVE: (kd.Distiller(teacher, pair.build_student()), (x, y)),
+        }
+        epochs = {name: epoch_of(*way) for name, way in ways.items()}
+        epochs[PREDICT] = seconds_of(
+            lambda: teacher.predict(x, batch_size=BATCH, verbose=0)
         )
-    epochs["teacher.predict"] = lambda: teacher.predict(
-        x, batch_size=BATCH, verbose=0
+        seconds = in_turn(epochs, ROUNDS, warm_up=1)
+    student = ways[PLAIN][0]
+    limit = [
+        prediction + fit
+        for prediction, fit in zip(
+            seconds[PREDICT], seconds[PLAIN], strict=True
+        )
+    ]
+    return {
+        "samples": rows,
+        "weights": [teacher.count_params(), student.count_params()],
+        "seconds": seconds,
+        "ratios": {
+            name: ratio(values, seconds[PLAIN])
+            for name, values in seconds.items()
+        },
+        "live_to_limit": ratio(seconds[LIVE], limit),
+    }
+
+
+def epoch_of(model, data):
+    compiled(model)
+    # Arrays are shuffled by `fit`, a data set has been shuffled by `attach`.
+    size = {"shuffle": False}
+    if len(data) > 1:
+        size = {"batch_size": BATCH}
+    return seconds_of(lambda: model.fit(*data, **size, verbose=0))
+
+
+def to_markdown(results: dict) -> str:
+    lines = []
+    for name, pair in results["pairs"].items():
+        ratios, live = pair["ratios"], pair["live_to_limit"]
+        plain = statistics.median(pair["seconds"][PLAIN])
+        teacher, student = pair["weights"]
+        lines.append(
+            f"| {name} ({teacher:,} to {student:,} weights, "
+            f"{pair['samples']:,} samples) | {plain:.2f} s | "
+            f"{spread(ratios[CACHE])}, "
+            f"{verdict(ratios[CACHE]['median'] <= GOAL)} | "
+            f"{spread(ratios[ARRAYS])} | {spread(ratios[LIVE])} | "
+            f"{spread(live)}, {verdict(live['median'] <= GOAL)} |"
+        )
+    return "\n".join(
+        [
+            "# What an epoch of distillation costs",
+            "",
+            "Epochs over one of a plain `student.fit` in the same round: "
+            f"median (lowest to highest) of {results['rounds']} rounds. Goals: "
+            f"cache / plain fit <= {GOAL}, and live teacher / "
+            f"(`teacher.predict` + plain fit) <= {GOAL}. Inputs are random "
+            "images and random word ids, and the models are not trained: that "
+            "does not matter for time.",
+            "",
+            "| pair | plain fit | cache | attached arrays | live teacher | "
+            "live / (predict + plain) |",
+            "|---|---|---|---|---|---|",
+            *lines,
+            "",
+            footnote(results),
+            "",
+        ]
     )
-    return epochs
 
 
 def main() -> None:
-    epochs = fits()
-    seconds = {name: [] for name in epochs}
-    for round_ in range(ROUNDS + 1):
-        for name, epoch in epochs.items():
-            began = time.perf_counter()
-            epoch()
-            if round_:  # the first one compiles
-                seconds[name].append(time.perf_counter() - began)
-    plain = np.array(seconds["plain fit"])
-    for name, values in seconds.items():
-        ratio = statistics.median(np.array(values) / plain)
-        middle = statistics.median(values)
-        print(f"{name:<16}{middle:7.2f} s   {ratio:5.2f} x plain fit")
-    limit = plain + np.array(seconds["teacher.predict"])
-    ratios = np.array(seconds["live teacher"]) / limit
-    print(
-        f"live teacher / (teacher.predict + plain fit): "
-        f"{statistics.median(ratios):.2f} ({ratios.min():.2f} to "
-        f"{ratios.max():.2f} over {ROUNDS} rounds)"
-    )
-    print(describe(environment()))
+    results = {**circumstances(SCRIPT), "rounds": ROUNDS, "pairs": {}}
+    for pair in PAIRS:
+        print(pair.name, flush=True)
+        results["pairs"][pair.name] = measure(pair)
+    keep(SCRIPT, results, to_markdown(results))
 
 
 if __name__ == "__main__":

@@ -1,0 +1,143 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Teachers and students whose time is taken, each with inputs for them."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+
+import keras
+import numpy as np
+from keras import layers
+
+from keras_kd.recipes import fashion_mnist
+
+CLASSES = 10
+WORDS, LENGTH = 2000, 32
+
+
+@dataclasses.dataclass(frozen=True)
+class Pair:
+    """A teacher, a student and what they take.
+
+    Args:
+        name: Its name in tables.
+        build_teacher: Returns the teacher; its output are logits.
+        build_student: Returns the student, likewise.
+        inputs: Returns that many random inputs, no two of them alike.
+    """
+
+    name: str
+    build_teacher: Callable[[], keras.Model]
+    build_student: Callable[[], keras.Model]
+    inputs: Callable[[int], np.ndarray]
+
+
+def random_images(count: int) -> np.ndarray:
+    rng = np.random.default_rng(0)
+    return rng.uniform(size=(count, 28, 28, 1)).astype("float32")
+
+
+def random_words(count: int) -> np.ndarray:
+    rng = np.random.default_rng(0)
+    return rng.integers(0, WORDS, (count, LENGTH)).astype("int32")
+
+
+def images(count: int) -> tuple[np.ndarray, np.ndarray]:
+    """Returns training images of Fashion-MNIST and their labels."""
+    x, y, *_ = fashion_mnist.download()
+    return x[:count], y[:count]
+
+
+def colour_images(count: int) -> tuple[np.ndarray, np.ndarray]:
+    """Returns the same as 32x32 pixels in three channels."""
+    x, y = images(count)
+    x = np.pad(x, ((0, 0), (2, 2), (2, 2), (0, 0)))
+    return np.repeat(x, 3, axis=-1), y
+
+
+def depthwise_student(shape=(28, 28, 1)) -> keras.Model:
+    """A CNN of depthwise separable convolutions, about 6,000 weights."""
+    blocks = []
+    for filters, strides in ((32, 2), (48, 1), (48, 2)):
+        blocks += [
+            layers.DepthwiseConv2D(3, strides, padding="same", use_bias=False),
+            layers.Conv2D(filters, 1, use_bias=False),
+            layers.BatchNormalization(),
+            layers.ReLU(),
+        ]
+    return keras.Sequential(
+        [
+            keras.Input(shape),
+            *fashion_mnist.convolution(16, strides=2),
+            *blocks,
+            layers.GlobalAveragePooling2D(),
+            layers.Dense(CLASSES),
+        ],
+        name="depthwise_student",
+    )
+
+
+def heavy_teacher() -> keras.Model:
+    """ResNet-50 on 32x32 colour images."""
+    model = keras.applications.ResNet50(
+        weights=None,
+        input_shape=(32, 32, 3),
+        classes=CLASSES,
+        classifier_activation=None,
+    )
+    for layer in model.layers:
+        if isinstance(layer, layers.BatchNormalization):
+            layer.momentum = 0.9  # its averages settle in a short training
+    return model
+
+
+def heavy_student() -> keras.Model:
+    return depthwise_student((32, 32, 3))
+
+
+@keras.saving.register_keras_serializable(package="benchmarks")
+class Positions(layers.Layer):
+    """Adds a learned vector for each place in the sequence."""
+
+    def build(self, input_shape):
+        self.vectors = self.add_weight(shape=input_shape[1:], name="vectors")
+
+    def call(self, x):
+        return x + self.vectors
+
+
+def transformer(width: int, heads: int, depth: int) -> keras.Model:
+    """An encoder over word ids `(batch, 32)` with a class on top."""
+    words = keras.Input((LENGTH,), dtype="int32")
+    x = Positions()(layers.Embedding(WORDS, width)(words))
+    for _ in range(depth):
+        normal = layers.LayerNormalization()(x)
+        attention = layers.MultiHeadAttention(heads, width // heads)
+        x = x + attention(normal, normal)
+        hidden = layers.Dense(4 * width, "gelu")(layers.LayerNormalization()(x))
+        x = x + layers.Dense(width)(hidden)
+    x = layers.GlobalAveragePooling1D()(layers.LayerNormalization()(x))
+    return keras.Model(words, layers.Dense(CLASSES)(x))
+
+
+PAIRS = (
+    Pair(
+        "small CNN",
+        fashion_mnist.build_teacher,
+        fashion_mnist.build_student,
+        random_images,
+    ),
+    Pair(
+        "depthwise CNN",
+        fashion_mnist.build_teacher,
+        depthwise_student,
+        random_images,
+    ),
+    Pair(
+        "transformer",
+        lambda: transformer(width=128, heads=4, depth=2),
+        lambda: transformer(width=32, heads=2, depth=2),
+        random_words,
+    ),
+)

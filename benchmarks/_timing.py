@@ -1,0 +1,113 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Timing in turn, and keeping what was measured; for the other scripts.
+
+Another process on the machine slows a whole round, so ratios are taken
+within a round and their median is reported; every second round runs in
+reverse, so that no candidate is always the first.
+"""
+
+from __future__ import annotations
+
+import datetime
+import json
+import os
+import pathlib
+import statistics
+import time
+from collections.abc import Callable
+from collections.abc import Sequence
+from typing import Any
+
+from keras_kd.records import write_atomically
+from keras_kd.report.environment import describe
+from keras_kd.report.environment import environment
+
+RESULTS = pathlib.Path(__file__).parent / "results"
+FAST = bool(os.environ.get("KERAS_KD_FAST"))
+"""Whether to run tiny sizes, only to see that a script works."""
+
+
+def in_turn(
+    functions: dict[str, Callable[[], Any]], rounds: int, warm_up: int = 0
+) -> dict[str, list]:
+    """Calls each function once a round; returns what each gave, by name.
+
+    Args:
+        functions: Name to function. What it returns is kept.
+        rounds: Rounds that count.
+        warm_up: Rounds before them, which compile.
+    """
+    found = {name: [] for name in functions}
+    for number in range(-warm_up, rounds):
+        order = list(functions)[:: -1 if number % 2 else 1]
+        for name in order:
+            value = functions[name]()
+            if number >= 0:
+                found[name].append(value)
+        print(f"  round {number + 1} of {rounds}", flush=True)
+    return found
+
+
+def seconds_of(function: Callable[[], Any]) -> Callable[[], float]:
+    """Returns a function that calls `function` and returns its seconds."""
+
+    def timed():
+        began = time.perf_counter()
+        function()
+        return time.perf_counter() - began
+
+    return timed
+
+
+def ratio(numerators: Sequence[float], denominators: Sequence[float]) -> dict:
+    """Returns the median, lowest and highest ratio within a round."""
+    pairs = zip(numerators, denominators, strict=True)
+    ratios = [above / below for above, below in pairs]
+    return {
+        "median": statistics.median(ratios),
+        "lowest": min(ratios),
+        "highest": max(ratios),
+    }
+
+
+def spread(found: dict, digits: int = 2) -> str:
+    """Returns a `ratio` as `median (lowest to highest)`."""
+    low, high = found["lowest"], found["highest"]
+    return (
+        f"{found['median']:.{digits}f} ({low:.{digits}f} to {high:.{digits}f})"
+    )
+
+
+def verdict(met: bool) -> str:
+    return "goal met" if met else "**goal not met**"
+
+
+def circumstances(script: str) -> dict[str, Any]:
+    """Returns command, date, load and environment, to be kept with figures."""
+    return {
+        "command": f".venv/bin/python benchmarks/{script}.py",
+        "date": datetime.date.today().isoformat(),
+        "load_at_start": os.getloadavg()[0],
+        "environment": environment(),
+    }
+
+
+def footnote(results: dict[str, Any]) -> str:
+    """Returns the `circumstances` as sentences."""
+    return (
+        f"`{results['command']}`, {results['date']}; load average at the "
+        f"start {results['load_at_start']:.1f}. "
+        f"{describe(results['environment'])}"
+    )
+
+
+def keep(script: str, results: dict[str, Any], markdown: str) -> None:
+    """Prints a table and keeps it with its figures, unless they are a look."""
+    print(f"\n{markdown}")
+    if FAST:
+        print("KERAS_KD_FAST is set: a look at tiny sizes, nothing is kept.")
+        return
+    folder = RESULTS / script
+    text = json.dumps(results, indent=1) + "\n"
+    write_atomically(folder / "results.json", text)
+    write_atomically(folder / "README.md", markdown)
