@@ -38,7 +38,7 @@ _HOME_OF = {
     "teach_through": "generations",
     "teacher_forced": "sequences",
 }
-_MODULES = ("callbacks", "losses", "recipes", "teachers", "testing")
+_MODULES = ("callbacks", "labels", "losses", "recipes", "teachers", "testing")
 
 __all__ = [
     "Data",
@@ -58,6 +58,7 @@ __all__ = [
     "export",
     "function_matching",
     "generate",
+    "labels",
     "losses",
     "measure",
     "prune",
