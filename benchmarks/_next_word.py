@@ -102,7 +102,7 @@ def _windows(blocks, length):
 def build_teacher(width: int) -> tuple[keras.Model, keras.Model]:
     """Returns a GRU twice: for whole sequences, to train, and for the end."""
     embed = layers.Embedding(CLASSES, width // 2)
-    read = layers.GRU(width, return_sequences=True)
+    read = layers.GRU(width, return_sequences=True, unroll=True)
     drop = layers.Dropout(0.2)
     score = layers.Dense(CLASSES)
     words = keras.Input((CONTEXT,), dtype="int32")

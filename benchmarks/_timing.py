@@ -101,11 +101,13 @@ def footnote(results: dict[str, Any]) -> str:
     )
 
 
-def keep(script: str, results: dict[str, Any], markdown: str) -> None:
-    """Prints a table and keeps it with its figures, unless they are a look."""
+def keep(
+    script: str, results: dict[str, Any], markdown: str, whole: bool = True
+) -> None:
+    """Prints a table; keeps it with its figures if it is a whole run."""
     print(f"\n{markdown}")
-    if FAST:
-        print("KERAS_KD_FAST is set: a look at tiny sizes, nothing is kept.")
+    if FAST or not whole:
+        print("Nothing is kept of a run at tiny sizes or of a part.")
         return
     folder = RESULTS / script
     text = json.dumps(results, indent=1) + "\n"
