@@ -17,6 +17,7 @@ import pytest
 
 import keras_kd as kd
 from keras_kd.labels import labelling
+from keras_kd.labels import sealed
 from keras_kd.labels import shards
 from keras_kd.labels.building import locked
 from labels.labelled import build
@@ -215,6 +216,17 @@ def test_merge_refuses_what_does_not_belong_together(tmp_path, whole):
     with pytest.raises(ValueError, match="tap0.values.npy is damaged"):
         kd.TeacherCache.merge([first, second], into=tmp_path / "into")
     assert not (tmp_path / "into" / "manifest.json").exists()
+
+
+def test_merge_notices_a_shard_that_no_part_lists(tmp_path):
+    parts = [tmp_path / str(i) for i in range(2)]
+    for index, path in enumerate(parts):
+        build(path, part=(index, 2))
+    content = sealed.read_sealed(parts[0] / "manifest.json")
+    content["shards"].pop()
+    sealed.write_sealed(parts[0] / "manifest.json", content)
+    with pytest.raises(ValueError, match="do not make up the data set"):
+        kd.TeacherCache.merge(parts, into=tmp_path / "into")
 
 
 def test_two_processes_do_not_label_into_one_folder(tmp_path):
