@@ -6,6 +6,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import pathlib
+import shutil
 from typing import Any
 
 import keras
@@ -19,6 +20,7 @@ from keras_kd.data import labels_of
 from keras_kd.data import take
 from keras_kd.labels.attached import attach_targets
 from keras_kd.labels.attached import outputs_of
+from keras_kd.labels.cache import TeacherCache
 from keras_kd.records import StageRecord
 from keras_kd.report import latency
 from keras_kd.report import measure
@@ -33,16 +35,26 @@ class Lesson:
 
     The teacher is run once over each split that needs it, when it is first
     asked for: several students, seeds and the pruning learn from the same
-    stored logits. That needs arrays in a fixed order and losses on the
-    output alone; otherwise the teacher runs beside the student.
+    stored answers. That needs a training split of arrays, whose samples are
+    the same in each epoch, and a teacher that does not change; otherwise the
+    teacher runs beside the student.
 
     Args:
         teacher: A trained `keras.Model` or a `Teacher`.
         data: The splits.
         distillation_losses: See `Distiller`.
+        directory: Folder for the teacher's answers (`TeacherCache`), so that
+            a run that goes on does not ask again. `None`: they are kept in
+            memory, and only the output is.
     """
 
-    def __init__(self, teacher: Any, data: Data, distillation_losses=None):
+    def __init__(
+        self,
+        teacher: Any,
+        data: Data,
+        distillation_losses=None,
+        directory: pathlib.Path | None = None,
+    ):
         self.teacher = teachers.get(teacher)
         if self.teacher is None:
             raise ValueError(
@@ -53,13 +65,18 @@ class Lesson:
         losses = distillation_losses or []
         if not isinstance(losses, (list, tuple)):
             losses = [losses]
-        taps = {
-            tap for loss in losses for tap in losses_module.get(loss).taps[0]
-        }
+        losses = list(map(losses_module.get, losses))
+        taps = {tap for loss in losses for tap in loss.taps[0]}
+        self.taps = tuple(sorted(taps)) or ("output",)
+        self.directory = directory
         is_fixed = not isinstance(data.train, tf.data.Dataset)
-        self.runs_once = (
-            is_fixed and taps <= {"output"} and self.teacher.can_be_stored
+        # Logits alone are small. Features stay on the disk, and so does the
+        # number of each sample, for losses that ask for it.
+        self.in_memory = self.taps == ("output",) and not any(
+            loss.index_aware for loss in losses
         )
+        fits = directory is not None or self.in_memory
+        self.runs_once = is_fixed and fits and self.teacher.can_be_stored
 
     @functools.cached_property
     def fingerprint(self) -> str:
@@ -75,9 +92,32 @@ class Lesson:
         )
 
     @functools.cached_property
+    def cache(self) -> TeacherCache:
+        """The teacher's answers to the training split, on disk."""
+        name = fingerprint([self.fingerprint, list(self.taps)])
+        folder = self.directory / name[:16]
+        print(
+            "teacher: labelling the training split, once for all students "
+            f"(kept in {self.directory.name}/)",
+            flush=True,
+        )
+        for other in self.directory.glob("*"):
+            if other != folder:  # of a teacher or data that were replaced
+                shutil.rmtree(other)
+        return TeacherCache(folder, self.taps, dtype="float32").build(
+            self.teacher,
+            self.data.train,
+            # Not the fastest way: one seed has to give one student, whatever
+            # the clock says.
+            engine="keras",
+        )
+
+    @functools.cached_property
     def _training_logits(self) -> np.ndarray:
-        print("teacher: labelling the training split, once", flush=True)
-        return outputs_of(self.teacher, self.data.train)
+        if self.directory is None:
+            print("teacher: labelling the training split, once", flush=True)
+            return outputs_of(self.teacher, self.data.train)
+        return self.cache.read(range(len(self.cache)))["output"]["values"]
 
     @functools.cached_property
     def _test_logits(self) -> np.ndarray:
@@ -85,17 +125,24 @@ class Lesson:
 
     def for_training(self) -> dict[str, Any]:
         """Returns the arguments of `train` that bring the teaching."""
-        if self.runs_once:
+        if not self.runs_once:
+            return {"teacher": self.teacher}
+        if self.in_memory:
             return {"targets": self._training_logits}
-        return {"teacher": self.teacher}
+        return {"labels": self.cache}
 
-    def for_pruning(self) -> tuple[Data, Any]:
+    def for_pruning(self, batch_size: int) -> tuple[Data, Any]:
         """Returns `(data, teacher)` for `prune`."""
         if not self.runs_once:
             return self.data, self.teacher
-        x, y = self.data.train
-        x = attach_targets(x, {"output": self._training_logits})
-        return dataclasses.replace(self.data, train=(x, y)), None
+        if self.in_memory:
+            x, y = self.data.train
+            train = attach_targets(x, {"output": self._training_logits}), y
+        else:
+            train = self.cache.attach(
+                self.data.train, batch_size, shuffle=True, seed=0
+            )
+        return dataclasses.replace(self.data, train=train), None
 
     def measure(self, model_or_path: keras.Model | pathlib.Path) -> dict:
         """Measures on the test split, except for the latency."""

@@ -58,6 +58,7 @@ def compress(
         directory/<name>.tflite       LiteRT
         directory/report.{json,md,png}
         directory/stages/             each finished stage
+        directory/labels/             the teacher's answers (`TeacherCache`)
 
     Call it again after a crash and it goes on from the last finished stage;
     after a change, only what depends on the change is done again. It sets

@@ -53,7 +53,12 @@ class Run:
         self.training = training
         self.distilling = distilling
         self.stages = StageFolder(directory / "stages", say=say)
-        self.lesson = Lesson(teacher, data, distilling["distillation_losses"])
+        self.lesson = Lesson(
+            teacher,
+            data,
+            distilling["distillation_losses"],
+            directory=directory / "labels",
+        )
         # What a training depends on. The control's also names the teacher:
         # its figures hold the agreement with it.
         self.common = {
@@ -107,7 +112,7 @@ class Run:
     def pruned(self, key: str, sparsity: float, epochs: int) -> StageRecord:
         def make():
             say(f"pruning to {sparsity:.0%} zeros, {epochs} epochs")
-            data, teacher = self.lesson.for_pruning()
+            data, teacher = self.lesson.for_pruning(self.training["batch_size"])
             model, record = prune(
                 self.stages.model(key),
                 data,

@@ -20,6 +20,7 @@ from keras_kd.data import Data
 from keras_kd.data import labels_of
 from keras_kd.distiller import Distiller
 from keras_kd.labels.attached import attach_targets
+from keras_kd.labels.cache import TeacherCache
 from keras_kd.progress import TrainingProgress
 
 
@@ -35,6 +36,7 @@ def train(
     loss: Any = None,
     teacher: Any = None,
     targets: np.ndarray | None = None,
+    labels: TeacherCache | None = None,
     temperature: float = 4.0,
     alpha: float = 0.7,
     distillation_losses: Any = None,
@@ -58,6 +60,7 @@ def train(
         teacher: What `Distiller` takes.
         targets: The teacher's logits for `data.train`, in its order; the
             teacher is then not run.
+        labels: A cache of the teacher's answers to `data.train`, likewise.
         temperature: See `Distiller`.
         alpha: See `Distiller`.
         distillation_losses: See `Distiller`; they replace `temperature`.
@@ -71,19 +74,23 @@ def train(
     model = build()
     loss = heads.default_loss(model) if loss is None else loss
     classifies = "crossentropy" in (unlabelled.loss_name(loss) or "")
-    distilled = teacher is not None or targets is not None
+    has_targets = targets is not None or labels is not None
+    distilled = teacher is not None or has_targets
     trained = model
     if distilled:
         copied = _copies(distillation_losses)
         trained = Distiller(
-            None if targets is not None else teacher,
+            None if has_targets else teacher,
             model,
             temperature=None if copied else temperature,
             alpha=alpha,
             distillation_losses=copied,
         )
+    split = data.train
+    if labels is not None:
+        split = labels.attach(split, batch_size, shuffle=True, seed=seed)
     arguments = _fit_arguments(
-        data.train,
+        split,
         batch_size,
         seed,
         targets,
@@ -147,7 +154,7 @@ def _fit_arguments(split, batch_size, seed, targets, labelled_only):
         if np.any(labels == UNLABELLED):
             return _labelled_batches(split, labels, batch_size, seed)
     if isinstance(split, tf.data.Dataset):
-        return {"x": split}
+        return {"x": split, "shuffle": False}  # Keras would warn it cannot
     x, y = split
     if targets is not None:
         x = attach_targets(x, {"output": targets})

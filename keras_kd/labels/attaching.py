@@ -12,6 +12,7 @@ import tensorflow as tf
 
 from keras_kd.data import as_dataset
 from keras_kd.labels import epochs
+from keras_kd.labels.attached import SAMPLE_INDEX
 from keras_kd.labels.attached import attach_targets
 from keras_kd.labels.fingerprint import fingerprints
 from keras_kd.labels.lookup import Lookup
@@ -51,7 +52,8 @@ def attach(
 
     Returns:
         `tf.data.Dataset` of `({"inputs": x, "teacher_targets": {tap:
-        target}}, y, sample_weight)`, as `Distiller.fit` takes it. In an
+        target}}, y, sample_weight)`, as `Distiller.fit` takes it. Among the
+        targets, `"sample_index"` is the row of the sample in the cache. In an
         epoch a sample that is not in the cache is an error that says which.
 
     Raises:
@@ -109,7 +111,9 @@ def _attaching(cache, arrays, spec, augment):
                 all_y = None if arrays is None else arrays[1]
                 rest[0] = views.labels(x, rest[0], all_y, view, marks)
             x = check.check(views.apply(x, view, marks), rows, view, places)
-        return (attach_targets(x, lookup.targets(rows, view)), *rest)
+        # A row is also a sample's own number, for losses that remember it.
+        targets = {**lookup.targets(rows, view), SAMPLE_INDEX: rows}
+        return (attach_targets(x, targets), *rest)
 
     return function
 
