@@ -264,7 +264,7 @@ def test_killed_builds_end_in_equal_files(tmp_path):
         if (directory / "manifest.json").exists():
             shutil.rmtree(directory)  # it got through: from the start again
         before = len(shards.shards_on_disk(directory / "shards"))
-        goal = before + int(rng.integers(0, 12))
+        goal = before + int(rng.integers(1, 12))
         process = start(directory)
         while process.poll() is None:
             found = len(shards.shards_on_disk(directory / "shards"))
