@@ -139,3 +139,79 @@ def test_last_epoch_makes_a_student_less_confident_and_as_good():
     assert softened[0] > 0.93
     assert softened[0] > plain[0] - 0.02
     assert softened[1] < plain[1] - 0.01
+
+
+def halves(x):
+    return {"upper": x[:, :4], "lower": x[:, 4:]}
+
+
+def test_teacher_of_two_modalities_teaches_a_student_of_one():
+    """The teacher sees both halves of a scan, the student the upper one."""
+    (x, y), (x_test, y_test) = few_labels().train, few_labels().test
+    keras.utils.set_random_seed(0)
+    whole = digits.build_teacher()
+    _, y_teacher = digits.load_teacher_data().train
+    whole.compile(keras.optimizers.Adam(1e-3), cross_entropy())
+    whole.fit(x, y_teacher, batch_size=32, epochs=10, verbose=0)
+
+    def upper(name):
+        image = keras.Input((4, 8, 1), name="upper")
+        scores = keras.layers.Flatten()(image)
+        scores = keras.layers.Dense(24, activation="relu")(scores)
+        scores = keras.layers.Dense(10)(scores)
+        return keras.Model({"upper": image}, scores, name=name)
+
+    # What only the teacher sees travels in the same batch; a model takes the
+    # entries of a dict that it has inputs for.
+    teacher = kd.teachers.FrozenTeacher(
+        whole, lambda x: keras.ops.concatenate([x["upper"], x["lower"]], axis=1)
+    )
+    keras.utils.set_random_seed(0)
+    student = upper("student")
+    distiller = kd.Distiller(teacher, student, temperature=2.0, alpha=0.9)
+    distiller.compile(keras.optimizers.Adam(1e-2), cross_entropy())
+    distiller.fit(halves(x), y, batch_size=BATCH, epochs=EPOCHS, verbose=0)
+
+    keras.utils.set_random_seed(0)
+    alone, labelled = upper("alone"), y != UNLABELLED
+    alone.compile(keras.optimizers.Adam(1e-2), cross_entropy())
+    alone.fit(
+        {"upper": x[labelled, :4]},
+        y[labelled],
+        batch_size=50,
+        epochs=int(distiller.optimizer.iterations) // 2,
+        verbose=0,
+    )
+    found = {
+        model.name: np.mean(
+            model.predict({"upper": x_test[:, :4]}, verbose=0).argmax(-1)
+            == y_test
+        )
+        for model in (student, alone)
+    }
+    assert found["student"] > found["alone"] + 0.02, found
+
+
+def test_chain_of_assistants_ends_in_a_student_that_gains():
+    def assistant():
+        return keras.Sequential(
+            [
+                keras.Input((8, 8, 1)),
+                keras.layers.Flatten(),
+                keras.layers.Dense(48, activation="relu"),
+                keras.layers.Dense(10),
+            ]
+        )
+
+    student, records = kd.teach_through(
+        kd.teachers.CallableTeacher(log_probabilities, activation="linear"),
+        [assistant, digits.build_student],
+        few_labels(),
+        temperature=2.0,
+        alpha=0.9,
+        epochs=EPOCHS,
+        batch_size=BATCH,
+        learning_rate=1e-2,
+    )
+    assert len(records) == 2
+    assert accuracy(student) > control() + 0.05

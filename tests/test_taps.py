@@ -324,3 +324,31 @@ def test_forward_pass_refuses_what_it_cannot_reach():
         ForwardPass(Subclassed(), ["dense"])
     with pytest.raises(ValueError, match="the model gives 2 tensors"):
         ForwardPass(Subclassed(outputs=2), ["output"])(X, training=False)
+
+
+def two_inputs(as_dict):
+    inputs = {name: keras.Input((2,), name=name) for name in ("left", "right")}
+    scores = keras.layers.Subtract()([inputs["left"], inputs["right"]])
+    given = inputs if as_dict else [inputs["right"], inputs["left"]]
+    return keras.Model(given, scores)
+
+
+@pytest.mark.parametrize("as_dict", [True, False])
+def test_forward_pass_takes_its_part_of_a_dict(as_dict):
+    left, right = np.ones((3, 2)), np.full((3, 2), 5.0)
+    x = {"audio": np.zeros((3, 9)), "left": left, "right": right}
+    output, _ = ForwardPass(two_inputs(as_dict), [])(x, training=False)
+    np.testing.assert_array_equal(output, left - right)
+
+
+def test_forward_pass_of_one_input_takes_it_by_name():
+    image = keras.Input((2,), name="right")
+    model = keras.Model(image, keras.layers.Identity()(image))
+    x = {"left": np.zeros((3, 2)), "right": np.ones((3, 2))}
+    output, _ = ForwardPass(model, [])(x, training=False)
+    np.testing.assert_array_equal(output, x["right"])
+
+
+def test_forward_pass_names_inputs_that_are_missing():
+    with pytest.raises(ValueError, match=r"not in the data: \['right'\]"):
+        ForwardPass(two_inputs(True), [])({"left": np.ones((3, 2))}, False)
