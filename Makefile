@@ -9,7 +9,7 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 # Not what has a target of its own, takes hours or is a part of others.
 BENCHMARKS := $(filter-out $(addprefix benchmarks/,\
-	results.py methods.py method_rows.py sequence_level.py),\
+	results.py methods.py sequence_level.py),\
 	$(wildcard benchmarks/[a-z]*.py))
 
 # The first interpreter that is new enough; `make PYTHON=... test` overrules.
