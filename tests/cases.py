@@ -211,6 +211,24 @@ CASES = (
         "distances_only",
     ),
     Case(
+        losses.Review,
+        reference.review,
+        {"width": 6, "warm_up_steps": 20, "weight": 5.0},
+        {"teacher_shape": (3, 8, 6, 2)},
+        "map",
+    ),
+    Case(
+        losses.Review,
+        reference.review,
+        {
+            "teacher": ["stage_2", "pooled"],
+            "student": ["stage_1", "pooled"],
+            "projector": None,
+        },
+        {"teacher_shape": (4, 5)},
+        "taps",
+    ),
+    Case(
         losses.Contrastive,
         reference.contrastive,
         {"teacher": "pooled", "negatives": 7, "memory": 24, "tau": 0.1},

@@ -199,6 +199,20 @@ def relational(teacher, student, distance_weight=25.0, angle_weight=50.0):
     return distance_weight * far + angle_weight * turned
 
 
+def review(teacher, student):
+    """Chen et al. 2021: the HCL of one stage, grid by grid."""
+    grids, weights = [(teacher, student)], [1.0]
+    for size in (4, 2, 1):
+        if teacher.ndim > 2 and size < min(teacher.shape[1:-1]):
+            pair = (teacher, student)
+            for axis in range(1, teacher.ndim - 1):
+                pair = [averaged(maps, axis, size) for maps in pair]
+            grids.append(pair)
+            weights.append(weights[-1] / 2)
+    errors = [((t - s) ** 2).reshape(len(t), -1).mean(1) for t, s in grids]
+    return np.average(errors, axis=0, weights=weights)
+
+
 def contrastive(teacher, log_ratios):
     """Tian et al. 2020, eq. 18, as probabilities among n samples."""
     n, k = 1000.0, log_ratios.shape[-1] - 1

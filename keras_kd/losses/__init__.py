@@ -31,6 +31,9 @@ from keras_kd.losses.ranking import Ranking
 from keras_kd.losses.ranking import ranking
 from keras_kd.losses.relational import Relational
 from keras_kd.losses.relational import relational
+from keras_kd.losses.review import Review
+from keras_kd.losses.review import hierarchical_context
+from keras_kd.losses.review import review
 from keras_kd.losses.similarity_preserving import SimilarityPreserving
 from keras_kd.losses.similarity_preserving import similarity_preserving
 from keras_kd.losses.soft_targets import SoftTargets
@@ -51,6 +54,7 @@ METHODS = (
     NormalizedTargets,
     Ranking,
     Relational,
+    Review,
     SimilarityPreserving,
     SoftTargets,
     StandardizedTargets,
@@ -73,6 +77,7 @@ __all__ = [
     "NormalizedTargets",
     "Ranking",
     "Relational",
+    "Review",
     "SimilarityPreserving",
     "SoftTargets",
     "StandardizedTargets",
@@ -87,9 +92,11 @@ __all__ = [
     "get",
     "hard_targets",
     "hidden_states",
+    "hierarchical_context",
     "normalized_targets",
     "ranking",
     "relational",
+    "review",
     "serialize",
     "similarity_preserving",
     "soft_targets",
