@@ -27,7 +27,7 @@ ORDER = [
     {"labels", "sequences"},
     {"terms", "pairing", "unlabelled", "guard", "training_log", "callbacks"},
     {"ensemble", "peer_optimizers", "peers"},
-    {"distiller", "mutual"},
+    {"distiller", "loss_scales", "mutual"},
     {"testing"},
     {"tuning"},
     {"pruning"},
