@@ -16,7 +16,8 @@ Do not: on yes/no outputs or with two classes (the second part is then 0), or
 when the teacher is often wrong about the label.
 Suggested: T = 4; non_target_weight 8 where the teacher is far more confident
 than the student, 2 where they are alike; on ImageNet 0.5 with T = 1. The
-authors raise the loss from 0 over the first 20 epochs (1 on ImageNet).
+authors raise the loss from 0 over the first 20 epochs (1 on ImageNet):
+`warm_up_steps` = 20 * steps per epoch.
 Paper: Zhao et al. 2022, https://arxiv.org/abs/2203.08679
 """
 
@@ -87,7 +88,7 @@ class Decoupled(DistillationLoss):
         non_target_weight: Weight of the part "which of the others", `beta`
             in the paper.
         temperature: Softening T > 0.
-        **kwargs: `teacher`, `student`, `weight`, `name`; see
+        **kwargs: `teacher`, `student`, `weight`, `warm_up_steps`, `name`; see
             `DistillationLoss`.
 
     Reference: https://arxiv.org/abs/2203.08679
