@@ -40,7 +40,7 @@ help: ## Show this list
 install: $(INSTALLED) ## Install the package and its tools into .venv
 
 test: $(INSTALLED) ## Run the tests, without the slow ones
-	@$(BIN)/python -m pytest
+	@$(BIN)/python -m pytest -n auto --dist loadfile
 
 test-slow: $(INSTALLED) ## Run the slow tests
 	@$(BIN)/python -m pytest -m 'slow and not gpu'

@@ -24,6 +24,7 @@ Paper: Zagoruyko, Komodakis 2016, https://arxiv.org/abs/1612.03928
 from __future__ import annotations
 
 import keras
+import numpy as np
 from keras import ops
 
 from keras_kd.losses.base import DistillationLoss
@@ -66,9 +67,22 @@ def _attention(maps):
 
 
 def _pool(maps, sizes):
-    if tuple(maps.shape[1:-1]) == sizes:
-        return maps
-    return ops.adaptive_average_pool(maps, sizes, "channels_last")
+    # Not ops.adaptive_average_pool: a graph refuses it for a size of 1.
+    for axis, size in enumerate(sizes, start=1):
+        if maps.shape[axis] != size:
+            means = ops.cast(_window_means(maps.shape[axis], size), maps.dtype)
+            pooled = ops.tensordot(maps, means, axes=([axis], [1]))
+            maps = ops.moveaxis(pooled, -1, axis)
+    return maps
+
+
+def _window_means(size, wanted):
+    """Returns the `(wanted, size)` matrix of adaptive average pooling."""
+    places = np.arange(size)
+    first = np.arange(wanted) * size // wanted
+    last = -(-(np.arange(wanted) + 1) * size // wanted)
+    inside = (places >= first[:, None]) & (places < last[:, None])
+    return inside / inside.sum(axis=1, keepdims=True)
 
 
 def _common_sizes(teacher_shape, student_shape):

@@ -188,7 +188,8 @@ class DistillationLoss(keras.losses.Loss):
             student: Tensor of the student's tap.
             sample_index: Int tensor `(batch,)` if `index_aware`.
         """
-        return layer(student)
+        takes_training = getattr(layer, "_call_has_training_arg", False)
+        return layer(student, **({"training": True} if takes_training else {}))
 
     def check_shapes(self, teacher_shape, student_shape) -> None:
         """Raises a `ValueError` unless the two taps can be compared.

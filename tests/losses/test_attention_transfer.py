@@ -6,6 +6,7 @@ from __future__ import annotations
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 
 import reference
 from keras_kd.losses import AttentionTransfer
@@ -62,3 +63,18 @@ def test_unknown_size_is_refused_only_where_it_must_be_pooled():
     attention_transfer(unknown, unknown)
     with pytest.raises(ValueError, match="cannot pool maps of unknown size"):
         attention_transfer(unknown, known)
+
+
+@pytest.mark.parametrize("jit_compile", [False, True])
+@pytest.mark.parametrize("sizes", [(1, 1), (1, 6), (4, 1), (4, 3), (5, 4)])
+def test_maps_of_any_size_are_pooled_also_in_a_graph(sizes, jit_compile):
+    rng = np.random.default_rng(0)
+    teacher = rng.normal(size=(3, 8, 6, 4)).astype("float32")
+    student = rng.normal(size=(3, *sizes, 5)).astype("float32")
+    # Outside a graph Keras pools to every size.
+    pooled = keras.ops.adaptive_average_pool(
+        tf.constant(teacher), sizes, "channels_last"
+    )
+    expected = reference.attention_transfer(np.asarray(pooled), student)
+    step = tf.function(attention_transfer, jit_compile=jit_compile)
+    np.testing.assert_allclose(step(teacher, student), expected, atol=1e-6)

@@ -167,3 +167,13 @@ def test_weight_of_positions_is_averaged_where_values_have_none():
     weight = np.array([[1.0, 0.0, 0.0, 0.0], [2.0, 2.0, 2.0, 2.0]])
     value = float(WholeExample()(teacher, student, weight))
     assert value == pytest.approx((4 * 0.25 + 4 * 2.0) / 2)
+
+
+def test_projector_of_a_users_own_runs_as_in_training():
+    layer = keras.layers.BatchNormalization()
+    loss = FeatureMatching(projector=layer)
+    layer = loss.make_projector((None, 2), (None, 2), "projector")
+    features = np.array([[1.0, 5.0], [3.0, 7.0]], "float32")
+    found = loss.project(layer, features, features)
+    np.testing.assert_allclose(np.mean(found, axis=0), 0.0, atol=1e-6)
+    assert np.all(np.asarray(layer.moving_mean) > 0.0)
