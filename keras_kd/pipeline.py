@@ -57,8 +57,8 @@ def compress(
         directory/1/, 2/, ...         SavedModels for TensorFlow Serving
         directory/<name>.tflite       LiteRT
         directory/report.{json,md,png}
-        directory/stages/             each finished stage
-        directory/labels/             the teacher's answers (`TeacherCache`)
+        directory/stages/             each finished stage, and the teacher's
+                                      answers (labels/, a `TeacherCache`)
 
     Call it again after a crash and it goes on from the last finished stage;
     after a change, only what depends on the change is done again. It sets

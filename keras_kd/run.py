@@ -57,7 +57,7 @@ class Run:
             teacher,
             data,
             distilling["distillation_losses"],
-            directory=directory / "labels",
+            directory=self.stages.directory / "labels",
         )
         # What a training depends on. The control's also names the teacher:
         # its figures hold the agreement with it.

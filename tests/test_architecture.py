@@ -40,7 +40,7 @@ ORDER = [
     {"run"},
     {"pipeline"},
     {"keras_kd"},
-    {"cli"},
+    {"cli", "cli_labels", "cli_words"},
 ]
 RANK = {name: rank for rank, row in enumerate(ORDER) for name in row}
 # Users copy a recipe to start from, so recipes may be written as users
