@@ -40,7 +40,7 @@ import keras_kd as kd
 from keras_kd.labels.attached import attach_targets
 
 SCRIPT = "epoch_cost"
-ROUNDS, BATCH, SECONDS = (3, 128, 0.2) if FAST else (9, 128, 3.0)
+ROUNDS, BATCH, SECONDS = (3, 128, 0.2) if FAST else (7, 128, 2.5)
 GOAL = 1.05
 PLAIN, CACHE, ARRAYS = "plain fit", "cache", "attached arrays"
 LIVE, PREDICT = "live teacher", "teacher.predict"
