@@ -21,12 +21,12 @@ from keras_kd.data import take
 from keras_kd.labels.attached import attach_targets
 from keras_kd.labels.attached import outputs_of
 from keras_kd.labels.cache import TeacherCache
+from keras_kd.labels.identity import identity
 from keras_kd.records import StageRecord
 from keras_kd.report import latency
 from keras_kd.report import measure
 from keras_kd.report.scores import score
 from keras_kd.stages import fingerprint
-from keras_kd.stages import fingerprint_of_model
 from keras_kd.stages import fingerprint_of_split
 
 
@@ -84,9 +84,7 @@ class Lesson:
         splits = (self.data.train, self.data.validation, self.data.test)
         return fingerprint(
             [
-                *map(fingerprint_of_model, self.teacher.models),
-                type(self.teacher).__qualname__,
-                _settings_of(self.teacher),
+                identity(self.teacher),
                 *(fingerprint_of_split(split) for split in splits),
             ]
         )
@@ -187,14 +185,3 @@ class Lesson:
                 {"logits": self._test_logits}, labels_of(self.data.test)
             )
         return StageRecord("teacher", "teacher", metrics=metrics)
-
-
-def _settings_of(teacher) -> dict:
-    """Returns a teacher's public arguments that are plain values."""
-    plain = (bool, int, float, str, type(None))
-    return {
-        name: value
-        for name, value in vars(teacher).items()
-        if not name.startswith("_")
-        and all(isinstance(part, plain) for part in keras.tree.flatten(value))
-    }

@@ -95,6 +95,17 @@ def test_another_teacher_replaces_the_labels(tmp_path):
     assert len(list((tmp_path / "labels").iterdir())) == 1
 
 
+def test_another_preprocessing_replaces_the_labels(tmp_path):
+    def targets(scale):
+        teacher = FrozenTeacher(network(6, 7), lambda x: scale * x)
+        found = Lesson(teacher, data(), None, tmp_path / "labels")
+        return found.for_training()["targets"]
+
+    first, second, again = targets(1.0), targets(3.0), targets(3.0)
+    assert np.abs(first - second).max() > 0.01
+    np.testing.assert_array_equal(second, again)
+
+
 def test_features_are_stored_and_train_the_students(tmp_path):
     found = lesson(tmp_path, features())
     for _ in range(2):
