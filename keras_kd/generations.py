@@ -213,6 +213,7 @@ def _train_from(teacher, build, data, *, title, seed, **options):
         build, data, title=title, seed=seed, **options, **taught
     )
     seconds = facts.pop("seconds")
+    facts.pop("history")
     serialize = keras.saving.serialize_keras_object
     settings = {key: serialize(value) for key, value in options.items()}
     record = StageRecord(

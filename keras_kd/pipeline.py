@@ -212,6 +212,7 @@ def run_recipe(
         model, facts = train(
             recipe.build_teacher, teacher_data, title="teacher", **training
         )
+        facts.pop("history")
         return model, StageRecord(
             "teacher", "teacher", dict(training), facts, {}, facts["seconds"]
         )

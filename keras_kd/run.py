@@ -97,6 +97,7 @@ class Run:
                 **options(),
             )
             seconds = facts.pop("seconds")
+            facts.pop("history")
             metrics = {**self.lesson.measure(model), **facts}
             settings = {"seed": seed, **_plain(self.training)}
             if kind == "student":

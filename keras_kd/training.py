@@ -6,6 +6,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
+from collections.abc import Sequence
 from typing import Any
 
 import keras
@@ -28,7 +29,7 @@ def train(
     build: Callable[[], keras.Model],
     data: Data,
     *,
-    title: str,
+    title: str | None,
     seed: int = 0,
     epochs: int = 20,
     batch_size: int = 128,
@@ -40,6 +41,8 @@ def train(
     temperature: float = 4.0,
     alpha: float = 0.7,
     distillation_losses: Any = None,
+    metrics: Sequence[Any] | None = None,
+    watch: tuple[str, str] | None = None,
 ) -> tuple[keras.Model, dict]:
     """Builds a model and trains it; the best epoch on validation is kept.
 
@@ -50,7 +53,7 @@ def train(
     Args:
         build: Returns a new model.
         data: Its `train` and `validation` splits are used.
-        title: What the progress bar calls it.
+        title: What the progress bar calls it; `None` for no bar.
         seed: Seed of the initial weights, dropout and shuffling.
         epochs: Passes over `data.train`.
         batch_size: Examples in a step, where the splits are arrays.
@@ -64,10 +67,14 @@ def train(
         temperature: See `Distiller`.
         alpha: See `Distiller`.
         distillation_losses: See `Distiller`; they replace `temperature`.
+        metrics: What to measure; `None` for the accuracy of a classifier.
+        watch: Figure whose best epoch is kept and its direction, such as
+            `("val_accuracy", "max")`, which is the default of a classifier;
+            of others it is `("val_loss", "min")`.
 
     Returns:
         The trained model, and a dict of its `epochs`, `best_epoch`, `steps`,
-        `seconds` and the best value of the watched figure.
+        `seconds`, the best value of the watched figure, and the `history`.
     """
     began = time.perf_counter()
     keras.utils.set_random_seed(seed)
@@ -86,51 +93,56 @@ def train(
             alpha=alpha,
             distillation_losses=copied,
         )
-    split = data.train
-    if labels is not None:
-        split = labels.attach(split, batch_size, shuffle=True, seed=seed)
-    arguments = _fit_arguments(
-        split,
+    arguments = fit_arguments(
+        data.train,
         batch_size,
         seed,
         targets,
+        labels,
         labelled_only=unlabelled.is_sparse(loss) and not distilled,
     )
     if isinstance(learning_rate, (int, float)):
-        steps = epochs * _steps_per_epoch(arguments)
+        steps = epochs * steps_per_epoch(arguments)
         learning_rate = keras.optimizers.schedules.CosineDecay(
             learning_rate, steps
         )
+    default = ["accuracy"] if classifies else []
     trained.compile(
         optimizer=keras.optimizers.Adam(learning_rate),
         loss=loss,
-        metrics=["accuracy"] if classifies else [],
+        metrics=default if metrics is None else list(metrics),
     )
-    watched = "val_accuracy" if classifies else "val_loss"
+    watched, mode = watch or (
+        ("val_accuracy", "max") if classifies else ("val_loss", "min")
+    )
     # Never stops early: every training takes the same number of steps.
     keep_best = keras.callbacks.EarlyStopping(
         monitor=watched,
-        mode="max" if classifies else "min",
+        mode=mode,
         patience=epochs,
         restore_best_weights=True,
     )
-    progress = TrainingProgress(title, watched)
+    callbacks = [keep_best]
+    if title is not None:
+        callbacks.append(TrainingProgress(title, watched))
     try:
         history = trained.fit(
             **arguments,
             epochs=epochs,
             validation_data=data.validation,
-            callbacks=[keep_best, progress],
+            callbacks=callbacks,
             verbose=0,
         ).history
     finally:
-        progress.close()
+        for progress in callbacks[1:]:
+            progress.close()
     return model, {
         "epochs": epochs,
         "best_epoch": keep_best.best_epoch,
         "steps": int(trained.optimizer.iterations),
         "seconds": time.perf_counter() - began,
         watched: history[watched][keep_best.best_epoch],
+        "history": history,
     }
 
 
@@ -148,7 +160,27 @@ def _copies(distillation_losses):
     ]
 
 
-def _fit_arguments(split, batch_size, seed, targets, labelled_only):
+def fit_arguments(
+    split,
+    batch_size: int,
+    seed: int,
+    targets: np.ndarray | None = None,
+    labels: TeacherCache | None = None,
+    labelled_only: bool = False,
+) -> dict[str, Any]:
+    """Returns the arguments of `fit` that bring a training split.
+
+    Args:
+        split: Arrays `(x, y)`, or a batched `tf.data.Dataset`.
+        batch_size: Examples in a step, for arrays.
+        seed: Of the shuffling, where the data set does it.
+        targets: See `train`.
+        labels: See `train`.
+        labelled_only: Whether unlabelled examples are left out, and the
+            others repeated to as many steps.
+    """
+    if labels is not None:
+        split = labels.attach(split, batch_size, shuffle=True, seed=seed)
     if labelled_only:
         labels = labels_of(split)
         if np.any(labels == UNLABELLED):
@@ -161,7 +193,8 @@ def _fit_arguments(split, batch_size, seed, targets, labelled_only):
     return {"x": x, "y": y, "batch_size": batch_size}
 
 
-def _steps_per_epoch(arguments):
+def steps_per_epoch(arguments: dict[str, Any]) -> int:
+    """Returns the steps of an epoch with these arguments of `fit`."""
     if "steps_per_epoch" in arguments:
         return arguments["steps_per_epoch"]
     if isinstance(arguments["x"], tf.data.Dataset):
@@ -183,7 +216,7 @@ def _labelled_batches(split, labels, batch_size, seed):
             "train. Pass control=False."
         )
     if isinstance(split, tf.data.Dataset):
-        steps = _steps_per_epoch({"x": split})
+        steps = steps_per_epoch({"x": split})
         examples = split.unbatch().filter(lambda x, y: y != UNLABELLED)
         batch_size = math.ceil(len(labels) / steps)
     else:
