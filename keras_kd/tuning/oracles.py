@@ -49,12 +49,23 @@ def make_oracle(
         )
         oracle.max_trials = trials
         return oracle
-    oracles = {
-        "bayesian": keras_tuner.oracles.BayesianOptimizationOracle,
+    if tuner == "bayesian":
+        # By itself it counts numbers that are fixed, too, and tries at
+        # random for longer.
+        fixed = keras_tuner.engine.hyperparameters.Fixed
+        open_ones = [
+            hp for hp in hyperparameters.space if not isinstance(hp, fixed)
+        ]
+        return keras_tuner.oracles.BayesianOptimizationOracle(
+            max_trials=trials,
+            num_initial_points=max(3, 3 * len(open_ones)),
+            **common,
+        )
+    oracle = {
         "random": keras_tuner.oracles.RandomSearchOracle,
         "grid": keras_tuner.oracles.GridSearchOracle,
-    }
-    return oracles[tuner](max_trials=trials, **common)
+    }[tuner]
+    return oracle(max_trials=trials, **common)
 
 
 def propose(oracle: keras_tuner.Oracle, token: str) -> keras_tuner.Trial:

@@ -68,3 +68,8 @@ def finite(value: Any) -> float | None:
     if value is None or not math.isfinite(value):
         return None
     return float(value)
+
+
+def shown(values: dict[str, Any]) -> dict[str, Any]:
+    """Returns the settings among KerasTuner's values (not its own notes)."""
+    return {k: v for k, v in values.items() if not k.startswith("tuner/")}

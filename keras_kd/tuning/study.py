@@ -24,6 +24,7 @@ from keras_kd.tuning.rows import CONTROL
 from keras_kd.tuning.rows import FAILED
 from keras_kd.tuning.rows import RUNNING
 from keras_kd.tuning.rows import Row
+from keras_kd.tuning.rows import shown
 
 WAIT = "wait"
 MAX_ATTEMPTS = 3
@@ -59,8 +60,10 @@ class Study:
 
     Args:
         directory: Folder of the search, on a disk that all processes share.
-        make_oracle: Returns the oracle of a search that begins.
+        make_oracle: Returns the oracle of a search that begins; `None` to
+            join one that is there.
         definition: What the search is (a fingerprint); a folder holds one.
+            `None` for whatever is there.
         control: Whether a student without a teacher is tried first.
 
     Raises:
@@ -71,8 +74,8 @@ class Study:
     def __init__(
         self,
         directory: str | os.PathLike,
-        make_oracle: Callable[[], keras_tuner.Oracle],
-        definition: str,
+        make_oracle: Callable[[], keras_tuner.Oracle] | None = None,
+        definition: str | None = None,
         control: bool = True,
     ):
         self.directory = pathlib.Path(directory)
@@ -155,7 +158,7 @@ class Study:
                 oracles.start_from_defaults(state.oracle, trial)
             hyperparameters = trial.hyperparameters.copy()
         settings = hyperparameters.values if hyperparameters else {}
-        state.put(Row(name, _shown(settings), RUNNING))
+        state.put(Row(name, shown(settings), RUNNING))
         return Attempt(name, hyperparameters, token)
 
     def _first_lost(self, state):
@@ -200,6 +203,11 @@ class Study:
         try:
             text = path.read_text("utf-8")
         except FileNotFoundError:
+            if self._make_oracle is None:
+                raise ValueError(
+                    f"{self.directory} holds no search. Expected the "
+                    "directory of one that was begun."
+                ) from None
             return _State(oracles.quiet(self._make_oracle()))
         try:
             found = json.loads(text)
@@ -211,6 +219,9 @@ class Study:
                 f"{path} is damaged: {error}. Restore it from a backup, or "
                 "begin again with overwrite=True."
             ) from error
+        if self.definition is None:
+            self.definition = content["definition"]
+            self.control = content["control"]
         if content["definition"] != self.definition:
             raise ValueError(
                 f"{self.directory} holds another search: the teacher, the "
@@ -238,6 +249,7 @@ class Study:
     def _write(self, state):
         content = {
             "definition": self.definition,
+            "control": self.control,
             "keras_tuner": keras_tuner.__version__,
             "rows": [dataclasses.asdict(row) for row in state.rows],
             "running": state.running,
@@ -273,10 +285,6 @@ class _State:
                 self.rows[index] = row
                 return
         self.rows.append(row)
-
-
-def _shown(values):
-    return {k: v for k, v in values.items() if not k.startswith("tuner/")}
 
 
 def _new_token():

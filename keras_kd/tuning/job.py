@@ -1,0 +1,141 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Job: all that a process needs to run trials of one search."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import os
+import pathlib
+from collections.abc import Callable
+from typing import Any
+
+import cloudpickle
+import keras
+import keras_tuner
+import numpy as np
+
+from keras_kd import training
+from keras_kd.data import Data
+from keras_kd.labels.cache import TeacherCache
+from keras_kd.records import write_atomically
+from keras_kd.tuning.hyper_distiller import HyperDistiller
+
+FILE = "job.pkl"
+
+
+@dataclasses.dataclass(frozen=True)
+class Job:
+    """What is searched, and on what data.
+
+    Args:
+        directory: Folder of the search.
+        build_student: See `search`.
+        data: Its training and validation splits.
+        teacher: Runs beside the student; `None` where its answers are
+            stored.
+        labels: Folder of the teacher's answers, a `TeacherCache`.
+        in_memory: Whether only logits are wanted of it, all at once.
+        space: Arguments of `HyperDistiller` that say what is searched.
+        objective: What is compared.
+        epochs: Of a whole trial.
+        batch_size: Examples in a step.
+        seed: Of the initial weights and the shuffling: the same in all
+            trials, so that they differ by their settings alone.
+        stop_hopeless: See `search`.
+        keep_all: Whether the weights of each trial are kept, to go on from.
+    """
+
+    directory: pathlib.Path
+    build_student: Callable
+    data: Data
+    teacher: Any
+    labels: pathlib.Path | None
+    in_memory: bool
+    space: dict[str, Any]
+    objective: keras_tuner.Objective
+    epochs: int
+    batch_size: int
+    seed: int
+    stop_hopeless: bool
+    keep_all: bool
+
+    @functools.cached_property
+    def teaching(self) -> dict[str, Any]:
+        """The arguments of `train` that bring the teaching."""
+        if self.labels is None:
+            return {"teacher": self.teacher}
+        cache = TeacherCache.open(self.labels)
+        if not self.in_memory:
+            return {"labels": cache}
+        values = cache.read(range(len(cache)))["output"]["values"]
+        return {"targets": np.asarray(values)}
+
+    def train_arguments(self) -> dict[str, Any]:
+        """Returns the arguments of `fit` that bring the training split.
+
+        Anew for each trial: a shuffled data set goes on where it was left,
+        and each trial is to see the same order.
+        """
+        return training.fit_arguments(
+            self.data.train,
+            self.batch_size,
+            self.seed,
+            **{k: v for k, v in self.teaching.items() if k != "teacher"},
+        )
+
+    @functools.cached_property
+    def steps(self) -> int:
+        """Training steps of a whole trial."""
+        return self.epochs * training.steps_per_epoch(self.train_arguments())
+
+    @functools.cached_property
+    def hyper(self) -> HyperDistiller:
+        """Builds and trains the trials of this process."""
+        return HyperDistiller(
+            self.teaching.get("teacher"),
+            self.build_student,
+            steps=self.steps,
+            **self.space,
+        )
+
+    def student(
+        self, hp: keras_tuner.HyperParameters | None = None
+    ) -> keras.Model:
+        """Returns a new student, as it is without a search if `hp` is not."""
+        hp = keras_tuner.HyperParameters() if hp is None else hp
+        return self.hyper.build_student(hp)
+
+    def write(self) -> None:
+        """Writes the job for other processes.
+
+        Raises:
+            ValueError: If it holds something that cannot be written.
+        """
+        try:
+            content = cloudpickle.dumps(self)
+        except Exception as error:
+            raise ValueError(
+                "With several workers the data and functions are handed to "
+                "other processes. Expected splits that are NumPy arrays and "
+                "functions that use nothing tied to this process (no "
+                f"tf.data.Dataset, no open file). Received: {error}. Pass "
+                "arrays, or workers=1."
+            ) from error
+        write_atomically(self.directory / FILE, content)
+
+    @staticmethod
+    def read(directory: str | os.PathLike) -> Job:
+        """Reads the job that a search has written in this folder."""
+        path = pathlib.Path(directory) / FILE
+        try:
+            job = cloudpickle.loads(path.read_bytes())
+        except FileNotFoundError:
+            raise ValueError(
+                f"{directory} holds no search for several workers. Expected "
+                f"the directory of a running search with workers of more "
+                "than 1."
+            ) from None
+        moved = pathlib.Path(directory).absolute()  # another machine's mount
+        labels = job.labels and moved / job.labels.relative_to(job.directory)
+        return dataclasses.replace(job, directory=moved, labels=labels)

@@ -1,0 +1,131 @@
+# SPDX-License-Identifier: Apache-2.0
+"""SearchResult: what a search has found, and how sure that is."""
+
+from __future__ import annotations
+
+import functools
+from typing import Any
+
+import keras
+import keras_tuner
+
+from keras_kd.tuning import table
+from keras_kd.tuning.confirmed import Confirmed
+from keras_kd.tuning.job import Job
+from keras_kd.tuning.page import write_page
+from keras_kd.tuning.rows import FAILED
+from keras_kd.tuning.rows import STOPPED
+from keras_kd.tuning.rows import Row
+from keras_kd.tuning.rows import best_of
+from keras_kd.tuning.rows import shown
+from keras_kd.tuning.study import Study
+from keras_kd.tuning.trial import model_path
+
+
+class SearchResult:
+    """What `search` returns.
+
+    Args:
+        job: The search.
+        study: Its trials.
+
+    Attributes:
+        rows: All trials, as a list of `Row`.
+        confirmed: The best settings with fresh seeds beside the defaults and
+            the control (`Confirmed`); `None` if that was not asked for.
+    """
+
+    def __init__(self, job: Job, study: Study):
+        self.rows: list[Row] = study.rows()
+        self.confirmed: Confirmed | None = None
+        self.directory = job.directory
+        self.objective = job.objective
+        self._job = job
+        self._study = study
+
+    @property
+    def best(self) -> Row | None:
+        """The best trial; `None` if none has a value."""
+        return best_of(self.rows, self.objective.direction)
+
+    @property
+    def best_hyperparameters(self) -> keras_tuner.HyperParameters:
+        """The best trial's settings, as KerasTuner holds them."""
+        if self.best is None:
+            raise ValueError(
+                "No trial of this search has a value. Look at `rows` for the "
+                "messages of those that failed."
+            )
+        return self._study.hyperparameters(self.best.name)
+
+    @property
+    def best_settings(self) -> dict[str, Any]:
+        """Arguments of `compress` and `Distiller` that were found best.
+
+        `temperature` and `alpha`, or `distillation_losses` where those were
+        given; `learning_rate` where it was searched.
+        """
+        hp = self.best_hyperparameters
+        settings = {"alpha": self._job.hyper.value(hp, "alpha")}
+        temperature = self._job.hyper.value(hp, "temperature")
+        if self._job.space["distillation_losses"] is None:
+            settings["temperature"] = temperature
+        else:
+            losses = self._job.hyper.losses(hp, temperature)
+            settings["distillation_losses"] = losses
+        if not isinstance(self._job.space["learning_rate"], (int, float)):
+            settings["learning_rate"] = self._job.hyper.value(
+                hp, "learning_rate"
+            )
+        return settings
+
+    def build_student(self) -> keras.Model:
+        """Returns a new, untrained student of the best architecture."""
+        return self._job.student(self.best_hyperparameters)
+
+    @functools.cached_property
+    def best_model(self) -> keras.Model:
+        """The student of the best trial, trained."""
+        path = model_path(self.directory, self.best.name)
+        return keras.saving.load_model(path, compile=False)
+
+    @property
+    def table(self) -> str:
+        """All trials as a Markdown table."""
+        name, direction = self.objective.name, self.objective.direction
+        return table.to_markdown(self.rows, name, direction)
+
+    def save(self) -> None:
+        """Writes the page and the picture into the search's folder."""
+        write_page(
+            self.directory / "search.html",
+            self.rows,
+            objective=self.objective.name,
+            direction=self.objective.direction,
+            confirmed=self.confirmed,
+        )
+
+    def __str__(self):
+        lines = [self.table, ""]
+        if self.best is None:
+            return "\n".join([*lines, "No trial of this search has a value."])
+        settings = ", ".join(
+            f"{name}={value:.4g}"
+            if isinstance(value, float)
+            else f"{name}={value}"
+            for name, value in shown(self.best.settings).items()
+        )
+        stopped = sum(row.status == STOPPED for row in self.rows)
+        failed = sum(row.status == FAILED for row in self.rows)
+        lines.append(
+            f"Best: trial {self.best.name}, {settings}. {len(self.rows)} "
+            f"trials, {stopped} stopped early, {failed} failed."
+        )
+        if self.confirmed is not None:
+            lines.append(str(self.confirmed))
+        else:
+            lines.append(
+                "The best of many trials is partly luck: no fresh seeds "
+                "were run (confirm=0)."
+            )
+        return "\n".join(lines)

@@ -1,0 +1,199 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Running one trial, and keeping what the next steps need of it."""
+
+from __future__ import annotations
+
+import dataclasses
+import pathlib
+import statistics
+import time
+from collections.abc import Sequence
+
+import keras
+
+from keras_kd.data import Data
+from keras_kd.records import replacing
+from keras_kd.training import train
+from keras_kd.tuning.job import Job
+from keras_kd.tuning.rows import COMPLETED
+from keras_kd.tuning.rows import CONTROL
+from keras_kd.tuning.rows import FAILED
+from keras_kd.tuning.rows import STOPPED
+from keras_kd.tuning.rows import Row
+from keras_kd.tuning.rows import best_of
+from keras_kd.tuning.rows import finite
+from keras_kd.tuning.study import Attempt
+
+ENOUGH = 4
+"""Finished trials before one can be called hopeless."""
+
+
+def run_trial(job: Job, attempt: Attempt, rows: Sequence[Row]) -> Row:
+    """Trains the student of one trial and keeps it on disk.
+
+    Args:
+        job: The search.
+        attempt: The trial.
+        rows: All trials so far.
+
+    Returns:
+        How it went. A trial that raises has failed; the error is its
+        message.
+    """
+    row = next(row for row in rows if row.name == attempt.name)
+    began = time.perf_counter()
+    try:
+        if attempt.name == CONTROL:
+            history, status = _control(job), COMPLETED
+        else:
+            history, status = _taught(job, attempt, rows)
+    except Exception as error:
+        text = f"{type(error).__name__}: {error}"
+        return dataclasses.replace(
+            row,
+            status=FAILED,
+            message=text,
+            seconds=time.perf_counter() - began,
+        )
+    objective = job.objective
+    values = [v for v in history[objective.name] if finite(v) is not None]
+    best = max if objective.direction == "max" else min
+    return dataclasses.replace(
+        row,
+        status=status if values else FAILED,
+        objective=best(values) if values else None,
+        history=history,
+        seconds=time.perf_counter() - began,
+        message=None if values else f"{objective.name} was never a number",
+    )
+
+
+def _control(job):
+    _, facts = train(
+        job.student,
+        Data(job.data.train, job.data.validation, job.data.validation),
+        title=None,
+        seed=job.seed,
+        epochs=job.epochs,
+        batch_size=job.batch_size,
+        learning_rate=job.hyper.default("learning_rate"),
+        loss=job.space.get("loss"),
+        metrics=job.space.get("metrics"),
+        watch=(job.objective.name, job.objective.direction),
+    )
+    return _plain(facts["history"], job.objective.name)
+
+
+def _taught(job, attempt, rows):
+    hp = attempt.hyperparameters
+    keras.utils.set_random_seed(job.seed)
+    distiller = job.hyper.build(hp)
+    objective = job.objective
+    keep_best = keras.callbacks.EarlyStopping(
+        objective.name,
+        mode=objective.direction,
+        patience=job.epochs,  # never stops: the median rule does
+        restore_best_weights=True,
+    )
+    hopeless = MedianStop(objective, rows)
+    callbacks = [keep_best]
+    if job.stop_hopeless and "tuner/epochs" not in hp.values:
+        callbacks.append(hopeless)
+    if earlier := hp.values.get("tuner/trial_id"):
+        distiller.optimizer.build(distiller.trainable_variables)
+        distiller.load_weights(weights_path(job.directory, earlier))
+    history = job.hyper.fit(
+        hp,
+        distiller,
+        **job.train_arguments(),
+        initial_epoch=hp.values.get("tuner/initial_epoch", 0),
+        epochs=hp.values.get("tuner/epochs", job.epochs),
+        validation_data=job.data.validation,
+        callbacks=callbacks,
+        verbose=0,
+    ).history
+    _keep(job, attempt.name, distiller.student)
+    if job.keep_all:
+        with replacing(weights_path(job.directory, attempt.name)) as path:
+            distiller.save_weights(path)
+    return _plain(history, objective.name), (
+        STOPPED if hopeless.stopped else COMPLETED
+    )
+
+
+class MedianStop(keras.callbacks.Callback):
+    """Ends a trial that others were better than at its age.
+
+    The median stopping rule of Golovin et al., 2017, "Google Vizier": a
+    trial ends if its best value so far is worse than the median of the
+    others' best values by the same epoch. Not in the first third of its
+    epochs, and not before four trials have gone as far.
+
+    Args:
+        objective: `keras_tuner.Objective`.
+        rows: The trials so far.
+    """
+
+    def __init__(self, objective, rows: Sequence[Row]):
+        super().__init__()
+        self.objective = objective
+        self.best = max if objective.direction == "max" else min
+        self.others = [
+            row.history[objective.name]
+            for row in rows
+            if row.counts and row.name != CONTROL
+        ]
+        self.values = []
+        self.stopped = False
+
+    def on_epoch_end(self, epoch, logs=None):
+        self.values.append(logs[self.objective.name])
+        epochs = self.params["epochs"]
+        others = [
+            self.best(values[: epoch + 1])
+            for values in self.others
+            if len(values) > epoch
+        ]
+        ends = epoch + 1 >= epochs
+        if ends or epoch + 1 < epochs / 3 or len(others) < ENOUGH:
+            return
+        median = statistics.median(others)
+        own = self.best(self.values)
+        if own != median and self.best(own, median) == median:
+            self.model.stop_training = True
+            self.stopped = True
+
+
+def model_path(directory: pathlib.Path, name: str) -> pathlib.Path:
+    """Returns where the student of a trial is."""
+    return directory / "trials" / f"{name}.keras"
+
+
+def weights_path(directory: pathlib.Path, name: str) -> pathlib.Path:
+    """Returns where the weights are that a later trial goes on from."""
+    return directory / "trials" / f"{name}.weights.h5"
+
+
+def keep_best_only(job: Job, rows: Sequence[Row]) -> None:
+    """Removes students of trials that have ended and are not the best."""
+    best = best_of(rows, job.objective.direction)
+    for row in rows:
+        ended = row.counts or row.status == FAILED
+        if ended and row.name != CONTROL and row is not best:
+            model_path(job.directory, row.name).unlink(missing_ok=True)
+
+
+def _keep(job, name, student):
+    path = model_path(job.directory, name)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with replacing(path) as temporary:
+        student.save(temporary)
+
+
+def _plain(history, objective):
+    if objective not in history:
+        raise ValueError(
+            f"The objective {objective!r} is not among what was measured. "
+            f"Expected one of {sorted(history)}. Pass it in `metrics`, too."
+        )
+    return {k: [float(v) for v in values] for k, values in history.items()}
