@@ -10,6 +10,7 @@ import sys
 from collections.abc import Sequence
 
 from keras_kd.cli_labels import add_labels
+from keras_kd.cli_search import add_search
 from keras_kd.cli_words import pairs_of
 from keras_kd.cli_words import tell
 
@@ -76,6 +77,15 @@ def _parser():
         choices=("float16", "dynamic", "int8"),
         help="quantise the .tflite file",
     )
+    run.add_argument(
+        "--search",
+        type=int,
+        metavar="TRIALS",
+        help="first search temperature and alpha in so many trials",
+    )
+    add_search(
+        commands.add_parser("search", help="search temperature and alpha")
+    )
 
     report = commands.add_parser("report", help="print the report of a run")
     report.set_defaults(command=_report)
@@ -96,23 +106,24 @@ def _parser():
 
 
 def _run(options):
-    from keras_kd import pipeline
+    from keras_kd import recipe_runs
     from keras_kd import recipes
 
     recipe = recipes.load(options.recipe)
     name = pathlib.Path(options.recipe).stem
     directory = options.directory or pathlib.Path("saved_models") / name
-    report = pipeline.run_recipe(
+    report = recipe_runs.run_recipe(
         recipe,
         directory,
         settings=pairs_of(options.set, "--set"),
         data_options=pairs_of(options.data, "--data"),
         quantize=options.quantize,
+        search=options.search,
     )
     print()
     print(report)
     print()
-    for path in pipeline.results(directory):
+    for path in recipe_runs.results(directory):
         print(path)
     return 0
 

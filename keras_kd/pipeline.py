@@ -7,12 +7,10 @@ import os
 import pathlib
 from collections.abc import Callable
 from collections.abc import Sequence
-from types import ModuleType
 from typing import Any
 
 import keras
 
-from keras_kd import recipes
 from keras_kd.checkup import warn_of_teacher
 from keras_kd.data import Data
 from keras_kd.data import labels_of
@@ -21,10 +19,6 @@ from keras_kd.records import StageRecord
 from keras_kd.report import Report
 from keras_kd.run import Run
 from keras_kd.run import say
-from keras_kd.stages import StageFolder
-from keras_kd.stages import fingerprint_of_model
-from keras_kd.stages import fingerprint_of_split
-from keras_kd.training import train
 
 
 def compress(
@@ -36,6 +30,7 @@ def compress(
     temperature: float = 4.0,
     alpha: float = 0.7,
     distillation_losses: Any = None,
+    search: int | None = None,
     epochs: int = 20,
     batch_size: int = 128,
     learning_rate: Any = 1e-3,
@@ -57,6 +52,7 @@ def compress(
         directory/1/, 2/, ...         SavedModels for TensorFlow Serving
         directory/<name>.tflite       LiteRT
         directory/report.{json,md,png}
+        directory/search/             the trials, if there was a search
         directory/stages/             each finished stage, and the teacher's
                                       answers (labels/, a `TeacherCache`)
 
@@ -73,6 +69,9 @@ def compress(
         temperature: See `Distiller`.
         alpha: See `Distiller`.
         distillation_losses: See `Distiller`; they replace `temperature`.
+        search: Trials in which KerasTuner first looks for a better
+            temperature and alpha, by the validation split and with a seed of
+            its own; see `search`. `None`: they are as given.
         epochs: Passes over the training split.
         batch_size: Examples in a step.
         learning_rate: For Adam: the peak of a cosine decay to zero, or a
@@ -123,6 +122,9 @@ def compress(
     teacher_accuracy = records[0].metrics.get("val_accuracy")
     for warning in warn_of_teacher(teacher_accuracy, labels):
         say(warning)  # now, before hours are spent on its students
+    found = None
+    if search is not None:
+        found = run.search(search, seed=max(seeds) + 1)
     if control:
         controls = [run.control(seed) for seed in seeds]
         records.append(_best(controls, "control"))
@@ -138,6 +140,8 @@ def compress(
     notes = warn_of_teacher(
         teacher_accuracy, labels, control_accuracy if control else None
     )
+    if found is not None:
+        notes.append(found)
     report = Report(directory, records, notes=notes)
     report.save()
     return report
@@ -172,82 +176,3 @@ def _best(records: list[StageRecord], name: str) -> StageRecord:
         sum(record.seconds for record in records),
         best.created,
     )
-
-
-def run_recipe(
-    recipe: ModuleType,
-    directory: str | os.PathLike,
-    settings: dict[str, Any] | None = None,
-    data_options: dict[str, Any] | None = None,
-    quantize: str | None = None,
-) -> Report:
-    """Trains a recipe's teacher, unless that is done, and compresses it.
-
-    Args:
-        recipe: What `keras_kd.recipes.load` returned.
-        directory: See `compress`.
-        settings: Settings that go before the recipe's own.
-        data_options: Arguments of the recipe's `load_data`.
-        quantize: See `compress`.
-
-    Example:
-
-    ```python
-    report = run_recipe(kd.recipes.load("digits"), "saved_models/digits")
-    ```
-    """
-    settings = recipes.settings_of(recipe, **(settings or {}))
-    directory = pathlib.Path(directory).absolute()
-    stages = StageFolder(directory / "stages", say=say)
-    data = recipe.load_data(**(data_options or {}))
-    load_teacher_data = getattr(recipe, "load_teacher_data", None)
-    teacher_data = load_teacher_data() if load_teacher_data else data
-    training = {
-        "epochs": settings["teacher_epochs"],
-        "batch_size": settings["batch_size"],
-        "learning_rate": settings["teacher_learning_rate"],
-    }
-
-    def make():
-        model, facts = train(
-            recipe.build_teacher, teacher_data, title="teacher", **training
-        )
-        facts.pop("history")
-        return model, StageRecord(
-            "teacher", "teacher", dict(training), facts, {}, facts["seconds"]
-        )
-
-    model = recipe.build_teacher()
-    stages.run(
-        "trained-teacher",
-        {
-            "data": fingerprint_of_split(teacher_data.train),
-            "model": fingerprint_of_model(model, weights=False),
-            **training,
-        },
-        make,
-    )
-    return compress(
-        stages.model("trained-teacher"),
-        recipe.build_student,
-        data,
-        directory,
-        temperature=settings["temperature"],
-        alpha=settings["alpha"],
-        epochs=settings["student_epochs"],
-        batch_size=settings["batch_size"],
-        learning_rate=settings["learning_rate"],
-        seeds=settings["seeds"],
-        prune=settings["sparsity"],
-        prune_epochs=settings["prune_epochs"],
-        quantize=quantize,
-    )
-
-
-def results(directory: str | os.PathLike) -> list[pathlib.Path]:
-    """Returns what a person looks for in a run's folder, newest version."""
-    directory = pathlib.Path(directory)
-    versions = [p for p in directory.iterdir() if p.name.isdecimal()]
-    newest = sorted(versions, key=lambda path: int(path.name))[-1:]
-    reports = [directory / f"report.{kind}" for kind in ("md", "png", "json")]
-    return [*newest, *sorted(directory.glob("*.tflite")), *reports]

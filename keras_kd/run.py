@@ -75,6 +75,42 @@ class Run:
             lambda: (None, self.lesson.teacher_record()),
         )
 
+    def search(self, trials: int, seed: int) -> str:
+        """Looks for a better temperature and alpha, and takes them.
+
+        Returns:
+            A sentence on what was found.
+        """
+        from keras_kd.tuning.search import search  # brings KerasTuner
+
+        losses = self.distilling["distillation_losses"]
+        result = search(
+            self.lesson,
+            self.build_student,
+            self.data,
+            trials,
+            self.directory / "search",
+            distillation_losses=losses,
+            seed=seed,
+            control=False,  # the run has its own
+            confirm=0,
+            **self.training,
+        )
+        found = result.best_settings
+        self.distilling = {**self.distilling, **found}
+        if losses is not None:
+            self.distilling["temperature"] = None
+        self.taught = {**self.common, **_plain(self.distilling)}
+        settings = ", ".join(
+            f"{name} {value:.3g}"
+            for name, value in result.best.settings.items()
+            if name != "learning_rate"
+        )
+        return (
+            f"A search of {len(result.rows)} trials with seed {seed} chose "
+            f"{settings} by the validation split (search/search.html)."
+        )
+
     def control(self, seed: int) -> StageRecord:
         return self._trained("control", seed, self.common, dict)
 

@@ -183,6 +183,6 @@ def test_interrupt_keeps_what_is_done(capsys, monkeypatch):
     def interrupted(*args, **kwargs):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("keras_kd.pipeline.run_recipe", interrupted)
+    monkeypatch.setattr("keras_kd.recipe_runs.run_recipe", interrupted)
     assert cli.main(["run", "digits"]) == 130
     assert "goes on" in capsys.readouterr().err

@@ -13,6 +13,7 @@ from keras_kd.tuning import table
 from keras_kd.tuning.confirmed import Confirmed
 from keras_kd.tuning.job import Job
 from keras_kd.tuning.page import write_page
+from keras_kd.tuning.picture import draw
 from keras_kd.tuning.rows import FAILED
 from keras_kd.tuning.rows import STOPPED
 from keras_kd.tuning.rows import Row
@@ -97,6 +98,13 @@ class SearchResult:
 
     def save(self) -> None:
         """Writes the page and the picture into the search's folder."""
+        draw(
+            self.rows,
+            self.directory / "search.png",
+            self.objective.name,
+            self.objective.direction,
+            self.confirmed,
+        )
         write_page(
             self.directory / "search.html",
             self.rows,
