@@ -17,8 +17,8 @@ ONE_SEED = "one seed: no spread known"
 
 
 @dataclasses.dataclass(frozen=True)
-class Gain:
-    """Distilled minus control, over seeds, in percentage points.
+class Difference:
+    """One side minus the other, over seeds that both share.
 
     Args:
         mean: Mean of the paired differences.
@@ -28,8 +28,6 @@ class Gain:
         verdict: `"gain"`, `"no gain"` (the interval includes zero),
             `"worse"`, or `"one seed: no spread known"`.
         deviation: Standard deviation of the differences; `None` with one.
-        control: Mean accuracy of the control, in percent.
-        distilled: Mean accuracy of the distilled student, in percent.
     """
 
     mean: float
@@ -38,6 +36,23 @@ class Gain:
     n: int
     verdict: str
     deviation: float | None
+
+
+@dataclasses.dataclass(frozen=True)
+class Gain(Difference):
+    """Distilled minus control, over seeds, in percentage points.
+
+    Args:
+        mean: See `Difference`, as are the following; in points.
+        low: Lower end of the 95 % interval.
+        high: Upper end of it.
+        n: Number of seeds.
+        verdict: What the interval says.
+        deviation: Standard deviation of the differences.
+        control: Mean accuracy of the control, in percent.
+        distilled: Mean accuracy of the distilled student, in percent.
+    """
+
     control: float
     distilled: float
 
@@ -115,16 +130,45 @@ def paired_gain(control: Sequence[float], distilled: Sequence[float]) -> Gain:
         "control": float(100 * pairs[0].mean()),
         "distilled": float(100 * pairs[1].mean()),
     }
-    differences = 100 * (pairs[1] - pairs[0])
-    n = len(differences)
-    mean = float(differences.mean())
-    if n == 1:
-        return Gain(mean, None, None, 1, ONE_SEED, None, **means)
-    deviation = float(differences.std(ddof=1))
-    half = _t_quantile(n - 1) * deviation / n**0.5
-    low, high = mean - half, mean + half
-    verdict = GAIN if low > 0 else WORSE if high < 0 else NO_GAIN
-    return Gain(mean, low, high, n, verdict, deviation, **means)
+    found = paired_difference(100 * pairs[0], 100 * pairs[1])
+    return Gain(**dataclasses.asdict(found), **means)
+
+
+def paired_difference(
+    before: Sequence[float], after: Sequence[float]
+) -> Difference:
+    """Compares two lists of figures in pairs, whatever their unit.
+
+    Args:
+        before: Figure of one side for each seed.
+        after: Figure of the other side, in the same order.
+
+    Returns:
+        The `Difference`, after minus before.
+    """
+    differences = np.asarray(after, float) - np.asarray(before, float)
+    mean, low, high, deviation = mean_interval(differences)
+    if low is None:
+        verdict = ONE_SEED
+    else:
+        verdict = GAIN if low > 0 else WORSE if high < 0 else NO_GAIN
+    return Difference(mean, low, high, len(differences), verdict, deviation)
+
+
+def mean_interval(
+    values: Sequence[float],
+) -> tuple[float, float | None, float | None, float | None]:
+    """Returns the mean, the ends of its 95 % interval, and the deviation.
+
+    The interval is Student's t; all but the mean are `None` for one value.
+    """
+    values = np.asarray(values, float)
+    mean = float(values.mean())
+    if len(values) == 1:
+        return mean, None, None, None
+    deviation = float(values.std(ddof=1))
+    half = _t_quantile(len(values) - 1) * deviation / len(values) ** 0.5
+    return mean, mean - half, mean + half, deviation
 
 
 def gain_of(records: Sequence[StageRecord]) -> Gain | None:
