@@ -5,9 +5,18 @@ from __future__ import annotations
 
 import numpy as np
 
+from keras_kd.tuning.confirmed import Confirmed
 from keras_kd.tuning.rows import Row
 
 HOSTILE = "<script>alert('x|y')</script>[red]"
+CONFIRMED = Confirmed(
+    best=[0.92, 0.93, 0.91],
+    default=[0.90, 0.91, 0.90],
+    control=[0.88, 0.89, 0.88],
+    seeds=[5, 6, 7],
+    settings={"temperature": 2.5, "alpha": 0.9},
+    objective="val_accuracy",
+)
 
 
 def row(name, temperature, alpha, value, status="completed", **settings):

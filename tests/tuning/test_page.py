@@ -12,7 +12,7 @@ import pytest
 
 from keras_kd.tuning import page
 from tuning import sample
-from tuning.test_picture import CONFIRMED
+from tuning.sample import CONFIRMED
 
 VOID = {"meta", "img"}
 

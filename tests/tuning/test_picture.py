@@ -9,17 +9,8 @@ import pytest
 
 from keras_kd.tuning import landscape
 from keras_kd.tuning import picture
-from keras_kd.tuning.confirmed import Confirmed
 from tuning import sample
-
-CONFIRMED = Confirmed(
-    best=[0.92, 0.93, 0.91],
-    default=[0.90, 0.91, 0.90],
-    control=[0.88, 0.89, 0.88],
-    seeds=[5, 6, 7],
-    settings={"temperature": 2.5, "alpha": 0.9},
-    objective="val_accuracy",
-)
+from tuning.sample import CONFIRMED
 
 
 def panels(rows, confirmed=None, **options):
@@ -88,6 +79,8 @@ def test_map_colours_survive_a_diverged_trial():
     left, *_ = panels(rows)
     limits = left.collections[0].get_clim()
     assert limits[0] > 80 and limits[1] > 89
+    background = left.collections[0].get_array()
+    assert background.min() > 80 and background.max() > 88
 
 
 def test_map_of_few_trials_has_no_background():
