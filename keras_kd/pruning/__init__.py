@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Pruning: tfmot's own engine on Keras 3 variables.
+"""Pruning: tfmot's own engine on Keras 3 variables; and whole channels.
 
 tfmot's `prune_low_magnitude` refuses Keras 3 models, but the engine below it
 works on plain `tf.Variable`s, and the `value` of a Keras 3 variable is one.
@@ -11,6 +11,7 @@ from keras_kd.pruning.callback import Pruning
 from keras_kd.pruning.kernels import prunable_kernels
 from keras_kd.pruning.kernels import sparsity_of
 from keras_kd.pruning.stage import prune
+from keras_kd.pruning.structured import prune_channels
 from keras_kd.pruning.tfmot import import_tfmot
 
 __all__ = [
@@ -18,5 +19,6 @@ __all__ = [
     "import_tfmot",
     "prunable_kernels",
     "prune",
+    "prune_channels",
     "sparsity_of",
 ]

@@ -1,0 +1,112 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Channels: which columns of a model's tensors must be removed together.
+
+Every tensor is described by one number per channel: who that channel is.
+A convolution gives new numbers; an activation hands on those it got; a
+`Flatten` repeats them at each position; a `Concatenate` joins them; an `Add`
+says that two numbers are one channel. What is to be cut in any weight
+follows from the numbers alone, however the layers are wired.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+from typing import NamedTuple
+
+import numpy as np
+
+
+class Flow(NamedTuple):
+    """The channels of one tensor.
+
+    Args:
+        ids: One number per channel, or `None` where the tensor has no fixed
+            number of channels.
+        source: Path of the layer the tensor comes from, if it is one.
+    """
+
+    ids: np.ndarray | None
+    source: str | None = None
+
+
+@dataclasses.dataclass
+class Traced:
+    """A layer that changes when channels go, and the channels it sees."""
+
+    layer: Any
+    path: str
+    ids_in: np.ndarray | None
+    ids_out: np.ndarray | None
+
+
+class ChannelGraph:
+    """Who is who among the channels of a model; filled by `trace`.
+
+    Attributes:
+        layers: `Traced` of every layer that has channels to cut, by the id
+            of the layer.
+        producers: Those whose output channels are their own, in graph order.
+        consumed: Tensors that are read by weights.
+    """
+
+    def __init__(self):
+        self._parents = []
+        self._whole = []
+        self._blocked = []
+        self.layers: dict[int, Traced] = {}
+        self.producers: list[Traced] = []
+        self.consumed: list[Flow] = []
+
+    def fresh(self, count: int | None) -> np.ndarray | None:
+        """Returns the numbers of `count` new channels."""
+        if count is None:
+            return None
+        start = len(self._parents)
+        self._parents.extend(range(start, start + count))
+        return np.arange(start, start + count)
+
+    def unite(self, first: np.ndarray, second: np.ndarray) -> None:
+        """Says that channels of two tensors are the same, one by one."""
+        for a, b in zip(first.tolist(), second.tolist(), strict=True):
+            a, b = self._root(a), self._root(b)
+            # The older one stays, so that groups keep the graph's order.
+            self._parents[max(a, b)] = min(a, b)
+
+    def keep(self, ids: np.ndarray | None) -> None:
+        """Says that channels must stay: those of inputs and outputs."""
+        if ids is not None:
+            self._whole.append(ids)
+
+    def block(self, ids: np.ndarray | None, path: str, reason: str) -> None:
+        """Says that a layer stands in the way of removing channels."""
+        if ids is not None:
+            self._blocked.append((ids, f"'{path}' ({reason})"))
+
+    def roots(self, ids: np.ndarray) -> np.ndarray:
+        """Returns the one number by which each channel is known."""
+        return np.array([self._root(i) for i in ids.tolist()], dtype=int)
+
+    @property
+    def size(self) -> int:
+        """How many numbers were given out."""
+        return len(self._parents)
+
+    def whole(self) -> set[int]:
+        """Returns the channels that must stay."""
+        return {r for ids in self._whole for r in self.roots(ids).tolist()}
+
+    def blocked(self) -> dict[int, tuple[str, ...]]:
+        """Returns, for channels that cannot be removed, what is in the way."""
+        found: dict[int, dict] = {}
+        for ids, what in self._blocked:
+            for root in self.roots(ids).tolist():
+                found.setdefault(root, {})[what] = None
+        return {root: tuple(what) for root, what in found.items()}
+
+    def _root(self, number: int) -> int:
+        parents = self._parents
+        while parents[number] != number:
+            parents[number] = parents[parents[number]]
+            number = parents[number]
+        return number

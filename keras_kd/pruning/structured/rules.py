@@ -1,0 +1,183 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Rules: how each kind of layer carries channels from input to output."""
+
+from __future__ import annotations
+
+import math
+import numbers
+
+import keras
+import numpy as np
+from keras import layers
+
+from keras_kd.pruning.structured.channels import ChannelGraph
+from keras_kd.pruning.structured.kinds import DEPTHWISE
+from keras_kd.pruning.structured.kinds import ELEMENTWISE
+from keras_kd.pruning.structured.kinds import FOLLOWERS
+from keras_kd.pruning.structured.kinds import MERGES
+from keras_kd.pruning.structured.kinds import MERGING_OPERATIONS
+from keras_kd.pruning.structured.kinds import PRODUCERS
+
+
+class Unsupported(Exception):
+    """A layer does with its channels what no rule here describes."""
+
+
+def carry(graph: ChannelGraph, operation, path, inputs, node) -> np.ndarray:
+    """Returns the channels of what a layer gives.
+
+    Args:
+        graph: Learns what the layer says about its channels.
+        operation: The layer, or the operation of an expression (`x + y`).
+        path: Its path in the model.
+        inputs: Channels of each input tensor.
+        node: Its call in the graph.
+
+    Raises:
+        Unsupported: If no rule describes the layer; the text says why.
+    """
+    rule = _RULES.get(type(operation))
+    if rule is None and type(operation).__module__ == "keras.src.ops.numpy":
+        rule = _operation
+    if rule is None:
+        raise Unsupported(f"{type(operation).__name__} layers are not handled")
+    _check(operation)
+    if len(node.outputs) != 1 or any(ids is None for ids in inputs):
+        raise Unsupported("it has no fixed number of channels")
+    shapes = [tuple(tensor.shape) for tensor in tensors_of(node)]
+    shape = tuple(node.outputs[0].shape)
+    ids = rule(graph, operation, path, inputs, shapes, shape, node)
+    if len(ids) != shape[-1]:
+        raise Unsupported("its channels are not on its last axis")
+    return ids
+
+
+def tensors_of(node) -> list:
+    """Returns the input tensors of a call, one for each time it is given."""
+    given = (node.arguments.args, node.arguments.kwargs)
+    return [
+        tensor
+        for tensor in keras.tree.flatten(given)
+        if isinstance(tensor, keras.KerasTensor)
+    ]
+
+
+def _check(layer):
+    if getattr(layer, "data_format", None) == "channels_first":
+        raise ValueError(
+            "Channels can be removed where they are on the last axis. "
+            f"Received: layer '{layer.name}' with data_format="
+            "'channels_first'. Rebuild the model with 'channels_last'."
+        )
+    if getattr(layer, "groups", 1) != 1:
+        raise Unsupported("grouped convolutions are not handled")
+    if getattr(layer, "lora_enabled", False):
+        raise Unsupported("it is adapted by LoRA")
+    if getattr(layer, "quantization_mode", None):
+        raise Unsupported("it is quantized")
+    noise_shape = getattr(layer, "noise_shape", None)
+    if noise_shape is not None and noise_shape[-1] not in (None, 1):
+        raise Unsupported("its noise_shape counts the channels")
+
+
+def _activation(layer):
+    """Returns why a layer's activation mixes channels, or `None`."""
+    activation = getattr(layer, "activation", None)
+    if activation is None or activation in ELEMENTWISE:
+        return None
+    name = getattr(activation, "__name__", type(activation).__name__)
+    return f"activation {name} is not known to work channel by channel"
+
+
+def _produce(graph, layer, path, inputs, shapes, shape, node):
+    ids = graph.fresh(shape[-1])
+    # Its input can be cut all the same: softmax comes after the product.
+    mixing = _activation(layer)
+    if mixing:
+        graph.block(ids, path, mixing)
+    if isinstance(layer, layers.Embedding):
+        graph.block(inputs[0], path, "it looks its input up")
+    return ids
+
+
+def _follow(graph, layer, path, inputs, shapes, shape, node):
+    mixing = _activation(layer)
+    if mixing:
+        raise Unsupported(mixing)
+    axis = getattr(layer, "axis", -1)
+    if axis not in (-1, len(shape) - 1):
+        raise Unsupported("it normalises another axis than the last")
+    return inputs[0]
+
+
+def _depthwise(graph, layer, path, inputs, shapes, shape, node):
+    mixing = _activation(layer)
+    if mixing:
+        raise Unsupported(mixing)
+    return np.repeat(inputs[0], layer.depth_multiplier)
+
+
+def _merge(graph, layer, path, inputs, shapes, shape, node):
+    if len({len(given) for given in shapes}) != 1:
+        raise Unsupported("its inputs differ in rank")
+    full = [ids for ids in inputs if len(ids) == shape[-1]]
+    for ids in inputs:
+        if len(ids) == shape[-1]:
+            graph.unite(full[0], ids)
+        else:
+            graph.keep(ids)  # one channel, broadcast over all others
+    return full[0]
+
+
+def _operation(graph, operation, path, inputs, shapes, shape, node):
+    kind = type(operation).__name__
+    if kind not in MERGING_OPERATIONS:
+        raise Unsupported(f"keras.ops.{kind} is not handled")
+    others = [
+        value
+        for value in keras.tree.flatten(
+            (node.arguments.args, node.arguments.kwargs)
+        )
+        if not isinstance(value, keras.KerasTensor)
+    ]
+    if not all(isinstance(value, numbers.Number) for value in others):
+        raise Unsupported("an array in an expression is not handled")
+    return _merge(graph, operation, path, inputs, shapes, shape, node)
+
+
+def _concatenate(graph, layer, path, inputs, shapes, shape, node):
+    if layer.axis in (-1, len(shape) - 1):
+        return np.concatenate(inputs)
+    return _merge(graph, layer, path, inputs, shapes, shape, node)
+
+
+def _flatten(graph, layer, path, inputs, shapes, shape, node):
+    positions = shapes[0][1:-1]
+    if None in positions:
+        raise Unsupported("the number of positions it flattens is not fixed")
+    return np.tile(inputs[0], math.prod(positions))
+
+
+def _reshape(graph, layer, path, inputs, shapes, shape, node):
+    if len(shape) == 2:
+        return _flatten(graph, layer, path, inputs, shapes, shape, node)
+    # Same last axis: positions are renumbered, channels are not.
+    return inputs[0]
+
+
+def _rescale(graph, layer, path, inputs, shapes, shape, node):
+    if np.ndim(layer.scale) or np.ndim(layer.offset):
+        raise Unsupported("it scales each channel by a constant of its own")
+    return inputs[0]
+
+
+_RULES = {
+    **dict.fromkeys(PRODUCERS, _produce),
+    **dict.fromkeys(FOLLOWERS, _follow),
+    **dict.fromkeys(DEPTHWISE, _depthwise),
+    **dict.fromkeys(MERGES, _merge),
+    layers.Concatenate: _concatenate,
+    layers.Flatten: _flatten,
+    layers.Reshape: _reshape,
+    layers.Rescaling: _rescale,
+}

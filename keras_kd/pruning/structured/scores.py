@@ -1,0 +1,119 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Scores: how much each channel matters, by one of three criteria.
+
+Each layer's scores are divided by their mean, so that layers of different
+scale have the same say where an `Add` ties their channels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+from keras import layers
+
+from keras_kd.data import Data
+from keras_kd.data import as_dataset
+from keras_kd.pruning.structured.channels import ChannelGraph
+from keras_kd.pruning.structured.kinds import WEIGHTS
+from keras_kd.taps import inputs_for
+from keras_kd.taps import tap
+
+
+def magnitude(graph: ChannelGraph, model: keras.Model, data: Any) -> list:
+    """Scores a channel by the L2 norm of the filters that make it.
+
+    Reference: [Li et al., 2017](https://arxiv.org/abs/1608.08710), who take
+    the L1 norm and notice no difference.
+    """
+    found = []
+    for traced in graph.producers:
+        for name, axes in WEIGHTS[type(traced.layer)].items():
+            axis = {count: axis for axis, count in axes.items()}.get("out")
+            if axis is not None and name != "bias":
+                kernel = _array(getattr(traced.layer, name))
+                rows = np.moveaxis(kernel, axis, -1).reshape(
+                    -1, kernel.shape[axis]
+                )
+                found.append((traced.ids_out, np.linalg.norm(rows, axis=0)))
+    return found
+
+
+def scale(graph: ChannelGraph, model: keras.Model, data: Any) -> list:
+    """Scores a channel by the scale of the batch norms it goes through.
+
+    Reference: [Liu et al., 2017](https://arxiv.org/abs/1708.06519).
+    """
+    return [
+        (traced.ids_out, np.abs(_array(traced.layer.gamma)))
+        for traced in graph.layers.values()
+        if isinstance(traced.layer, layers.BatchNormalization)
+        and traced.layer.gamma is not None
+    ]
+
+
+def activation(graph: ChannelGraph, model: keras.Model, data: Any) -> list:
+    """Scores a channel by its mean size where the next layers read it.
+
+    Reference: [Molchanov et al., 2017](https://arxiv.org/abs/1611.06440),
+    criterion "activation".
+    """
+    tensors = {f.source: f.ids for f in graph.consumed if f.source}
+    tapped = tap(model, tensors)
+    totals = {source: 0.0 for source in tensors}
+    for x in _batches(data):
+        outputs = tapped(inputs_for(model, x), training=False)
+        for source, tensor in outputs.items():
+            size = np.abs(_array(tensor))
+            totals[source] += size.reshape(-1, size.shape[-1]).mean(0) * len(
+                size
+            )
+    return [(tensors[source], totals[source]) for source in tensors]
+
+
+CRITERIA: dict[str, Callable] = {
+    "magnitude": magnitude,
+    "scale": scale,
+    "activation": activation,
+}
+
+
+def mean_scores(graph: ChannelGraph, votes: list) -> np.ndarray:
+    """Returns one score per channel number; NaN where there is no vote.
+
+    Args:
+        graph: Says which channels are one.
+        votes: What a criterion gives: pairs of channels and their scores.
+    """
+    total, count = np.zeros(graph.size), np.zeros(graph.size)
+    for ids, scores in votes:
+        roots = graph.roots(ids)
+        scores = scores / (scores.mean() or 1.0)
+        times = np.bincount(roots, minlength=graph.size)
+        summed = np.bincount(roots, scores, minlength=graph.size)
+        seen = times > 0
+        total[seen] += summed[seen] / times[seen]
+        count += seen
+    return np.divide(
+        total, count, out=np.full(graph.size, np.nan), where=count > 0
+    )
+
+
+def _array(tensor) -> np.ndarray:
+    return keras.ops.convert_to_numpy(tensor).astype("float64")
+
+
+def _batches(data):
+    if data is None:
+        raise ValueError(
+            "by='activation' looks at the answers to real inputs. Pass "
+            "`data`: a Data, arrays (x, y), or a batched tf.data.Dataset."
+        )
+    data = data.train if isinstance(data, Data) else data
+    if not isinstance(data, (tuple, list, tf.data.Dataset)):
+        data = (data,)
+    for batch in as_dataset(data):
+        yield batch[0] if isinstance(batch, tuple) else batch
