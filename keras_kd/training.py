@@ -85,7 +85,7 @@ def train(
     distilled = teacher is not None or has_targets
     trained = model
     if distilled:
-        copied = _copies(distillation_losses)
+        copied = copies_of(distillation_losses)
         trained = Distiller(
             None if has_targets else teacher,
             model,
@@ -146,18 +146,18 @@ def train(
     }
 
 
-def _copies(distillation_losses):
-    """Returns losses of its own for every training: they hold variables."""
+def copies_of(distillation_losses: Any) -> list | None:
+    """Returns losses of its own for every training: they hold variables.
+
+    Args:
+        distillation_losses: What `Distiller` takes; `None` stays `None`.
+    """
     if distillation_losses is None:
         return None
     if not isinstance(distillation_losses, (list, tuple)):
         distillation_losses = [distillation_losses]
-    return [
-        losses_module.deserialize(
-            losses_module.serialize(losses_module.get(loss))
-        )
-        for loss in distillation_losses
-    ]
+    losses = map(losses_module.get, distillation_losses)
+    return [type(loss).from_config(loss.get_config()) for loss in losses]
 
 
 def fit_arguments(

@@ -1,0 +1,130 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What is searched, as users write it: numbers, and functions of `hp`."""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+import math
+import numbers
+from collections.abc import Callable
+from typing import Any
+
+import keras
+import keras_tuner
+
+
+@dataclasses.dataclass(frozen=True)
+class Searched:
+    """A hyperparameter, as a user writes it down.
+
+    Args:
+        name: Its name, in the search space and in errors.
+        values: A number (fixed), a tuple `(low, high)`, or a list to choose
+            from.
+        default: What a search starts from; brought into the range.
+        minimum: Smallest value allowed; itself too unless `is_open`.
+        maximum: Largest value allowed.
+        is_open: Whether `minimum` itself is refused.
+        sampling: `"log"` or `"linear"`, for a range.
+
+    Raises:
+        ValueError: If `values` is none of these or out of bounds.
+    """
+
+    name: str
+    values: Any
+    default: float
+    minimum: float = 0.0
+    maximum: float = math.inf
+    is_open: bool = True
+    sampling: str = "log"
+
+    def __post_init__(self):
+        values = self.values
+        if not isinstance(values, (tuple, list)):
+            values = [values]
+        is_range = isinstance(self.values, tuple)
+        fits = len(values) == 2 if is_range else len(values) > 0
+        fits = fits and all(map(self._allows, values))
+        if not fits or (is_range and not values[0] < values[1]):
+            bracket = "(" if self.is_open else "["
+            closing = ")" if math.isinf(self.maximum) else "]"
+            raise ValueError(
+                f"`{self.name}` must be a number, a tuple (low, high) with "
+                "low < high, or a list of numbers to choose from, all in "
+                f"{bracket}{self.minimum:g}, {self.maximum:g}{closing}. "
+                f"Received: {self.name}={self.values!r}"
+            )
+
+    def _allows(self, value) -> bool:
+        if not isinstance(value, numbers.Real) or isinstance(value, bool):
+            return False
+        above = value > self.minimum or (
+            value == self.minimum and not self.is_open
+        )
+        return above and value <= self.maximum and math.isfinite(value)
+
+    def ask(self, hp: keras_tuner.HyperParameters) -> float:
+        """Returns the value of a trial, adding the number to its space."""
+        if isinstance(self.values, tuple):
+            low, high = map(float, self.values)
+            return hp.Float(
+                self.name,
+                low,
+                high,
+                sampling=self.sampling,
+                default=min(max(self.default, low), high),
+            )
+        if isinstance(self.values, list):
+            values = list(map(float, self.values))
+            default = self.default if self.default in values else values[0]
+            return hp.Choice(self.name, values, default=default)
+        return hp.Fixed(self.name, float(self.values))
+
+
+def is_choice(distillation_losses: Any) -> bool:
+    """Returns whether losses are given as a function of `hp`."""
+    kinds = (keras.losses.Loss, keras.distillation.DistillationLoss, type)
+    is_loss = isinstance(distillation_losses, kinds)
+    return callable(distillation_losses) and not is_loss
+
+
+def takes_hp(build_student: Callable) -> bool:
+    """Returns whether a function that builds students asks for `hp`.
+
+    Raises:
+        ValueError: If it is no function, or needs anything else.
+    """
+    if not callable(build_student) or isinstance(build_student, keras.Model):
+        raise ValueError(
+            "`build_student` must be a function that returns a new "
+            "keras.Model and takes `hp` or nothing. Received: "
+            f"{type(build_student).__module__}.{type(build_student).__name__}"
+            + (
+                ". Write `lambda: build()` around what builds it."
+                if isinstance(build_student, keras.Model)
+                else ""
+            )
+        )
+    parameters = inspect.signature(build_student).parameters.values()
+    positional = [p for p in parameters if p.kind <= p.VAR_POSITIONAL]
+    needed = [p for p in parameters if _is_needed(p)]
+    takes = bool(positional) and (
+        needed == positional[:1] or positional[0].name == "hp"
+    )
+    if len(needed) > takes:
+        raise ValueError(
+            "`build_student` must take `hp` or nothing. Received a function "
+            f"that needs {[p.name for p in needed]}. Fix the others with "
+            "functools.partial."
+        )
+    return takes
+
+
+def _is_needed(parameter):
+    is_many = parameter.kind in (
+        parameter.VAR_POSITIONAL,
+        parameter.VAR_KEYWORD,
+    )
+    return parameter.default is parameter.empty and not is_many
