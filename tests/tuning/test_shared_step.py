@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import random
+
 import keras
 import numpy as np
 import pytest
@@ -94,6 +96,14 @@ def test_trials_of_one_architecture_are_traced_once():
         counts.append(Traced.count)
     assert counts[0] > 0
     assert counts[1:] == [0, 0, 0]
+
+
+def test_making_the_shared_step_draws_no_seed():
+    drawn = []
+    for share in (True, False):
+        train(hyper(share_steps=share), settings(), epochs=1)
+        drawn.append((random.random(), np.random.rand()))
+    assert drawn[0] == drawn[1]
 
 
 def test_later_trial_leaves_the_earlier_model_alone():
