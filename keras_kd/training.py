@@ -23,6 +23,11 @@ from keras_kd.distiller import Distiller
 from keras_kd.labels.attached import attach_targets
 from keras_kd.labels.cache import TeacherCache
 from keras_kd.progress import TrainingProgress
+from keras_kd.training_step import MEASURED
+from keras_kd.training_step import MEASURED_FROM
+from keras_kd.training_step import check_step
+from keras_kd.training_step import look_at
+from keras_kd.training_step import measure_step
 
 
 def train(
@@ -43,6 +48,7 @@ def train(
     distillation_losses: Any = None,
     metrics: Sequence[Any] | None = None,
     watch: tuple[str, str] | None = None,
+    step: str | None = MEASURED,
 ) -> tuple[keras.Model, dict]:
     """Builds a model and trains it; the best epoch on validation is kept.
 
@@ -71,11 +77,16 @@ def train(
         watch: Figure whose best epoch is kept and its direction, such as
             `("val_accuracy", "max")`, which is the default of a classifier;
             of others it is `("val_loss", "min")`.
+        step: `"measured"`: a training of 5,000 steps or more first measures
+            whether more `steps_per_execution` are faster, and says what was
+            chosen; what is learned is the same to the last bit. `None`: it
+            does not.
 
     Returns:
         The trained model, and a dict of its `epochs`, `best_epoch`, `steps`,
         `seconds`, the best value of the watched figure, and the `history`.
     """
+    check_step(step)
     began = time.perf_counter()
     keras.utils.set_random_seed(seed)
     model = build()
@@ -101,8 +112,9 @@ def train(
         labels,
         labelled_only=unlabelled.is_sparse(loss) and not distilled,
     )
+    epoch, sample = look_at(arguments, data.train, batch_size, labels)
+    steps = epochs * epoch
     if isinstance(learning_rate, (int, float)):
-        steps = epochs * steps_per_epoch(arguments)
         learning_rate = keras.optimizers.schedules.CosineDecay(
             learning_rate, steps
         )
@@ -115,6 +127,11 @@ def train(
     watched, mode = watch or (
         ("val_accuracy", "max") if classifies else ("val_loss", "min")
     )
+    # By the number of steps, so that the clock decides on speed alone.
+    if step == MEASURED and sample and steps >= MEASURED_FROM:
+        chosen = measure_step(trained, sample(), batch_size, steps)
+        if chosen and title is not None:
+            print(f"{title}: {chosen}")
     # Never stops early: every training takes the same number of steps.
     keep_best = keras.callbacks.EarlyStopping(
         monitor=watched,

@@ -34,6 +34,7 @@ ORDER = [
     {"report"},
     {"recipes"},
     {"checkup", "progress", "stages"},
+    {"step_input", "step_race", "step_settings", "training_step"},
     {"lesson", "training"},
     {"tuning"},
     {"generations"},

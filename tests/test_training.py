@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import keras
 import numpy as np
 import pytest
@@ -10,7 +12,9 @@ import tensorflow as tf
 
 import keras_kd as kd
 from keras_kd.labels.attached import outputs_of
+from keras_kd.step_settings import StepSettings
 from keras_kd.training import train
+from keras_kd.training_step import measure_step
 
 LEARN = {"title": "test", "epochs": 3, "batch_size": 16, "learning_rate": 0.01}
 
@@ -100,3 +104,66 @@ def test_losses_are_copied_for_every_training():
 def test_control_without_any_label_is_refused():
     with pytest.raises(ValueError, match="control=False"):
         train(build, make_data(labelled=0), **LEARN)
+
+
+@pytest.mark.parametrize("kind", ["arrays", "dataset", "labels", "control"])
+def test_measuring_the_step_changes_no_bit(kind, monkeypatch, tmp_path, capsys):
+    """Weights and history, with the steps of an execution forced to 16."""
+    chosen = []
+
+    def sixteen(*args, **kwargs):
+        found = kd.fastest_step(*args, **kwargs)
+        chosen.append(
+            dataclasses.replace(found, steps_per_execution=16, repaid_after=0)
+        )
+        return chosen[-1]
+
+    monkeypatch.setattr("keras_kd.training_step.fastest_step", sixteen)
+    monkeypatch.setattr("keras_kd.training.MEASURED_FROM", 12)
+    data, options = make_data(), {"teacher": build()}
+    if kind == "labels":
+        cache = kd.TeacherCache(tmp_path / "labels")
+        cache.build(build(), data.train, verbose=False)
+        options = {"labels": cache}
+    if kind == "control":
+        options = {}
+
+    def trained(step):
+        split = data
+        if kind == "dataset":
+            # One that knows which of its passes it is in.
+            train_split = tf.data.Dataset.from_tensor_slices(data.train)
+            train_split = train_split.shuffle(60, seed=1).batch(16)
+            split = kd.Data(train=train_split, validation=data.validation)
+        model, facts = train(build, split, step=step, **options, **LEARN)
+        return [*model.get_weights(), *map(np.array, facts["history"].values())]
+
+    expected = trained(None)
+    assert not chosen
+    for a, b in zip(expected, trained("measured"), strict=True):
+        np.testing.assert_array_equal(a, b)
+    assert len(chosen) == 1
+    assert "test: step: steps_per_execution=16" in capsys.readouterr().out
+
+
+def test_short_training_is_not_measured(capsys):
+    train(build, make_data(), **LEARN)
+    assert "step:" not in capsys.readouterr().out
+
+
+def test_compilation_must_be_repaid_by_the_training(monkeypatch):
+    found = StepSettings(False, 16, {}, 0.1, repaid_after=13)
+    monkeypatch.setattr(
+        "keras_kd.training_step.fastest_step", lambda *_, **__: found
+    )
+    model = build()
+    model.compile("adam", "mse")
+    assert measure_step(model, None, 16, steps=12) is None
+    assert model.steps_per_execution == 1
+    assert measure_step(model, None, 16, steps=13) == str(found)
+    assert model.steps_per_execution == 16
+
+
+def test_step_is_measured_or_none():
+    with pytest.raises(ValueError, match="Received: step='fast'"):
+        train(build, make_data(), step="fast", **LEARN)
