@@ -26,6 +26,7 @@ from keras_kd.tuning.definition import definition_of
 from keras_kd.tuning.definition import losses_of
 from keras_kd.tuning.job import FILE as JOB
 from keras_kd.tuning.job import Job
+from keras_kd.tuning.logs import log_trial
 from keras_kd.tuning.result import SearchResult
 from keras_kd.tuning.rows import RUNNING
 from keras_kd.tuning.space import takes_hp
@@ -196,6 +197,8 @@ def run(job: Job, study: Study, trials: int, workers: int) -> None:
     table = LiveTable(name, trials, direction, workers=workers)
     done = [row for row in study.rows() if row.status != RUNNING]
     table.begin(done)
+    for row in done:  # of one the log may be missing, if that was the end
+        log_trial(job.directory / "logs", row, name)
     try:
         if workers == 1:
             work(job, study, table.running, table.ended)
@@ -217,7 +220,8 @@ def _objective(objective, build_student, loss):
     classifies = bool(default_metrics(loss))
     if objective is None:
         objective = "val_accuracy" if classifies else "val_loss"
-    elif objective == "val_loss" and classifies:
+    name = getattr(objective, "name", objective)
+    if name == "val_loss" and classifies:
         warnings.warn(
             "The objective val_loss is the student's loss on the labels. The "
             "temperature and alpha set how sure of itself a student is, and "
@@ -226,7 +230,7 @@ def _objective(objective, build_student, loss):
             "not depend on them, such as objective='val_accuracy'.",
             stacklevel=3,
         )
-    if isinstance(objective, str) and not objective.startswith("val_"):
+    if not isinstance(name, str) or not name.startswith("val_"):
         raise ValueError(
             "`objective` must be measured on the validation split, and its "
             "name starts with 'val_'. What is measured in training depends "

@@ -13,6 +13,7 @@ import keras
 
 from keras_kd.data import Data
 from keras_kd.records import replacing
+from keras_kd.training import KeepBest
 from keras_kd.training import train
 from keras_kd.tuning.job import Job
 from keras_kd.tuning.rows import COMPLETED
@@ -81,7 +82,7 @@ def _control(job):
         metrics=job.space.get("metrics"),
         watch=(job.objective.name, job.objective.direction),
     )
-    return _plain(facts["history"], job.objective.name)
+    return _plain(facts["history"])
 
 
 def _taught(job, attempt, rows):
@@ -89,12 +90,7 @@ def _taught(job, attempt, rows):
     keras.utils.set_random_seed(job.seed)
     distiller = job.hyper.build(hp)
     objective = job.objective
-    keep_best = keras.callbacks.EarlyStopping(
-        objective.name,
-        mode=objective.direction,
-        patience=job.epochs,  # never stops: the median rule does
-        restore_best_weights=True,
-    )
+    keep_best = KeepBest(objective.name, objective.direction)
     hopeless = MedianStop(objective, rows)
     callbacks = [keep_best]
     if job.stop_hopeless and "tuner/epochs" not in hp.values:
@@ -116,9 +112,7 @@ def _taught(job, attempt, rows):
     if job.keep_all:
         with replacing(weights_path(job.directory, attempt.name)) as path:
             distiller.save_weights(path)
-    return _plain(history, objective.name), (
-        STOPPED if hopeless.stopped else COMPLETED
-    )
+    return _plain(history), (STOPPED if hopeless.stopped else COMPLETED)
 
 
 class MedianStop(keras.callbacks.Callback):
@@ -190,10 +184,5 @@ def _keep(job, name, student):
         student.save(temporary)
 
 
-def _plain(history, objective):
-    if objective not in history:
-        raise ValueError(
-            f"The objective {objective!r} is not among what was measured. "
-            f"Expected one of {sorted(history)}. Pass it in `metrics`, too."
-        )
+def _plain(history):
     return {k: [float(v) for v in values] for k, values in history.items()}

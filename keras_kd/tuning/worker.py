@@ -55,8 +55,12 @@ def work(
             continue
         rows = study.rows()
         running(next(row for row in rows if row.name == attempt.name))
-        with study.alive.beating(attempt.token, parent):
-            row = run_trial(job, attempt, rows)
+        try:
+            with study.alive.beating(attempt.token, parent):
+                row = run_trial(job, attempt, rows)
+        except BaseException:  # Ctrl-C: nobody has to wait for this trial
+            study.alive.forget(attempt.token)
+            raise
         if not study.finish(attempt, row):
             continue  # it was given to another process meanwhile
         log_trial(job.directory / "logs", row, job.objective.name)
