@@ -20,18 +20,22 @@ from keras_kd.export.publish import staging
 from keras_kd.export.saved_model import write_saved_model
 from keras_kd.export.stage import export
 from keras_kd.export.verify import verify
+from keras_kd.export.warmup import read_warmup
+from keras_kd.export.warmup import write_warmup
 
 __all__ = [
     "VerificationError",
     "check_manifest",
     "export",
     "publish",
+    "read_warmup",
     "run_tflite",
     "staging",
     "verify",
     "verify_directory",
     "write_saved_model",
     "write_tflite",
+    "write_warmup",
 ]
 
 

@@ -79,41 +79,47 @@ class SavedModelSession:
         meta_graph = _meta_graph_class().FromString(
             ctypes.string_at(content.data, content.length)
         )
-        if "serving_default" not in meta_graph.signature_def:
-            raise RuntimeError(
-                "It has no signature 'serving_default', only: "
-                f"{sorted(meta_graph.signature_def)}"
-            )
-        signature = meta_graph.signature_def["serving_default"]
+        self.signatures = dict(meta_graph.signature_def)
+        signature = self.signature("serving_default")
         self.inputs = dict(signature.inputs)
         self.outputs = dict(signature.outputs)
 
-    def run(self, request: dict) -> dict:
+    def signature(self, name: str):
+        """Returns a SignatureDef; RuntimeError if there is none so named."""
+        if name not in self.signatures:
+            raise RuntimeError(
+                f"It has no signature '{name}', only: {sorted(self.signatures)}"
+            )
+        return self.signatures[name]
+
+    def run(self, request: dict, signature: str = "serving_default") -> dict:
         """Answers one request: arrays by input name to arrays by output name.
 
         Raises:
             RuntimeError: If the runtime answers with an error status.
         """
-        if set(request) != set(self.inputs):
+        inputs = dict(self.signature(signature).inputs)
+        outputs = dict(self.signature(signature).outputs)
+        if set(request) != set(inputs):
             raise RuntimeError(
-                f"It takes the inputs {sorted(self.inputs)}, "
+                f"It takes the inputs {sorted(inputs)}, "
                 f"received: {sorted(request)}"
             )
         given = [
             self._to_tensor(request[name], info.dtype)
-            for name, info in self.inputs.items()
+            for name, info in inputs.items()
         ]
-        count = len(self.outputs)
+        count = len(outputs)
         answers = (ctypes.c_void_p * count)()
         self._call(
             "TF_SessionRun",
             None,
             self._session,
             None,
-            self._points(self.inputs),
+            self._points(inputs),
             (ctypes.c_void_p * len(given))(*given),
             len(given),
-            self._points(self.outputs),
+            self._points(outputs),
             answers,
             count,
             None,
@@ -125,7 +131,7 @@ class SavedModelSession:
             self._call("TF_DeleteTensor", None, tensor)
         self._raise_for_status()
         arrays = [self._to_array(tensor) for tensor in answers]
-        return dict(zip(self.outputs, arrays, strict=True))
+        return dict(zip(outputs, arrays, strict=True))
 
     def _points(self, infos):
         """Returns where in the graph the named tensors are."""
@@ -176,13 +182,22 @@ class SavedModelSession:
             self._call("TF_Dim", ctypes.c_int64, tensor, axis)
             for axis in range(rank)
         ]
-        if code not in DTYPES:
+        if code not in DTYPES and code != STRING:
             raise RuntimeError(f"No NumPy type for TensorFlow's type {code}")
         place = self._call("TF_TensorData", ctypes.c_void_p, tensor)
         size = self._call("TF_TensorByteSize", ctypes.c_size_t, tensor)
-        data = ctypes.string_at(place, size)
+        if code == STRING:
+            texts = range(place, place + size, TSTRING_BYTES)
+            array = np.array([self._text(text) for text in texts], "S")
+        else:
+            array = np.frombuffer(ctypes.string_at(place, size), DTYPES[code])
         self._call("TF_DeleteTensor", None, tensor)
-        return np.frombuffer(data, DTYPES[code]).reshape(shape)
+        return array.reshape(shape)
+
+    def _text(self, string):
+        size = self._call("TF_StringGetSize", ctypes.c_size_t, string)
+        data = self._call("TF_StringGetDataPointer", ctypes.c_void_p, string)
+        return ctypes.string_at(data, size)
 
     def _call(self, name, result, *arguments):
         function = getattr(self._library, name)

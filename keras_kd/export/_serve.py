@@ -2,9 +2,10 @@
 """The fresh process of `verify`: load a file, answer one batch, refuse more.
 
 Run by its path, `python _serve.py MODEL REQUEST.npz ANSWER.npz`, so that
-neither Keras nor TensorFlow's Python is there to help the file along. A bad
-file may abort the process; the last line on standard output then tells what
-it was doing.
+neither Keras nor TensorFlow's Python is there to help the file along. Further
+pairs REQUEST.npz ANSWER.npz are warm-up records, answered first, as a server
+does. A bad file may abort the process; the last line on standard output then
+tells what it was doing.
 """
 
 from __future__ import annotations
@@ -13,6 +14,9 @@ import os
 import sys
 
 import numpy as np
+
+# Where a warm-up request says whom it asks; no input can be called so.
+SIGNATURE = "/signature"
 
 
 def run_tflite(path: str | os.PathLike, inputs) -> dict[str, np.ndarray]:
@@ -108,29 +112,63 @@ def misshapen(request, shapes):
             yield name, {**request, name: changed}
 
 
-def _serve_saved_model(path, request):
+def _serve_saved_model(path, request, warmups):
     from _c_api import SavedModelSession
 
     session = SavedModelSession(path)
-    infos = {**session.inputs, **session.outputs}
-    shapes = {
+    for index, warmup in enumerate(warmups):
+        _say(f"answering warm-up record {index}")
+        signature = str(warmup.pop(SIGNATURE))
+        yield session.run(warmup, signature)
+    request = _by_name(request, session.inputs)
+    answers = {}
+    for signature in _asked(session):
+        prefix = "" if signature == "serving_default" else f"{signature}:"
+        _check_batch_is_free(session, signature)
+        _say(f"answering the batch by '{signature}'")
+        for name, array in session.run(request, signature).items():
+            answers[prefix + name] = array
+    yield answers
+    for signature in _asked(session):
+        _check_refuses(session, signature, request)
+
+
+def _asked(session):
+    """Returns the signatures that take what serving_default takes."""
+    wanted = {name: info.dtype for name, info in session.inputs.items()}
+    return ["serving_default"] + [
+        name
+        for name, signature in sorted(session.signatures.items())
+        if name not in ("serve", "serving_default")
+        and wanted == {k: v.dtype for k, v in signature.inputs.items()}
+    ]
+
+
+def _shapes(infos):
+    return {
         name: tuple(dim.size for dim in info.tensor_shape.dim)
         for name, info in infos.items()
     }
-    for name, shape in shapes.items():
+
+
+def _check_batch_is_free(session, signature):
+    definition = session.signature(signature)
+    infos = {**definition.inputs, **definition.outputs}
+    for name, shape in _shapes(infos).items():
         if not infos[name].tensor_shape.unknown_rank and shape[:1] != (-1,):
             raise RuntimeError(
                 f"The batch dimension of `{name}` is not free: its shape is "
                 f"{shape}, expected (-1, ...)."
             )
-    request = _by_name(request, session.inputs)
-    _say("answering the batch")
-    yield session.run(request)
+
+
+def _check_refuses(session, signature, request):
+    shapes = _shapes(session.signature(signature).inputs)
     for name, hostile in misshapen(request, shapes):
         text = f"a request whose `{name}` has shape {hostile[name].shape}"
         _say(f"answering {text}")
         try:
-            session.run(hostile)
+            session.run(hostile, signature)
         except RuntimeError:
             continue
         raise RuntimeError(
@@ -139,7 +177,7 @@ def _serve_saved_model(path, request):
         )
 
 
-def _serve_tflite(path, request):
+def _serve_tflite(path, request, warmups):
     _say("answering the batch")
     yield run_tflite(path, request.get("", request))
 
@@ -148,15 +186,22 @@ def _say(text):
     print(text, flush=True)
 
 
-def main(path: str, request_path: str, answer_path: str) -> None:
-    """Loads `path`, answers the request, then checks that it refuses."""
-    with np.load(request_path) as file:
-        request = dict(file)
+def main(path: str, *files: str) -> None:
+    """Loads `path`, answers the requests, then checks that it refuses."""
+    requests = []
+    for file in files[::2]:
+        with np.load(file) as arrays:
+            requests.append(dict(arrays))
+    request, *warmups = requests
+    answer_path, *warmup_paths = files[1::2]
     _say("loading")
     tflite = path.endswith(".tflite")
     serve = _serve_tflite if tflite else _serve_saved_model
-    for answer in serve(path, request):
-        np.savez(answer_path, **answer)
+    answers = serve(path, request, warmups)
+    for target, answer in zip(
+        [*warmup_paths, answer_path], answers, strict=True
+    ):
+        np.savez(target, **answer)
     _say("done")
 
 

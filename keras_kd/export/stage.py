@@ -28,6 +28,9 @@ from keras_kd.export.signature import input_specs
 from keras_kd.export.signature import name_inputs
 from keras_kd.export.signature import random_batch
 from keras_kd.export.verify import verify
+from keras_kd.export.warmup import BATCH_SIZES
+from keras_kd.export.warmup import check_batch_sizes
+from keras_kd.export.warmup import write_warmup
 from keras_kd.records import StageRecord
 from keras_kd.records import file_sha256
 
@@ -49,6 +52,7 @@ def export(
     head: str | None = None,
     tolerance: float | None = None,
     verbose: bool = True,
+    warmup: int | Sequence[int] | None = BATCH_SIZES,
 ) -> StageRecord:
     """Publishes a model for TensorFlow Serving and for LiteRT.
 
@@ -59,6 +63,7 @@ def export(
         directory/name/1/               SavedModel, version 1 (then 2, 3, ...)
         directory/name/1/manifest.json  sha256 of its files
         directory/name/1/golden.npz     requests and answers, see verify
+        directory/name/1/assets.extra   warm-up records, see write_warmup
         directory/name/name.tflite      LiteRT, replaced by each export
         directory/name/name.tflite.{manifest.json,golden.npz}
 
@@ -84,6 +89,8 @@ def export(
             an output. Defaults to 1e-4 in float32, 1e-2 in float16, 0.1 for
             `"dynamic"` and 0.25 for `"int8"`.
         verbose: Whether to print a line per step.
+        warmup: Batch sizes for which the SavedModel gets warm-up records;
+            `None` for none.
 
     Returns:
         A `StageRecord`. Its metrics hold for each format the size in bytes
@@ -106,6 +113,7 @@ def export(
     name = check_name(model.name if name is None else name)
     formats = _check_formats(formats)
     check_quantize(quantize)
+    batch_sizes = check_batch_sizes(warmup)
     base_dir = pathlib.Path(directory) / name
     if base_dir.is_symlink():
         raise ValueError(
@@ -132,6 +140,8 @@ def export(
         if "saved_model" in formats:
             say("writing the SavedModel")
             staged["saved_model"] = write_saved_model(model, folder, **options)
+            if batch_sizes:
+                write_warmup(folder, sample, batch_sizes, name)
         if "tflite" in formats:
             say(f"converting to LiteRT (quantize={quantize})")
             with full_precision(model):
@@ -183,7 +193,12 @@ def export(
     return StageRecord(
         stage="export",
         name=name,
-        settings={"formats": formats, "quantize": quantize, "head": head},
+        settings={
+            "formats": formats,
+            "quantize": quantize,
+            "head": head,
+            "warmup": list(batch_sizes),
+        },
         metrics=metrics,
         artefacts=artefacts,
         seconds=time.time() - started,

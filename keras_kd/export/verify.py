@@ -20,6 +20,8 @@ import numpy as np
 from keras_kd.export import _serve
 from keras_kd.export.manifest import VerificationError
 from keras_kd.export.manifest import check_manifest
+from keras_kd.export.warmup import read_warmup
+from keras_kd.export.warmup import repeated
 
 
 def verify(
@@ -33,15 +35,17 @@ def verify(
 
     Compares its files with their manifest, then loads it in a new process: a
     SavedModel through TensorFlow's C API, as TensorFlow Serving does; a
-    .tflite file in LiteRT. A SavedModel must also answer requests of a wrong
-    shape with an error, and leave its batch size free.
+    .tflite file in LiteRT. A SavedModel must also answer its warm-up records
+    (those made from `inputs` with what is expected), answer requests of a
+    wrong shape with an error, and leave its batch size free.
 
     Args:
         path: Version folder of a SavedModel, or a .tflite file.
         inputs: Arrays `(batch, ...)` by input name; one bare array where
             there is one input.
         expected: The answers the model gave: arrays `(batch, ...)` by output
-            name.
+            name. Those of another signature than serving_default are named
+            `"signature:output"`.
         tolerance: Largest difference allowed, relative to the magnitude of
             an output: `tolerance * max(1, max(abs(expected)))`. The default
             suits float32.
@@ -69,7 +73,13 @@ def verify(
         )
     path = pathlib.Path(path)
     check_manifest(path)
-    answers = ask(path, inputs, timeout)
+    warmups = [] if path.is_file() else read_warmup(path)
+    answers, *replayed = _ask(path, [inputs, *map(_tagged, warmups)], timeout)
+    for index, answer in enumerate(replayed):
+        wanted = _expected_of(*warmups[index], inputs, expected)
+        for name, array in wanted.items():
+            where = f"{path}, warm-up record {index}"
+            _difference(where, name, answer, array, tolerance)
     return max(
         _difference(path, name, answers, np.asarray(array), tolerance)
         for name, array in expected.items()
@@ -84,18 +94,26 @@ def ask(
     Raises:
         VerificationError: If the process fails, or dies.
     """
-    if not isinstance(inputs, dict):
-        inputs = {"": inputs}
+    return _ask(path, [inputs], timeout)[0]
+
+
+def _ask(path, requests, timeout):
+    """Returns the answers to a batch and to the warm-up records after it."""
     with tempfile.TemporaryDirectory() as folder:
-        request = os.path.join(folder, "request.npz")
-        answer = os.path.join(folder, "answer.npz")
-        np.savez(request, **{k: np.asarray(v) for k, v in inputs.items()})
+        files = []
+        for index, request in enumerate(requests):
+            files.append(os.path.join(folder, f"request-{index}.npz"))
+            files.append(os.path.join(folder, f"answer-{index}.npz"))
+            if not isinstance(request, dict):
+                request = {"": request}
+            arrays = {k: np.asarray(v) for k, v in request.items()}
+            np.savez(files[-2], **arrays)
         # By its path: `-m` would import keras_kd, and with it TensorFlow.
         command = [sys.executable, _serve.__file__, os.path.abspath(path)]
         quiet = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "2"}
         try:
             process = subprocess.run(
-                [*command, request, answer],
+                [*command, *files],
                 capture_output=True,
                 text=True,
                 errors="replace",
@@ -107,8 +125,7 @@ def ask(
                 f"{path} gave no answer within {timeout:.0f} seconds."
             ) from error
         if process.returncode == 0:
-            with np.load(answer) as file:
-                return dict(file)
+            return [_load(file) for file in files[1::2]]
     doing = (process.stdout.splitlines() or ["starting"])[-1]
     code = process.returncode
     how = f"was aborted by signal {-code}" if code < 0 else "failed"
@@ -116,6 +133,37 @@ def ask(
         f"{path} does not serve: the process {how} while {doing}. "
         f"Received: {process.stderr.strip()[-1000:]}"
     )
+
+
+def _load(path):
+    with np.load(path) as file:
+        return dict(file)
+
+
+def _tagged(warmup):
+    signature, arrays = warmup
+    return {**arrays, _serve.SIGNATURE: np.asarray(signature)}
+
+
+def _expected_of(signature, request, inputs, expected):
+    """Returns what a record made from `inputs` must be answered with."""
+    if not isinstance(inputs, dict):
+        inputs = {name: inputs for name in request}
+    rows = len(next(iter(request.values())))
+    same = set(inputs) == set(request) and all(
+        np.array_equal(array.astype(request[name].dtype), request[name])
+        for name, array in repeated(inputs, rows).items()
+    )
+    if not same:
+        return {}
+    prefix = "" if signature == "serving_default" else f"{signature}:"
+    names = [
+        name
+        for name in expected
+        if name.startswith(prefix) and ":" not in name[len(prefix) :]
+    ]
+    arrays = repeated({name: expected[name] for name in names}, rows)
+    return {name[len(prefix) :]: array for name, array in arrays.items()}
 
 
 def _difference(path, name, answers, expected, tolerance):
@@ -129,6 +177,8 @@ def _difference(path, name, answers, expected, tolerance):
             f"{path}: output `{name}` must have shape {expected.shape}. "
             f"Received: {answer.shape}"
         )
+    if expected.dtype.kind in "SUO":
+        return _same_text(path, name, answer, expected)
     answer = answer.astype("float64")
     expected = expected.astype("float64")
     # Equal infinities have no difference; a NaN differs from everything.
@@ -144,3 +194,15 @@ def _difference(path, name, answers, expected, tolerance):
             f"(tolerance {tolerance:g}, scaled by the output's magnitude)."
         )
     return difference
+
+
+def _same_text(path, name, answer, expected):
+    # The model itself was undecided where nothing is expected.
+    wrong = (answer != expected.astype("S")) & (expected.astype("S") != b"")
+    if np.any(wrong):
+        at = tuple(int(i) for i in np.argwhere(wrong)[0])
+        raise VerificationError(
+            f"{path} is not the model that was exported: output `{name}` at "
+            f"{at} is {answer[at]!r}, expected: {expected[at]!r}."
+        )
+    return 0.0
