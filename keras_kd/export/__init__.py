@@ -16,9 +16,10 @@ from keras_kd.export.litert import write_tflite
 from keras_kd.export.manifest import VerificationError
 from keras_kd.export.manifest import check_manifest
 from keras_kd.export.publish import publish
-from keras_kd.export.publish import staging
+from keras_kd.export.retire import retire_versions
 from keras_kd.export.saved_model import write_saved_model
 from keras_kd.export.stage import export
+from keras_kd.export.staging import staging
 from keras_kd.export.verify import verify
 from keras_kd.export.warmup import read_warmup
 from keras_kd.export.warmup import write_warmup
@@ -29,6 +30,7 @@ __all__ = [
     "export",
     "publish",
     "read_warmup",
+    "retire_versions",
     "run_tflite",
     "staging",
     "verify",

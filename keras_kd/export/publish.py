@@ -10,22 +10,22 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import hashlib
 import os
 import pathlib
 import re
 import shutil
-import socket
-import uuid
 
 from keras_kd.export.manifest import check_manifest
 from keras_kd.export.manifest import manifest_path
 from keras_kd.export.manifest import write_content
 from keras_kd.export.manifest import write_manifest
+from keras_kd.export.retire import check_keep
+from keras_kd.export.retire import retire_versions
+from keras_kd.export.staging import PREFIX
+from keras_kd.export.staging import staging
 from keras_kd.records import file_sha256
 from keras_kd.records import sync_folder
 
-PREFIX = ".keras_kd-tmp-"
 _TAKEN = (errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR)
 
 
@@ -58,49 +58,31 @@ def check_version(version: str | int) -> str:
     return str(version)
 
 
-@contextlib.contextmanager
-def staging(base_dir: str | os.PathLike):
-    """Yields a new folder in `base_dir` that a model server ignores.
-
-    What a killed process left behind is removed first; the folder itself is
-    removed at the end, unless `publish` has renamed it.
-
-    Args:
-        base_dir: The model's folder, the one that holds its versions.
-    """
-    base_dir = pathlib.Path(base_dir)
-    base_dir.mkdir(parents=True, exist_ok=True)
-    for leftover in base_dir.glob(f"{PREFIX}*"):
-        if _is_stale(leftover.name):
-            shutil.rmtree(leftover, ignore_errors=True)
-    folder = base_dir / f"{PREFIX}{os.getpid()}-{_host()}-{uuid.uuid4().hex}"
-    # Not tempfile.mkdtemp: its mode 0700 would lock out a server's user.
-    folder.mkdir()
-    try:
-        yield folder
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
-
-
 def publish(
-    staged_dir: str | os.PathLike, base_dir: str | os.PathLike
+    staged_dir: str | os.PathLike,
+    base_dir: str | os.PathLike,
+    keep: int | None = None,
 ) -> pathlib.Path:
     """Gives a finished SavedModel the next version number.
 
     Of two publishers exactly one gets each number; the other takes the next.
-    An existing number is never touched.
+    An existing number is never written to.
 
     Args:
         staged_dir: The SavedModel's folder. One made by
             `staging(base_dir)` is renamed; any other is copied.
         base_dir: The model's folder, the one that holds its versions.
+        keep: How many sound versions to keep, this one included; older ones
+            are removed as `retire_versions` says. `None` keeps all.
 
     Returns:
         The version's folder, `base_dir/<number>`.
 
     Raises:
-        ValueError: If `staged_dir` holds no SavedModel.
+        ValueError: If `staged_dir` holds no SavedModel, or `keep` is not
+            positive.
     """
+    check_keep(keep)
     staged_dir, base_dir = pathlib.Path(staged_dir), pathlib.Path(base_dir)
     if not (staged_dir / "saved_model.pb").is_file():
         raise ValueError(
@@ -111,7 +93,7 @@ def publish(
     if not is_staged or staged_dir.resolve().parent != base_dir.resolve():
         with staging(base_dir) as folder:
             shutil.copytree(staged_dir, folder, dirs_exist_ok=True)
-            return publish(folder, base_dir)
+            return publish(folder, base_dir, keep)
     if not manifest_path(staged_dir).exists():
         write_manifest(staged_dir)
     _flush(staged_dir)
@@ -125,6 +107,8 @@ def publish(
                 raise
             continue
         sync_folder(base_dir)
+        if keep is not None:
+            retire_versions(base_dir, keep, spare=target)
         return target
 
 
@@ -173,22 +157,3 @@ def _flush(folder):
             with open(os.path.join(root, name), "rb") as file:
                 os.fsync(file.fileno())
         sync_folder(root)
-
-
-def _host():
-    """Returns a short mark of this machine or container."""
-    # On a shared disk a process number says nothing about another machine.
-    return hashlib.sha256(socket.gethostname().encode()).hexdigest()[:8]
-
-
-def _is_stale(name):
-    match = re.fullmatch(rf"{re.escape(PREFIX)}(\d+)(?:-(\w+))?-\w+", name)
-    if not match or match[2] not in (None, _host()):
-        return False
-    try:
-        os.kill(int(match[1]), 0)
-    except (ProcessLookupError, OverflowError):
-        return True
-    except PermissionError:
-        return False
-    return False

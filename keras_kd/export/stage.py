@@ -20,13 +20,14 @@ from keras_kd.export.manifest import write_manifest
 from keras_kd.export.publish import check_name
 from keras_kd.export.publish import publish
 from keras_kd.export.publish import publish_file
-from keras_kd.export.publish import staging
+from keras_kd.export.retire import check_keep
 from keras_kd.export.saved_model import full_precision
 from keras_kd.export.saved_model import write_saved_model
 from keras_kd.export.signature import answer_function
 from keras_kd.export.signature import input_specs
 from keras_kd.export.signature import name_inputs
 from keras_kd.export.signature import random_batch
+from keras_kd.export.staging import staging
 from keras_kd.export.verify import verify
 from keras_kd.export.warmup import BATCH_SIZES
 from keras_kd.export.warmup import check_batch_sizes
@@ -53,6 +54,7 @@ def export(
     tolerance: float | None = None,
     verbose: bool = True,
     warmup: int | Sequence[int] | None = BATCH_SIZES,
+    keep: int | None = None,
 ) -> StageRecord:
     """Publishes a model for TensorFlow Serving and for LiteRT.
 
@@ -91,6 +93,8 @@ def export(
         verbose: Whether to print a line per step.
         warmup: Batch sizes for which the SavedModel gets warm-up records;
             `None` for none.
+        keep: How many sound versions of the SavedModel to keep, this one
+            included; older ones are removed. `None` keeps all.
 
     Returns:
         A `StageRecord`. Its metrics hold for each format the size in bytes
@@ -113,6 +117,7 @@ def export(
     name = check_name(model.name if name is None else name)
     formats = _check_formats(formats)
     check_quantize(quantize)
+    check_keep(keep)
     batch_sizes = check_batch_sizes(warmup)
     base_dir = pathlib.Path(directory) / name
     if base_dir.is_symlink():
@@ -174,7 +179,7 @@ def export(
             )
         published = []
         if "saved_model" in staged:
-            version = publish(staged["saved_model"], base_dir)
+            version = publish(staged["saved_model"], base_dir, keep)
             metrics["saved_model"]["version"] = int(version.name)
             published += sorted(p for p in version.rglob("*") if p.is_file())
             say(f"published {version}")
