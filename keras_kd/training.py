@@ -91,7 +91,7 @@ def train(
     keras.utils.set_random_seed(seed)
     model = build()
     loss = heads.default_loss(model) if loss is None else loss
-    classifies = "crossentropy" in (unlabelled.loss_name(loss) or "")
+    default = default_metrics(loss)
     has_targets = targets is not None or labels is not None
     distilled = teacher is not None or has_targets
     trained = model
@@ -118,27 +118,20 @@ def train(
         learning_rate = keras.optimizers.schedules.CosineDecay(
             learning_rate, steps
         )
-    default = ["accuracy"] if classifies else []
     trained.compile(
         optimizer=keras.optimizers.Adam(learning_rate),
         loss=loss,
         metrics=default if metrics is None else list(metrics),
     )
     watched, mode = watch or (
-        ("val_accuracy", "max") if classifies else ("val_loss", "min")
+        ("val_accuracy", "max") if default else ("val_loss", "min")
     )
     # By the number of steps, so that the clock decides on speed alone.
     if step == MEASURED and sample and steps >= MEASURED_FROM:
         chosen = measure_step(trained, sample(), batch_size, steps)
         if chosen and title is not None:
             print(f"{title}: {chosen}")
-    # Never stops early: every training takes the same number of steps.
-    keep_best = keras.callbacks.EarlyStopping(
-        monitor=watched,
-        mode=mode,
-        patience=epochs,
-        restore_best_weights=True,
-    )
+    keep_best = KeepBest(watched, mode)
     callbacks = [keep_best]
     if title is not None:
         callbacks.append(TrainingProgress(title, watched))
@@ -161,6 +154,39 @@ def train(
         watched: history[watched][keep_best.best_epoch],
         "history": history,
     }
+
+
+class KeepBest(keras.callbacks.EarlyStopping):
+    """Ends a training with the weights of its best epoch.
+
+    It never stops early: every training takes the same number of steps.
+
+    Args:
+        monitor: Figure to watch.
+        mode: `"max"` or `"min"`.
+
+    Raises:
+        ValueError: After the first epoch, if the figure is not measured.
+    """
+
+    def __init__(self, monitor: str, mode: str):
+        super().__init__(
+            monitor, mode=mode, patience=2**31, restore_best_weights=True
+        )
+
+    def on_epoch_end(self, epoch, logs=None):
+        if self.monitor not in (logs or {}):
+            raise ValueError(
+                f"{self.monitor!r} is not among what is measured. Expected "
+                f"one of {sorted(logs or {})}. Pass it in `metrics`, too."
+            )
+        super().on_epoch_end(epoch, logs)
+
+
+def default_metrics(loss: Any) -> list[str]:
+    """Returns what is measured where nothing is asked for."""
+    classifies = "crossentropy" in (unlabelled.loss_name(loss) or "")
+    return ["accuracy"] if classifies else []
 
 
 def copies_of(distillation_losses: Any) -> list | None:
