@@ -50,18 +50,25 @@ def images(count: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def colour_images(count: int) -> tuple[np.ndarray, np.ndarray]:
-    """Returns the same as 32x32 pixels in three channels."""
+    """Returns the same as 64x64 pixels in three channels."""
     x, y = images(count)
     x = np.pad(x, ((0, 0), (2, 2), (2, 2), (0, 0)))
-    return np.repeat(x, 3, axis=-1), y
+    for axis, times in ((1, 2), (2, 2), (3, 3)):
+        x = np.repeat(x, times, axis)
+    return x, y
 
 
-def depthwise_student(shape=(28, 28, 1)) -> keras.Model:
-    """A CNN of depthwise separable convolutions, about 6,000 weights."""
+def depthwise_student(shape=(28, 28, 1), strides: int = 2) -> keras.Model:
+    """A CNN of depthwise separable convolutions, about 6,000 weights.
+
+    Args:
+        shape: Of an image.
+        strides: Of the first convolution.
+    """
     blocks = []
-    for filters, strides in ((32, 2), (48, 1), (48, 2)):
+    for filters, step in ((32, 2), (48, 1), (48, 2)):
         blocks += [
-            layers.DepthwiseConv2D(3, strides, padding="same", use_bias=False),
+            layers.DepthwiseConv2D(3, step, padding="same", use_bias=False),
             layers.Conv2D(filters, 1, use_bias=False),
             layers.BatchNormalization(),
             layers.ReLU(),
@@ -69,7 +76,7 @@ def depthwise_student(shape=(28, 28, 1)) -> keras.Model:
     return keras.Sequential(
         [
             keras.Input(shape),
-            *fashion_mnist.convolution(16, strides=2),
+            *fashion_mnist.convolution(16, strides),
             *blocks,
             layers.GlobalAveragePooling2D(),
             layers.Dense(CLASSES),
@@ -79,10 +86,10 @@ def depthwise_student(shape=(28, 28, 1)) -> keras.Model:
 
 
 def heavy_teacher() -> keras.Model:
-    """ResNet-50 on 32x32 colour images."""
+    """ResNet-50 on 64x64 colour images."""
     model = keras.applications.ResNet50(
         weights=None,
-        input_shape=(32, 32, 3),
+        input_shape=(64, 64, 3),
         classes=CLASSES,
         classifier_activation=None,
     )
@@ -93,7 +100,55 @@ def heavy_teacher() -> keras.Model:
 
 
 def heavy_student() -> keras.Model:
-    return depthwise_student((32, 32, 3))
+    return depthwise_student((64, 64, 3), strides=4)
+
+
+def compiled(model: keras.Model, rate: float = 3e-3) -> keras.Model:
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    model.compile(keras.optimizers.Adam(rate), loss, metrics=["accuracy"])
+    return model
+
+
+@dataclasses.dataclass(frozen=True)
+class RealPair:
+    """A teacher and a student of Fashion-MNIST.
+
+    Args:
+        title: What tables call it.
+        build_teacher: Returns the teacher; its output are logits.
+        build_student: Returns the student, likewise.
+        images: Returns that many training images and their labels.
+    """
+
+    title: str
+    build_teacher: Callable[[], keras.Model]
+    build_student: Callable[[], keras.Model]
+    images: Callable[[int], tuple[np.ndarray, np.ndarray]]
+
+    def trained_teacher(self, x: np.ndarray, y: np.ndarray) -> keras.Model:
+        """Returns a teacher that saw these images once.
+
+        So its answers are those of a real one.
+        """
+        teacher = compiled(self.build_teacher(), 1e-3)
+        teacher.fit(x, y, batch_size=64, verbose=0)
+        return teacher
+
+
+REAL_PAIRS = {
+    "depthwise": RealPair(
+        "CNN to depthwise CNN, 28x28",
+        fashion_mnist.build_teacher,
+        depthwise_student,
+        images,
+    ),
+    "heavy": RealPair(
+        "ResNet-50 to depthwise CNN, 64x64 in colour",
+        heavy_teacher,
+        heavy_student,
+        colour_images,
+    ),
+}
 
 
 @keras.saving.register_keras_serializable(package="benchmarks")

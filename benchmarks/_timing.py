@@ -101,6 +101,17 @@ def footnote(results: dict[str, Any]) -> str:
     )
 
 
+def kept(script: str) -> dict[str, Any]:
+    """Returns the figures that are kept of a script; empty if none are.
+
+    Empty at tiny sizes, too, so that they are not shown beside others.
+    """
+    path = RESULTS / script / "results.json"
+    if FAST or not path.exists():
+        return {}
+    return json.loads(path.read_text())
+
+
 def keep(
     script: str, results: dict[str, Any], markdown: str, whole: bool = True
 ) -> None:

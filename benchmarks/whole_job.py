@@ -2,7 +2,7 @@
 """Ten epochs of distillation, labelling included, against keras.distillation.
 
     .venv/bin/python benchmarks/whole_job.py   # 45 minutes on two cores
-    .venv/bin/python benchmarks/whole_job.py depthwise     # one pair only
+    .venv/bin/python benchmarks/whole_job.py heavy    # anew, beside the other
     KERAS_KD_FAST=1 .venv/bin/python benchmarks/whole_job.py      # a look
 
 Each job starts from models that are newly built and ends with a student:
@@ -21,21 +21,19 @@ import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Callable
 
 import keras
 import numpy as np
 import tensorflow as tf
-from _pairs import colour_images
-from _pairs import depthwise_student
-from _pairs import heavy_student
-from _pairs import heavy_teacher
-from _pairs import images
+from _pairs import REAL_PAIRS
+from _pairs import RealPair
+from _pairs import compiled
 from _timing import FAST
 from _timing import circumstances
 from _timing import footnote
 from _timing import in_turn
 from _timing import keep
+from _timing import kept
 from _timing import ratio
 from _timing import seconds_of
 from _timing import spread
@@ -43,7 +41,6 @@ from _timing import verdict
 
 import keras_kd as kd
 from keras_kd.labels import engines
-from keras_kd.recipes import fashion_mnist
 from keras_kd.teachers import FrozenTeacher
 
 SCRIPT = "whole_job"
@@ -56,31 +53,20 @@ EXACT, QUICK = "labelled exactly", "labelled faster"
 PASS = {EXACT: "pass of teacher.predict", QUICK: "pass of the faster engine"}
 
 
-def compiled(model: keras.Model, rate: float = 3e-3) -> keras.Model:
-    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
-    model.compile(keras.optimizers.Adam(rate), loss, metrics=["accuracy"])
-    return model
-
-
 class Job:
     """All ways to distil one pair.
 
     Args:
-        data: Images and labels, `(x, y)`.
-        build_teacher: Returns the teacher.
-        build_student: Returns the student.
-        train_on: How many images the teacher is trained on first, for one
-            epoch, so that its answers are those of a real one.
+        pair: Its models and images.
+        count: How many images the student learns from.
+        train_on: How many the teacher learned from, once.
     """
 
-    def __init__(self, data, build_teacher, build_student, train_on: int):
-        self.x, self.y = data
-        self.build_teacher = build_teacher
-        self.build_student = build_student
-        teacher = compiled(build_teacher(), 1e-3)
-        teacher.fit(
-            self.x[:train_on], self.y[:train_on], batch_size=64, verbose=0
-        )
+    def __init__(self, pair: RealPair, count: int, train_on: int):
+        self.build_teacher = pair.build_teacher
+        self.build_student = pair.build_student
+        self.x, self.y = pair.images(count)
+        teacher = pair.trained_teacher(self.x[:train_on], self.y[:train_on])
         self.weights = teacher.get_weights()
         self.labelled_with = {}
 
@@ -205,34 +191,18 @@ class Clock(keras.callbacks.Callback):
         self.began = now
 
 
-def light() -> Job:
-    return Job(
-        images(2500 if FAST else 60_000),
-        fashion_mnist.build_teacher,
-        depthwise_student,
-        train_on=1000 if FAST else 20_000,
-    )
-
-
-def heavy() -> Job:
-    return Job(
-        colour_images(400 if FAST else 12_000),
-        heavy_teacher,
-        heavy_student,
-        train_on=128 if FAST else 6000,
-    )
-
-
-PAIRS: dict[str, tuple[Callable[[], Job], float, str]] = {
-    "depthwise": (light, 3.0, "CNN to depthwise CNN, 28x28"),
-    "heavy": (heavy, 8.0, "ResNet-50 to depthwise CNN, 32x32 in colour"),
+# Images, images that the teacher learned from, and the goal.
+PAIRS: dict[str, tuple[int, int, float]] = {
+    "depthwise": (2500, 1000, 3.0) if FAST else (60_000, 20_000, 3.0),
+    "heavy": (400, 128, 8.0) if FAST else (7000, 3500, 8.0),
 }
 
 
 def to_markdown(results: dict) -> str:
-    lines = []
+    lines, notes = [], []
     for name, pair in results["pairs"].items():
-        _, goal, title = PAIRS[name]
+        title, goal = REAL_PAIRS[name].title, PAIRS[name][-1]
+        notes += [f"{name}: {footnote(pair)}", ""]
         teacher, student = pair["weights"]
         of_pass = pair["pass_in_student_epochs"]["median"]
         for labelling, row in pair["rows"].items():
@@ -268,8 +238,7 @@ def to_markdown(results: dict) -> str:
             "|---|---|---|---|---|",
             *lines,
             "",
-            footnote(results),
-            "",
+            *notes,
         ]
     )
 
@@ -289,11 +258,15 @@ def main(names: list[str]) -> None:
     if unknown:
         raise SystemExit(f"No pair named {unknown}. There are: {list(PAIRS)}")
     keras.utils.set_random_seed(0)
-    results = {**circumstances(SCRIPT), "rounds": ROUNDS, "pairs": {}}
+    found = kept(SCRIPT).get("pairs", {})
     for name in names or PAIRS:
         print(name, flush=True)
-        results["pairs"][name] = PAIRS[name][0]().measure()
-    keep(SCRIPT, results, to_markdown(results), whole=not names)
+        about = circumstances(SCRIPT)
+        count, train_on, _ = PAIRS[name]
+        job = Job(REAL_PAIRS[name], count, train_on)
+        found[name] = {**about, **job.measure()}
+        results = {"rounds": ROUNDS, "pairs": found}
+        keep(SCRIPT, results, to_markdown(results))
 
 
 if __name__ == "__main__":
