@@ -25,6 +25,7 @@ from keras_kd.labels.identity import identity
 from keras_kd.records import StageRecord
 from keras_kd.report import latency
 from keras_kd.report import measure
+from keras_kd.report.latency import as_metrics
 from keras_kd.report.scores import score
 from keras_kd.stages import fingerprint
 from keras_kd.stages import fingerprint_of_split
@@ -154,16 +155,7 @@ class Lesson:
     def latencies(self, artefacts: dict) -> dict[str, dict]:
         """Times artefacts side by side on test inputs."""
         times = latency(artefacts, take(self.data.test, 32))
-        return {
-            name: {
-                "latency_ms_p50": time["p50_ms"],
-                "latency_ms_p90": time["p90_ms"],
-                "latency_batch": 1,
-                "latency_threads": time["threads"],
-                "latency_repeats": time["repeats"],
-            }
-            for name, time in times.items()
-        }
+        return {name: as_metrics(time) for name, time in times.items()}
 
     def teacher_model(self) -> keras.Model | None:
         """The teacher as a model of the student's inputs, if it is one."""

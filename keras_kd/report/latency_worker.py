@@ -17,6 +17,7 @@ import numpy as np
 import tensorflow as tf
 
 from keras_kd.report import runtimes
+from keras_kd.report.memory import peak_growth
 
 
 def work(folder: str | os.PathLike) -> None:
@@ -29,31 +30,63 @@ def work(folder: str | os.PathLike) -> None:
     with np.load(folder / "inputs.npz") as stored:
         arrays = [stored[name] for name in stored.files]
     inputs = dict(zip(request["inputs"], arrays, strict=True))
-    count = len(arrays[0])
-    examples = [
-        {name: value[i : i + 1] for name, value in inputs.items()}
-        for i in range(count)
-    ]
-    if list(inputs) == [""]:
-        examples = [example[""] for example in examples]
-    runs = {}
-    for name, path in request["paths"].items():
+    examples = [_rows(inputs, [i]) for i in range(len(arrays[0]))]
+    batch_size = request["batch_size"]
+    batch = _rows(inputs, [i % len(examples) for i in range(batch_size)])
+
+    def load(path):
         runner = runtimes.load_runner(path, threads=threads)
-        runs[name] = lambda i, runner=runner: runner(examples[i % count])
+        return lambda i: runner(examples[i % len(examples)]), runner
+
+    def load_and_run(path):
+        run, _ = load(path)
+        run(0)
+        run(1)
+
+    # First, while this process has not run TensorFlow itself.
+    peaks = {
+        name: peak_growth(lambda path=path: load_and_run(path))
+        for name, path in request["paths"].items()
+    }
+    loaded = {name: load(path) for name, path in request["paths"].items()}
+    singles = {name: run for name, (run, _) in loaded.items()}
+    batches = {
+        name: lambda _, runner=runner: runner(batch)
+        for name, (_, runner) in loaded.items()
+    }
+    repeats, seconds = request["repeats"], request["seconds"]
     with _no_garbage_collection():
-        times = time_in_turn(
-            runs, request["repeats"], request["warmup"], request["seconds"]
+        times = time_in_turn(singles, repeats, request["warmup"], seconds)
+        batch_times = time_in_turn(
+            batches,
+            max(3, repeats // 10),
+            max(1, request["warmup"] // 10),
+            seconds,
+            least=3,
         )
     answer = {
         name: {
             "p50_ms": float(np.percentile(values, 50)),
             "p90_ms": float(np.percentile(values, 90)),
+            "p99_ms": float(np.percentile(values, 99)),
+            "warmup": request["warmup"],
             "repeats": len(values),
             "threads": threads,
+            "throughput_per_second": float(
+                1000 * batch_size / np.median(batch_times[name])
+            ),
+            "throughput_batch": batch_size,
+            "throughput_repeats": len(batch_times[name]),
+            "peak_memory_bytes": peaks[name],
         }
         for name, values in times.items()
     }
     (folder / "answer.json").write_text(json.dumps(answer), "utf-8")
+
+
+def _rows(inputs: dict[str, np.ndarray], numbers: list[int]) -> Any:
+    rows = {name: value[numbers] for name, value in inputs.items()}
+    return rows[""] if list(rows) == [""] else rows
 
 
 @contextlib.contextmanager
@@ -71,11 +104,12 @@ def time_in_turn(
     repeats: int,
     warmup: int,
     seconds: float = float("inf"),
+    least: int = 10,
 ) -> dict[str, list[float]]:
     """Calls each function with 0, 1, 2, ... in turn; returns milliseconds.
 
     Every second round goes backwards, so that none always follows the same
-    other one.
+    other one. After `seconds` no round is started, except the `least`.
     """
     for number in range(warmup):
         for run in runs.values():
@@ -83,7 +117,7 @@ def time_in_turn(
     times: dict[str, list[float]] = {name: [] for name in runs}
     end = time.monotonic() + seconds
     for number in range(repeats):
-        if number >= 10 and time.monotonic() > end:
+        if number >= least and time.monotonic() > end:
             break
         names = list(runs) if number % 2 == 0 else list(reversed(runs))
         for name in names:

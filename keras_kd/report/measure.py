@@ -6,6 +6,7 @@ from __future__ import annotations
 import os
 import pathlib
 import tempfile
+import zlib
 from typing import Any
 
 import keras
@@ -17,11 +18,19 @@ from keras_kd.data import as_dataset
 from keras_kd.data import check_split
 from keras_kd.data import take
 from keras_kd.report import runtimes
+from keras_kd.report.calibration import calibration_of
+from keras_kd.report.flops import count_flops
+from keras_kd.report.latency import as_metrics
 from keras_kd.report.latency import latency as time_artefacts
 from keras_kd.report.parameters import count_parameters
 from keras_kd.report.scores import agreement
+from keras_kd.report.scores import class_accuracy
 from keras_kd.report.scores import decide
+from keras_kd.report.scores import judge
 from keras_kd.report.scores import score
+from keras_kd.report.scores import scores_and_threshold
+
+GZIP_LEVEL = 6
 
 
 def measure(
@@ -32,7 +41,7 @@ def measure(
     latency: bool = True,
     batch_size: int = 256,
     repeats: int = 200,
-) -> dict[str, float | int]:
+) -> dict[str, Any]:
     """Measures a model or an exported file by running it.
 
     A file is run by the runtime that will serve it: a SavedModel through its
@@ -53,12 +62,23 @@ def measure(
         repeats: Timed runs.
 
     Returns:
-        Plain numbers: `accuracy` as a fraction (`mean_absolute_error` for
-        regression), `agreement`, `parameters`, `nonzero_parameters`,
-        `bytes` (a model is saved as .keras without its optimizer; a file
-        counts as it lies there), and with `latency` `latency_ms_p50`,
-        `latency_ms_p90`, `latency_batch`, `latency_threads` and
-        `latency_repeats`. A figure that cannot be had is left out.
+        Plain numbers. A figure that cannot be had is left out.
+
+        - `accuracy` as a fraction (`mean_absolute_error` for regression),
+          `class_accuracy`, a list in the order of the classes, and
+          `agreement`.
+        - `ece`: expected calibration error in 15 bins of equal width,
+          [Guo et al., 2017](https://arxiv.org/abs/1706.04599).
+        - `parameters`, `nonzero_parameters`, and `flops` of one example
+          (see `keras_kd.report.flops.count_flops`; not for .tflite).
+        - `bytes` and `gzip_bytes` (level 6): a model is saved as .keras
+          without its optimizer, a file counts as it lies there, a folder is
+          the sum of its files.
+        - With `latency`: `latency_ms_p50`, `latency_ms_p90`,
+          `latency_ms_p99` at `latency_batch` 1, `latency_threads`,
+          `latency_warmup`, `latency_repeats`; `throughput_per_second` at
+          `throughput_batch` 32, `throughput_repeats`; `peak_memory_bytes`
+          (see `keras_kd.report.latency`).
 
     Raises:
         ValueError: If the artefact, the data and the predictions do not fit
@@ -77,36 +97,57 @@ def measure(
     threads = os.cpu_count() or 1
     runner = runtimes.load_runner(model_or_path, threads=threads)
     outputs, labels = _run(runner, as_dataset(split, batch_size))
-    metrics: dict[str, float | int] = dict(score(outputs, labels))
-    if teacher_predictions is not None and "accuracy" in metrics:
-        decisions = decide(outputs)
-        metrics["agreement"] = agreement(decisions, teacher_predictions)
+    metrics: dict[str, Any] = dict(score(outputs, labels))
+    if "accuracy" in metrics:
+        judged = judge(outputs, labels)
+        is_probability = scores_and_threshold(outputs)[1] > 0
+        metrics["ece"] = calibration_of(judged, is_probability)
+        metrics["class_accuracy"] = class_accuracy(judged)
+        if teacher_predictions is not None:
+            decisions = decide(outputs)
+            metrics["agreement"] = agreement(decisions, teacher_predictions)
     counts = count_parameters(model_or_path)
     if counts is not None:
         metrics["parameters"], metrics["nonzero_parameters"] = counts
-    metrics["bytes"] = count_bytes(model_or_path)
+    metrics["flops"] = count_flops(model_or_path, take(split, 1))
+    metrics["bytes"], metrics["gzip_bytes"] = count_bytes(model_or_path)
+    metrics = {k: v for k, v in metrics.items() if v is not None}
     if latency:
         times = time_artefacts(
             {"it": model_or_path}, take(split, 32), repeats=repeats
-        )["it"]
-        metrics["latency_ms_p50"] = times["p50_ms"]
-        metrics["latency_ms_p90"] = times["p90_ms"]
-        metrics["latency_batch"] = 1
-        metrics["latency_threads"] = times["threads"]
-        metrics["latency_repeats"] = times["repeats"]
+        )
+        metrics |= as_metrics(times["it"])
     return metrics
 
 
-def count_bytes(model_or_path: keras.Model | str | os.PathLike) -> int:
-    """Returns the bytes of a file, a folder, or a model once saved."""
+def count_bytes(
+    model_or_path: keras.Model | str | os.PathLike,
+) -> tuple[int, int]:
+    """Returns the bytes of a file, a folder, or a model once saved.
+
+    Returns:
+        `(bytes, gzip_bytes)`: as it lies there, and with each of its files
+        compressed on its own by gzip at level 6, the command's default.
+    """
     if isinstance(model_or_path, keras.Model):
         with tempfile.TemporaryDirectory() as folder:
             path = pathlib.Path(folder) / "model.keras"
             _save_without_optimizer(model_or_path, path)
-            return path.stat().st_size
+            return count_bytes(path)
     path = pathlib.Path(model_or_path)
     files = [path] if path.is_file() else path.rglob("*")
-    return sum(file.stat().st_size for file in files if file.is_file())
+    files = [file for file in files if file.is_file()]
+    plain = sum(file.stat().st_size for file in files)
+    return plain, sum(map(_gzip_bytes, files))
+
+
+def _gzip_bytes(path: pathlib.Path) -> int:
+    gzip_format = zlib.MAX_WBITS | 16
+    compressor = zlib.compressobj(GZIP_LEVEL, wbits=gzip_format)
+    with open(path, "rb") as file:
+        pieces = iter(lambda: file.read(1 << 20), b"")
+        size = sum(len(compressor.compress(piece)) for piece in pieces)
+    return size + len(compressor.flush())
 
 
 def _save_without_optimizer(model: keras.Model, path: pathlib.Path) -> None:

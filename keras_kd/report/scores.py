@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 
 from keras_kd.data import UNLABELLED
@@ -50,10 +52,31 @@ def scores_and_threshold(
     return _as_columns(scores), 0.5 if is_probability else 0.0
 
 
-def score(
-    outputs: dict[str, np.ndarray], labels: np.ndarray
-) -> dict[str, float]:
-    """Compares a model's outputs with the labels.
+@dataclasses.dataclass(frozen=True)
+class Judged:
+    """What a model decides beside what is right, decision by decision.
+
+    Args:
+        scores: What the decisions come from: `(n, ..., classes)`.
+        decisions: Class numbers `(n, ...)`; or for sigmoid units zeros and
+            ones, in the shape of the scores.
+        labels: What is right, in the shape of the decisions.
+        counts: Whether there is a label, in the same shape.
+    """
+
+    scores: np.ndarray
+    decisions: np.ndarray
+    labels: np.ndarray
+    counts: np.ndarray
+
+    @property
+    def is_by_unit(self) -> bool:
+        """Whether each output is a yes or no of its own."""
+        return self.decisions.ndim == self.scores.ndim
+
+
+def judge(outputs: dict[str, np.ndarray], labels: np.ndarray) -> Judged | None:
+    """Puts a model's decisions beside the labels.
 
     What the labels are is read off them: class numbers (one per row of
     classes), one-hot or soft labels, zeros and ones for sigmoid units, or
@@ -61,9 +84,39 @@ def score(
 
     Args:
         outputs: `{name: array}`, see `decide`.
+        labels: See `score`.
+
+    Returns:
+        What was `Judged`, or `None` for regression.
+
+    Raises:
+        ValueError: If labels and outputs do not fit each other.
+    """
+    scores, threshold = scores_and_threshold(outputs)
+    labels = _fit_shape(np.asarray(labels), scores.shape)
+    if labels.ndim < scores.ndim:
+        classes = scores.argmax(-1)
+        return Judged(scores, classes, labels, labels != UNLABELLED)
+    is_labelled = (labels != UNLABELLED).all(axis=-1)
+    rows = labels[is_labelled]
+    if scores.shape[-1] > 1 and rows.size and _is_distribution(rows):
+        return Judged(scores, scores.argmax(-1), labels.argmax(-1), is_labelled)
+    if np.isin(labels, (0, 1, UNLABELLED)).all():
+        is_yes = (scores > threshold).astype(np.int64)
+        return Judged(scores, is_yes, labels, labels != UNLABELLED)
+    return None
+
+
+def score(
+    outputs: dict[str, np.ndarray], labels: np.ndarray
+) -> dict[str, float]:
+    """Compares a model's outputs with the labels.
+
+    Args:
+        outputs: `{name: array}`, see `decide`.
         labels: `(n, ...)` class numbers, or the shape of the outputs. An
             entry of -1 (`keras_kd.data.UNLABELLED`) is left out, except
-            where labels are numbers to be predicted.
+            where labels are numbers to be predicted. See `judge`.
 
     Returns:
         `{"accuracy": fraction}`, or `{"mean_absolute_error": value}` for
@@ -72,18 +125,36 @@ def score(
     Raises:
         ValueError: If labels and outputs do not fit each other.
     """
-    scores, threshold = scores_and_threshold(outputs)
-    labels = _fit_shape(np.asarray(labels), scores.shape)
-    if labels.ndim < scores.ndim:
-        return _fraction(scores.argmax(-1) == labels, labels != UNLABELLED)
-    width = scores.shape[-1]
-    is_labelled = (labels != UNLABELLED).all(axis=-1)
-    rows = labels[is_labelled]
-    if width > 1 and rows.size and _is_distribution(rows):
-        return _fraction(scores.argmax(-1) == labels.argmax(-1), is_labelled)
-    if np.isin(labels, (0, 1, UNLABELLED)).all():
-        return _fraction((scores > threshold) == labels, labels != UNLABELLED)
-    return {"mean_absolute_error": float(np.abs(scores - labels).mean())}
+    judged = judge(outputs, labels)
+    if judged is None:
+        scores, _ = scores_and_threshold(outputs)
+        labels = _fit_shape(np.asarray(labels), scores.shape)
+        return {"mean_absolute_error": float(np.abs(scores - labels).mean())}
+    if not judged.counts.any():
+        return {}
+    is_right = judged.decisions == judged.labels
+    return {"accuracy": float(is_right[judged.counts].mean())}
+
+
+def class_accuracy(judged: Judged) -> list[float | None] | None:
+    """Returns for each class how often its examples are decided rightly.
+
+    Returns:
+        A fraction per class, `None` for a class without an example; or
+        `None` for several sigmoid units, which are no classes of one choice.
+    """
+    width = judged.scores.shape[-1]
+    if judged.is_by_unit and width > 1:
+        return None
+    labels = judged.labels[judged.counts].astype(np.int64)
+    is_right = judged.decisions[judged.counts] == labels
+    classes = 2 if judged.is_by_unit else width
+    examples = np.bincount(labels, minlength=classes)
+    right = np.bincount(labels, weights=is_right, minlength=classes)
+    return [
+        float(hits / count) if count else None
+        for hits, count in zip(right, examples, strict=True)
+    ]
 
 
 def agreement(decisions: np.ndarray, teacher_predictions: np.ndarray) -> float:
@@ -131,9 +202,3 @@ def _fit_shape(labels: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
 
 def _is_distribution(rows: np.ndarray) -> bool:
     return bool((rows >= 0).all() and np.allclose(rows.sum(-1), 1, atol=1e-3))
-
-
-def _fraction(is_right: np.ndarray, counts: np.ndarray) -> dict[str, float]:
-    if not counts.any():
-        return {}
-    return {"accuracy": float(is_right[counts].mean())}

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import gzip
 import shutil
 import time
 
@@ -43,6 +44,16 @@ def test_measure_of_a_model(trained, digits, logits, expected):
         trained, digits.test, teacher_predictions=logits, latency=False
     )
     assert found.pop("bytes") > 4 * DENSE
+    # Half of the hidden kernel is zero, and compresses away.
+    assert found.pop("gzip_bytes") < 4 * DENSE
+    by_class = found.pop("class_accuracy")
+    assert len(by_class) == 10
+    assert np.average(
+        by_class, weights=np.bincount(digits.test[1])
+    ) == pytest.approx(expected)
+    assert 0 < found.pop("ece") < 0.2
+    # The products of two Dense layers, their biases, ReLU's and 64 scalings.
+    assert 0 <= found.pop("flops") - 2 * (64 * 64 + 64 * 10) <= 4 * 64 + 10
     assert found == {
         "accuracy": pytest.approx(expected, abs=1e-12),
         "agreement": 1.0,
@@ -100,6 +111,18 @@ def test_measure_bytes_are_those_on_disk(artefacts, trained, digits, tmp_path):
     files = artefacts["saved_model"].rglob("*")
     total = sum(file.stat().st_size for file in files if file.is_file())
     assert size(artefacts["saved_model"]) == total
+
+    def gzip_size(what):
+        return measure(what, tiny, latency=False)["gzip_bytes"]
+
+    content = artefacts["sparse"].read_bytes()
+    assert gzip_size(artefacts["sparse"]) == len(gzip.compress(content, 6))
+    files = [
+        file for file in artefacts["saved_model"].rglob("*") if file.is_file()
+    ]
+    assert gzip_size(artefacts["saved_model"]) == sum(
+        len(gzip.compress(file.read_bytes(), 6)) for file in files
+    )
     copied = tmp_path / "1"
     shutil.copytree(artefacts["saved_model"], copied)
     (copied / "assets.extra").mkdir()
@@ -153,9 +176,15 @@ def test_measure_of_two_named_inputs_by_name():
     found = measure(model, (x, np.array([0, 1])), repeats=5)
     assert found["accuracy"] == 1.0
     assert 0 < found["latency_ms_p50"] <= found["latency_ms_p90"]
+    assert found["latency_ms_p90"] <= found["latency_ms_p99"]
     assert found["latency_batch"] == 1
     assert found["latency_threads"] == 1
+    assert found["latency_warmup"] == 20
     assert found["latency_repeats"] == 5
+    assert found["throughput_per_second"] > 0
+    assert found["throughput_batch"] == 32  # though there are two examples
+    assert found["throughput_repeats"] == 3
+    assert found["peak_memory_bytes"] > 0
 
 
 def test_latency_ranks_all_kinds_before_a_far_larger_model(
@@ -175,6 +204,14 @@ def test_latency_ranks_all_kinds_before_a_far_larger_model(
     slow = times.pop("large")
     assert all(0 < t["p50_ms"] < slow["p50_ms"] for t in times.values())
     assert all(t["repeats"] == 15 for t in times.values())
+    assert all(
+        t["throughput_per_second"] > slow["throughput_per_second"]
+        for t in times.values()
+    )
+    # Its 4.5 million weights, and what the small ones need as well.
+    smallest = times["model"]["peak_memory_bytes"]
+    assert slow["peak_memory_bytes"] - smallest > 4 * 4.3e6
+    assert times["float32"]["peak_memory_bytes"] < smallest
 
 
 def test_time_in_turn_alternates_and_times():
