@@ -3,15 +3,14 @@
 
 from __future__ import annotations
 
-import base64
-import html
 import os
-import string
 from collections.abc import Sequence
+from html import escape
 from typing import Any
 
 from keras_kd.records import write_atomically
 from keras_kd.report import environment as environments
+from keras_kd.report import html
 from keras_kd.tuning import picture
 from keras_kd.tuning import table
 from keras_kd.tuning.confirmed import Confirmed
@@ -26,54 +25,7 @@ from keras_kd.tuning.rows import best_of
 # What `kd.compress` takes; other settings belong to the student.
 ARGUMENTS = ("temperature", "alpha", "learning_rate", "batch_size", "epochs")
 
-_PAGE = string.Template(
-    """<!DOCTYPE html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<title>Search: $objective</title>
-<style>
-:root { color-scheme: light dark; }
-body { font: 16px/1.5 system-ui, sans-serif; margin: 0 auto;
-  padding: 1rem; max-width: 72rem; }
-h1 { font-size: 1.5rem; } h2 { font-size: 1.15rem; margin-top: 2rem; }
-.verdict { font-size: 1.1rem; border-left: 4px solid #0072b2;
-  padding-left: .8rem; }
-.scroll { overflow-x: auto; }
-img { width: 100%; min-width: 46rem; background: white; }
-pre { padding: .8rem; overflow-x: auto; user-select: all;
-  border: 1px solid #8888; border-radius: .3rem; }
-table { border-collapse: collapse; font-variant-numeric: tabular-nums; }
-th, td { padding: .25rem .7rem; text-align: right; white-space: nowrap;
-  border-bottom: 1px solid #8884; }
-th:first-child, td:first-child { text-align: left; }
-tr.best { font-weight: bold; } tr.failed { color: #c0392b; }
-small, .small { font-size: .85rem; overflow-wrap: anywhere; }
-</style>
-</head>
-<body>
-<h1>Search over $trials trials: $objective ($better is better)</h1>
-$verdict
-<h2>Best settings</h2>
-$settings
-<h2>Picture</h2>
-<div class="scroll"><img alt="Objective over temperature and alpha,
-importance, and best against default against control"
-src="data:image/png;base64,$picture"></div>
-<h2>Importance of each setting</h2>
-$importance
-<h2>All trials</h2>
-<div class="scroll">$table</div>
-<p class="small">A star marks a trial that was the best when it ended. A
-trial's $objective is the best over its epochs.</p>
-$failures
-<h2>Environment</h2>
-$environment
-</body>
-</html>
-"""
-)
+_STYLE = "tr.best { font-weight: bold; } tr.failed { color: #c0392b; }\n"
 
 
 def write_page(
@@ -100,24 +52,38 @@ def write_page(
         environment: Machine and versions of the search. Defaults to this
             process'.
     """
-    image = picture.render(rows, objective, direction, confirmed)
     found = environment or environments.environment()
-    content = _PAGE.substitute(
-        objective=html.escape(objective),
-        trials=len(rows),
-        better="higher" if direction == "max" else "lower",
-        verdict=_paragraphs(
-            [verdict(rows, objective, direction, confirmed)], "verdict"
-        )
-        + _paragraphs(notes),
-        settings=_settings(rows, direction, confirmed),
-        picture=base64.b64encode(image).decode("ascii"),
-        importance=_importance(rows),
-        table=_table(rows, objective, direction),
-        failures=_failures(rows),
-        environment=_paragraphs([environments.describe(found)], "small"),
+    image = picture.render(rows, objective, direction, confirmed)
+    better = "higher" if direction == "max" else "lower"
+    alt = (
+        "Objective over temperature and alpha, importance, and best against "
+        "default against control"
     )
-    write_atomically(path, content)
+    caption = (
+        "A star marks a trial that was the best when it ended. A trial's "
+        f"{objective} is the best over its epochs."
+    )
+    parts = [
+        html.paragraphs(
+            [verdict(rows, objective, direction, confirmed)], "verdict"
+        ),
+        html.paragraphs(notes),
+        html.section("Best settings", _settings(rows, direction, confirmed)),
+        html.section("Picture", html.scroll(html.image(image, alt))),
+        html.section("Importance of each setting", _importance(rows)),
+        html.section(
+            "All trials",
+            _table(rows, objective, direction)
+            + html.paragraphs([caption], "small"),
+        ),
+        _failures(rows),
+        html.section(
+            "Environment",
+            html.paragraphs([environments.describe(found)], "small"),
+        ),
+    ]
+    title = f"Search over {len(rows)} trials: {objective} ({better} is better)"
+    write_atomically(path, html.page(title, "\n".join(parts), _STYLE))
 
 
 def verdict(
@@ -171,42 +137,35 @@ def _settings(rows, direction, confirmed):
     settings = confirmed.settings if confirmed else best and best.settings
     if not settings:
         return "<p>None yet.</p>"
-    return f"<pre>{html.escape(settings_code(settings))}</pre>"
+    return html.code(settings_code(settings))
 
 
 def _importance(rows):
     found = importance(rows)
     items = "".join(
-        f"<li>{html.escape(name)}: {100 * share:.0f} %</li>"
+        f"<li>{escape(name)}: {100 * share:.0f} %</li>"
         for name, share in found.shares.items()
     )
-    return (f"<ol>{items}</ol>" if items else "") + _paragraphs([str(found)])
+    return (f"<ol>{items}</ol>" if items else "") + html.paragraphs(
+        [str(found)]
+    )
 
 
 def _table(rows, objective, direction):
     header, cells = table.to_cells(rows, objective, direction)
-    titles = "".join(f"<th>{html.escape(title)}</th>" for title in header)
     best = best_of(rows, direction)
-    lines = []
-    for row, line in zip(rows, cells, strict=True):
-        kind = "best" if row is best else row.status.replace(" ", "-")
-        text = "".join(f"<td>{html.escape(cell)}</td>" for cell in line)
-        lines.append(f'<tr class="{html.escape(kind)}">{text}</tr>')
-    return f"<table><tr>{titles}</tr>{''.join(lines)}</table>"
+    kinds = [
+        "best" if row is best else row.status.replace(" ", "-") for row in rows
+    ]
+    return html.table(header, cells, kinds)
 
 
 def _failures(rows):
-    return _paragraphs(
+    return html.paragraphs(
         [
             f"{row.name} failed: {row.message or 'no reason was kept'}"
             for row in rows
             if row.status == FAILED
         ],
         "small",
-    )
-
-
-def _paragraphs(texts, kind=""):
-    return "".join(
-        f'<p class="{kind}">{html.escape(text)}</p>' for text in texts
     )
