@@ -10,6 +10,7 @@ from __future__ import annotations
 import sys
 import types
 
+from keras_kd.export.classes import read_labels
 from keras_kd.export.golden import verify_directory
 from keras_kd.export.litert import run_tflite
 from keras_kd.export.litert import write_tflite
@@ -29,6 +30,7 @@ __all__ = [
     "check_manifest",
     "export",
     "publish",
+    "read_labels",
     "read_warmup",
     "retire_versions",
     "run_tflite",

@@ -7,13 +7,13 @@ import contextlib
 import os
 import pathlib
 import shutil
+from collections.abc import Sequence
 from typing import Any
 
 import keras
-import tensorflow as tf
 
-from keras_kd.export.signature import answer_function
-from keras_kd.export.signature import input_specs
+from keras_kd.export.endpoint import extra_endpoints
+from keras_kd.export.endpoint import make_endpoint
 
 
 def write_saved_model(
@@ -23,6 +23,11 @@ def write_saved_model(
     head: str | None = None,
     inputs: Any = None,
     batch_size: int | None = None,
+    preprocess: keras.Layer | None = None,
+    names: dict[str, str] | None = None,
+    labels: Sequence[str] | None = None,
+    top_k: int | None = None,
+    signatures: dict[str, keras.Model] | None = None,
 ) -> pathlib.Path:
     """Writes a SavedModel for TensorFlow Serving.
 
@@ -40,13 +45,26 @@ def write_saved_model(
             `probabilities`, whichever of them the model ends in.
         inputs: One batch; tells the dtypes of a subclassed model's inputs.
         batch_size: `None` for any; a number fixes it, as LiteRT needs.
+        preprocess: Layer or model that makes the model's inputs out of what
+            clients send, such as uint8 images or strings; goes into the
+            graph. The export then takes what `preprocess` takes.
+        names: New names by old ones, of inputs and outputs:
+            `{"input": "image", "probabilities": "confidence"}`.
+        labels: Names of the classes, in the order of the units. Adds the
+            outputs `classes` and `scores`, each `(batch, top_k)`: the
+            likeliest labels and their probabilities, best first.
+        top_k: How many classes to answer with. Defaults to 1 where there are
+            labels; without labels the classes are their numbers, as text.
+        signatures: Further signatures by name: models of the same inputs,
+            such as `{"features": keras.Model(model.input, layer.output)}`.
+            Their outputs stay as they are.
 
     Returns:
         `directory`.
 
     Raises:
         ValueError: If the folder is not empty, or the model was never
-            called.
+            called, or an option is wrong.
 
     Example:
 
@@ -60,34 +78,32 @@ def write_saved_model(
         raise ValueError(
             f"`directory` must be new or empty. Received: {directory}"
         )
-    specs = input_specs(model, inputs, batch_size)
-    answer = answer_function(model, head)
-    flat = keras.tree.flatten(specs)
-
-    def serve(*tensors):
-        # A shape check that only asserts is folded away, since the rank is
-        # known while tracing; ensure_shape stays in the graph.
-        guarded = [
-            tf.ensure_shape(tensor, spec.shape)
-            for tensor, spec in zip(tensors, flat, strict=True)
-        ]
-        return answer(keras.tree.pack_sequence_as(specs, guarded))
-
-    try:
-        _write(serve, flat, directory)
-    except AssertionError:
-        # A lookup table is saved only with the model that holds it.
-        shutil.rmtree(directory, ignore_errors=True)
-        _write(serve, flat, directory, model)
-    return directory
+    common = {"inputs": inputs, "batch_size": batch_size}
+    common |= {"preprocess": preprocess, "names": names}
+    main = make_endpoint(model, head=head, labels=labels, top_k=top_k, **common)
+    endpoints = {"serve": main, **extra_endpoints(main, signatures, **common)}
+    # A lookup table is saved only with the layer that holds it.
+    holders = [model, *(signatures or {}).values()]
+    holders = [[], [preprocess], [preprocess, *holders]]
+    while True:
+        try:
+            _write(endpoints, directory, holders.pop(0))
+            return directory
+        except AssertionError:
+            shutil.rmtree(directory, ignore_errors=True)
+            if not holders:
+                raise
 
 
-def _write(serve, signature, directory, tracked=None):
+def _write(endpoints, directory, tracked):
     archive = keras.export.ExportArchive()
-    if tracked is not None:
+    for holder in filter(None, tracked):
         # Not otherwise: it writes every weight of the model a second time.
-        archive.track(tracked)
-    archive.add_endpoint("serve", serve, input_signature=signature)
+        archive.track(holder)
+    for name, endpoint in endpoints.items():
+        archive.add_endpoint(
+            name, endpoint.serve, input_signature=endpoint.flat
+        )
     archive.write_out(str(directory), verbose=False)
 
 

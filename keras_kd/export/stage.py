@@ -10,8 +10,12 @@ from collections.abc import Sequence
 from typing import Any
 
 import keras
-import tensorflow as tf
 
+from keras_kd.export.classes import as_settings
+from keras_kd.export.classes import attach_labels
+from keras_kd.export.endpoint import extra_endpoints
+from keras_kd.export.endpoint import make_endpoint
+from keras_kd.export.endpoint import names_without_classes
 from keras_kd.export.golden import golden_path
 from keras_kd.export.golden import write_golden
 from keras_kd.export.litert import check_quantize
@@ -23,11 +27,10 @@ from keras_kd.export.publish import publish_file
 from keras_kd.export.retire import check_keep
 from keras_kd.export.saved_model import full_precision
 from keras_kd.export.saved_model import write_saved_model
-from keras_kd.export.signature import answer_function
-from keras_kd.export.signature import input_specs
 from keras_kd.export.signature import name_inputs
 from keras_kd.export.signature import random_batch
 from keras_kd.export.staging import staging
+from keras_kd.export.tolerance import tolerance_of
 from keras_kd.export.verify import verify
 from keras_kd.export.warmup import BATCH_SIZES
 from keras_kd.export.warmup import check_batch_sizes
@@ -36,9 +39,6 @@ from keras_kd.records import StageRecord
 from keras_kd.records import file_sha256
 
 FORMATS = ("saved_model", "tflite")
-# Largest difference from the Keras model, relative to the outputs' magnitude.
-TOLERANCES = {None: 1e-4, "float16": 1e-2, "dynamic": 0.1, "int8": 0.25}
-HALF_PRECISION_TOLERANCE = 1e-2
 # Rows that are compared; int8 calibration sees all of `inputs`.
 VERIFIED_ROWS = 8
 
@@ -53,6 +53,12 @@ def export(
     head: str | None = None,
     tolerance: float | None = None,
     verbose: bool = True,
+    *,
+    preprocess: keras.Layer | None = None,
+    names: dict[str, str] | None = None,
+    labels: Sequence[str] | None = None,
+    top_k: int | None = None,
+    signatures: dict[str, keras.Model] | None = None,
     warmup: int | Sequence[int] | None = BATCH_SIZES,
     keep: int | None = None,
 ) -> StageRecord:
@@ -81,16 +87,23 @@ def export(
         formats: One or both of `"saved_model"` and `"tflite"`.
         quantize: For the .tflite file: `None`, `"float16"`, `"dynamic"` or
             `"int8"`. The SavedModel stays as it is.
-        inputs: A batch of what the model takes; the answers to its first
-            rows are compared. Needed for `"int8"` (some hundred real
-            examples) and for subclassed models of integer inputs; else
-            defaults to a random batch.
+        inputs: A batch of what the model (or `preprocess`) takes; the
+            answers to its first rows are compared. Needed for `"int8"` (some
+            hundred real examples) and for subclassed models of integer
+            inputs; else defaults to a random batch.
         head: What the model's output is: `"logits"`, `"probabilities"` or
             `"regression"`; `None` reads it from the last activation.
         tolerance: Largest difference allowed, relative to the magnitude of
             an output. Defaults to 1e-4 in float32, 1e-2 in float16, 0.1 for
             `"dynamic"` and 0.25 for `"int8"`.
         verbose: Whether to print a line per step.
+        preprocess: Layer or model to put before the model, in the graph.
+        names: New names of inputs and outputs, by the old ones.
+        labels: Names of the classes: the SavedModel answers with the
+            likeliest of them, the .tflite file holds them as `labels.txt`.
+        top_k: How many classes the SavedModel answers with. Of these five
+            `write_saved_model` says more.
+        signatures: Further signatures of the SavedModel, models by name.
         warmup: Batch sizes for which the SavedModel gets warm-up records;
             `None` for none.
         keep: How many sound versions of the SavedModel to keep, this one
@@ -135,43 +148,59 @@ def export(
         if verbose:
             print(f"export {name}: {text}", flush=True)
 
-    specs = input_specs(model, inputs)
+    common = {"inputs": inputs, "preprocess": preprocess, "names": names}
+    answering = {"head": head, "labels": labels, "top_k": top_k}
+    endpoint = make_endpoint(model, **common, **answering)
+    extras = extra_endpoints(endpoint, signatures, **common)
+    lite = {**common, "head": head, "names": names_without_classes(names)}
+    specs = endpoint.specs
     batch = random_batch(specs) if inputs is None else inputs
     batch = name_inputs(specs, batch)
     sample = {key: array[:VERIFIED_ROWS] for key, array in batch.items()}
-    options = {"head": head, "inputs": inputs}
+    allowed = {
+        "saved_model": tolerance_of(model, None, tolerance),
+        "tflite": tolerance_of(model, quantize, tolerance),
+    }
+    expected = {}
+    expected["saved_model"] = endpoint.expected(sample, allowed["saved_model"])
+    for key, extra in extras.items():
+        for output, array in extra.expected(sample).items():
+            expected["saved_model"][f"{key}:{output}"] = array
+    if "tflite" in formats:
+        expected["tflite"] = make_endpoint(model, **lite).expected(sample)
     staged, metrics = {}, {}
     with staging(base_dir) as folder, staging(base_dir) as lite_folder:
         if "saved_model" in formats:
             say("writing the SavedModel")
-            staged["saved_model"] = write_saved_model(model, folder, **options)
+            staged["saved_model"] = write_saved_model(
+                model, folder, signatures=signatures, **common, **answering
+            )
             if batch_sizes:
-                write_warmup(folder, sample, batch_sizes, name)
+                asked = ("serving_default", *extras)
+                write_warmup(folder, sample, batch_sizes, name, asked)
         if "tflite" in formats:
             say(f"converting to LiteRT (quantize={quantize})")
             with full_precision(model):
                 lite_source = lite_folder / "saved_model"
-                write_saved_model(model, lite_source, batch_size=1, **options)
+                write_saved_model(model, lite_source, batch_size=1, **lite)
             staged["tflite"] = write_tflite(
                 lite_source,
                 lite_folder / f"{name}.tflite",
                 quantize=quantize,
                 representative=batch,
             )
-        expected = _answers(model, head, specs, sample)
+            if labels is not None:
+                attach_labels(staged["tflite"], labels)
         for kind, path in staged.items():
-            lite = kind == "tflite"
-            allowed = tolerance
-            if allowed is None:
-                allowed = _tolerance(model, quantize if lite else None)
-            digest = file_sha256(path) if lite else ""
-            write_golden(path, sample, expected, allowed, digest)
+            digest = file_sha256(path) if kind == "tflite" else ""
+            checked = (sample, expected[kind], allowed[kind])
+            write_golden(path, *checked, digest)
             write_manifest(path)
             say(f"verifying the {kind} in a fresh process")
             metrics[kind] = {
                 "bytes": _size(path),
-                "max_difference": verify(path, sample, expected, allowed),
-                "tolerance": allowed,
+                "max_difference": verify(path, *checked),
+                "tolerance": allowed[kind],
             }
             say(
                 f"{kind}: {metrics[kind]['bytes']:,} bytes, differs by "
@@ -202,6 +231,11 @@ def export(
             "formats": formats,
             "quantize": quantize,
             "head": head,
+            "preprocess": None if preprocess is None else preprocess.name,
+            "names": names,
+            "labels": as_settings(labels),
+            "top_k": top_k,
+            "signatures": sorted(extras),
             "warmup": list(batch_sizes),
         },
         metrics=metrics,
@@ -217,26 +251,6 @@ def _check_formats(formats):
             f"`formats` must be one or more of {FORMATS}. Received: {formats!r}"
         )
     return sorted(set(chosen))
-
-
-def _answers(model, head, specs, sample):
-    """Returns what the Keras model itself answers, as arrays by name."""
-    tensors = [
-        tf.convert_to_tensor(sample[spec.name])
-        for spec in keras.tree.flatten(specs)
-    ]
-    answer = answer_function(model, head)
-    outputs = answer(keras.tree.pack_sequence_as(specs, tensors))
-    return {key: tensor.numpy() for key, tensor in outputs.items()}
-
-
-def _tolerance(model, quantize):
-    is_half = keras.backend.standardize_dtype(model.compute_dtype) in (
-        "float16",
-        "bfloat16",
-    )
-    floor = HALF_PRECISION_TOLERANCE if is_half else 0.0
-    return max(TOLERANCES[quantize], floor)
 
 
 def _size(path):

@@ -1,0 +1,158 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Classes: an answer in words, the likeliest labels with their scores."""
+
+from __future__ import annotations
+
+import os
+import pathlib
+import zipfile
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+CLASSES, SCORES = "classes", "scores"
+LABELS_FILE = "labels.txt"
+
+
+def check_classes(
+    labels: Sequence[str] | None, top_k: int | None
+) -> tuple[tuple[str, ...] | None, int | None]:
+    """Returns labels and k, with the default of one for the other.
+
+    Raises:
+        ValueError: If a label is empty, broken into lines or there twice,
+            or `top_k` is not positive or more than there are labels.
+    """
+    if isinstance(labels, str):
+        labels = [labels]
+    if labels is not None:
+        labels = tuple(labels)
+        sound = all(
+            isinstance(label, str) and label.splitlines() == [label]
+            for label in labels
+        )
+        if not labels or not sound or len(set(labels)) < len(labels):
+            raise ValueError(
+                "`labels` must be the classes' names in the order of the "
+                "model's units: different texts of one line each. "
+                f"Received: {list(labels)[:10]}"
+            )
+        top_k = 1 if top_k is None else top_k
+    most = len(labels) if labels else None
+    fits = type(top_k) is int and top_k > 0 and top_k <= (most or top_k)
+    if top_k is not None and not fits:
+        raise ValueError(
+            "`top_k` must be how many classes to answer with, from 1 to "
+            f"{most or 'the number of classes'}. Received: {top_k!r}"
+        )
+    return labels, top_k
+
+
+def add_classes(
+    answers: dict[str, tf.Tensor],
+    labels: Sequence[str] | None,
+    top_k: int | None,
+) -> dict[str, tf.Tensor]:
+    """Returns answers with `classes` and `scores` of the likeliest classes.
+
+    Both have shape `(batch, top_k)`, best first: `classes` the labels (the
+    classes' numbers as text where there are no labels), `scores` their
+    probabilities. One unit stands for two classes, the event second.
+
+    Args:
+        answers: `logits` and `probabilities`, each `(batch, units)`.
+        labels: One for each class.
+        top_k: How many; `None` changes nothing.
+
+    Raises:
+        ValueError: If the answers are not those of a classifier, or labels
+            and units are not equally many.
+    """
+    if top_k is None:
+        return answers
+    logits = answers.get("logits")
+    if logits is None or len(logits.shape) != 2:
+        shapes = {name: tuple(t.shape) for name, t in answers.items()}
+        raise ValueError(
+            "`labels` and `top_k` need a classifier with one output of shape "
+            "(batch, classes). Where the model does not tell, pass "
+            f"head='logits' or head='probabilities'. Received: {shapes}"
+        )
+    probabilities = answers["probabilities"]
+    if logits.shape[-1] == 1:
+        logits = tf.concat([tf.zeros_like(logits), logits], -1)
+        probabilities = tf.concat([1 - probabilities, probabilities], -1)
+    units = logits.shape[-1]
+    names = labels or [str(index) for index in range(units)]
+    if len(names) != units or top_k > units:
+        raise ValueError(
+            f"The model tells {units} classes apart; expected a label for "
+            f"each and at most as many in `top_k`. Received: {len(names)} "
+            f"labels, top_k={top_k}"
+        )
+    # By logits: probabilities of unlikely classes are often equal, at zero.
+    _, order = tf.math.top_k(logits, top_k)
+    classes = tf.gather(tf.constant(names), order)
+    scores = tf.gather(probabilities, order, batch_dims=1)
+    return {**answers, CLASSES: classes, SCORES: scores}
+
+
+def blank_ties(
+    answers: dict[str, np.ndarray], tolerance: float
+) -> dict[str, np.ndarray]:
+    """Returns answers without the classes that the model cannot rank.
+
+    Where two logits differ by no more than an export may, either class is a
+    right answer; an empty text stands there, which `verify` compares with
+    nothing.
+    """
+    if CLASSES not in answers:
+        return answers
+    logits = answers["logits"].astype("float64")
+    if logits.shape[-1] == 1:
+        logits = np.concatenate([0 * logits, logits], -1)
+    slack = 2 * tolerance * max(1.0, np.abs(logits).max(initial=0.0))
+    ranked = -np.sort(-logits, axis=-1)
+    close = ranked[:, :-1] - ranked[:, 1:] <= slack
+    edge = np.zeros((len(close), 1), bool)
+    tied = np.hstack([edge, close]) | np.hstack([close, edge])
+    classes = answers[CLASSES].astype("S")
+    classes[tied[:, : classes.shape[1]]] = b""
+    return {**answers, CLASSES: classes}
+
+
+def attach_labels(path: str | os.PathLike, labels: Sequence[str]) -> None:
+    """Puts `labels.txt` into a .tflite file, one label a line.
+
+    It becomes an associated file, as LiteRT's metadata tools pack them: a
+    zip archive after the model, which the interpreter does not read. `unzip`
+    takes it out, and so does `read_labels`.
+    """
+    with zipfile.ZipFile(path, "a") as archive:
+        # A fixed date: the same model gives the same bytes.
+        info = zipfile.ZipInfo(LABELS_FILE)
+        archive.writestr(info, "".join(f"{label}\n" for label in labels))
+
+
+def read_labels(path: str | os.PathLike) -> list[str]:
+    """Returns the labels in a .tflite file, none if it has no labels.
+
+    Example:
+
+    ```python
+    read_labels("saved_models/student/student.tflite")[0]
+    ```
+    """
+    if not zipfile.is_zipfile(pathlib.Path(path)):
+        return []
+    with zipfile.ZipFile(path) as archive:
+        if LABELS_FILE not in archive.namelist():
+            return []
+        return archive.read(LABELS_FILE).decode().splitlines()
+
+
+def as_settings(labels: Any) -> list[str] | None:
+    """Returns labels as plain JSON."""
+    return None if labels is None else list(labels)
