@@ -93,6 +93,8 @@ def _start(directory, workers):
         "TF_NUM_INTRAOP_THREADS": threads,
         "TF_NUM_INTEROP_THREADS": threads,
         "OMP_NUM_THREADS": threads,
+        # What the user's functions import is found there, too.
+        "PYTHONPATH": os.pathsep.join(filter(None, sys.path)),
     }
     log = open(directory / "workers.log", "ab")  # noqa: SIM115
     with log:

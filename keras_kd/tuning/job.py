@@ -3,10 +3,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import functools
+import inspect
 import os
 import pathlib
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -113,7 +116,10 @@ class Job:
             ValueError: If it holds something that cannot be written.
         """
         try:
-            content = cloudpickle.dumps(self)
+            with _whole_functions(
+                self.build_student, self.space["distillation_losses"]
+            ):
+                content = cloudpickle.dumps(self)
         except Exception as error:
             raise ValueError(
                 "With several workers the data and functions are handed to "
@@ -139,3 +145,37 @@ class Job:
         moved = pathlib.Path(directory).absolute()  # another machine's mount
         labels = job.labels and moved / job.labels.relative_to(job.directory)
         return dataclasses.replace(job, directory=moved, labels=labels)
+
+
+@contextlib.contextmanager
+def _whole_functions(*values):
+    """Has functions written whole whose module others could not import.
+
+    A recipe that was loaded from a file, for example.
+    """
+    modules = []
+    for value in values:
+        module = inspect.getmodule(value)
+        if module is not None and not _is_importable(module):
+            cloudpickle.register_pickle_by_value(module)
+            modules.append(module)
+    try:
+        yield
+    finally:
+        for module in modules:
+            cloudpickle.unregister_pickle_by_value(module)
+
+
+def _is_importable(module):
+    if module.__name__ == "__main__":
+        return True  # written whole anyway
+    # Known by its path: `find_spec` believes what has been imported.
+    path = module.__name__.replace(".", os.sep)
+    return (
+        any(
+            os.path.isfile(os.path.join(folder, path + ending))
+            for folder in sys.path
+            for ending in (".py", os.sep + "__init__.py")
+        )
+        or module.__name__ in sys.builtin_module_names
+    )
