@@ -40,8 +40,9 @@ ORDER = [
     {"generations"},
     {"run"},
     {"pipeline"},
+    {"recipe_runs"},
     {"keras_kd"},
-    {"cli", "cli_labels", "cli_words"},
+    {"cli", "cli_labels", "cli_search", "cli_words"},
 ]
 RANK = {name: rank for rank, row in enumerate(ORDER) for name in row}
 # Users copy a recipe to start from, so recipes may be written as users
