@@ -34,10 +34,7 @@ def make_oracle(
     Raises:
         ValueError: If `tuner` is none of these.
     """
-    if tuner not in TUNERS:
-        raise ValueError(
-            f"`tuner` must be one of {TUNERS}. Received: tuner={tuner!r}"
-        )
+    check_tuner(tuner)
     common = {
         "objective": objective,
         "hyperparameters": hyperparameters,
@@ -66,6 +63,14 @@ def make_oracle(
         "grid": keras_tuner.oracles.GridSearchOracle,
     }[tuner]
     return oracle(max_trials=trials, **common)
+
+
+def check_tuner(tuner: str) -> None:
+    """Raises a `ValueError` unless it names an oracle."""
+    if tuner not in TUNERS:
+        raise ValueError(
+            f"`tuner` must be one of {TUNERS}. Received: tuner={tuner!r}"
+        )
 
 
 def propose(oracle: keras_tuner.Oracle, token: str) -> keras_tuner.Trial:

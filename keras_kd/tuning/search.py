@@ -24,6 +24,7 @@ from keras_kd.tuning import oracles
 from keras_kd.tuning.confirming import confirm_settings
 from keras_kd.tuning.definition import definition_of
 from keras_kd.tuning.definition import losses_of
+from keras_kd.tuning.hyper_distiller import HyperDistiller
 from keras_kd.tuning.job import FILE as JOB
 from keras_kd.tuning.job import Job
 from keras_kd.tuning.logs import log_trial
@@ -133,13 +134,8 @@ def search(
     ```
     """
     _check_counts(trials, epochs, confirm, workers, control)
-    directory = pathlib.Path(directory).absolute()
-    if overwrite:
-        _clear(directory)
-    lesson = teacher
-    if not isinstance(teacher, Lesson):
-        losses = losses_of(distillation_losses)
-        lesson = Lesson(teacher, data, losses, directory / "labels")
+    oracles.check_tuner(tuner)
+    objective = _objective(objective, build_student, loss)
     space = {
         "temperature": temperature,
         "alpha": alpha,
@@ -148,6 +144,20 @@ def search(
         "loss": loss,
         "metrics": metrics,
     }
+    HyperDistiller(None, build_student, **space)  # raises before long work
+    directory = pathlib.Path(directory).absolute()
+    if overwrite:
+        _clear(directory)
+    lesson = teacher
+    if not isinstance(teacher, Lesson):
+        losses = losses_of(distillation_losses)
+        lesson = Lesson(teacher, data, losses, directory / "labels")
+    if workers > 1 and not lesson.runs_once:
+        raise ValueError(
+            "Several workers share the teacher's stored answers, and this "
+            "teacher's cannot be stored, or the training split is no arrays. "
+            f"Pass workers=1. Received: workers={workers}"
+        )
     job = Job(
         directory,
         build_student,
@@ -157,25 +167,19 @@ def search(
         labels=lesson.cache.directory if lesson.runs_once else None,
         in_memory=lesson.in_memory,
         space=space,
-        objective=_objective(objective, build_student, loss),
+        objective=objective,
         epochs=epochs,
         batch_size=batch_size,
         seed=seed,
         stop_hopeless=stop_hopeless,
         keep_all=tuner == "hyperband",
     )
-    if workers > 1 and not lesson.runs_once:
-        raise ValueError(
-            "Several workers share the teacher's stored answers, and this "
-            "teacher's cannot be stored, or the training split is no arrays. "
-            f"Pass workers=1. Received: workers={workers}"
-        )
     hyperparameters = keras_tuner.HyperParameters()
     job.hyper.build(hyperparameters)  # declares what is searched
     study = Study(
         directory,
         lambda: oracles.make_oracle(
-            tuner, job.objective, trials, seed, epochs, hyperparameters
+            tuner, objective, trials, seed, epochs, hyperparameters
         ),
         definition_of(job, lesson, tuner, hyperparameters, control),
         control,
