@@ -19,6 +19,8 @@ from keras_kd.export.manifest import check_manifest
 from keras_kd.export.publish import publish
 from keras_kd.export.retire import retire_versions
 from keras_kd.export.saved_model import write_saved_model
+from keras_kd.export.serving_files import docker_command
+from keras_kd.export.serving_files import server_command
 from keras_kd.export.stage import export
 from keras_kd.export.staging import staging
 from keras_kd.export.verify import verify
@@ -28,12 +30,14 @@ from keras_kd.export.warmup import write_warmup
 __all__ = [
     "VerificationError",
     "check_manifest",
+    "docker_command",
     "export",
     "publish",
     "read_labels",
     "read_warmup",
     "retire_versions",
     "run_tflite",
+    "server_command",
     "staging",
     "verify",
     "verify_directory",

@@ -27,6 +27,7 @@ from keras_kd.export.publish import publish_file
 from keras_kd.export.retire import check_keep
 from keras_kd.export.saved_model import full_precision
 from keras_kd.export.saved_model import write_saved_model
+from keras_kd.export.serving_files import write_serving_files
 from keras_kd.export.signature import name_inputs
 from keras_kd.export.signature import random_batch
 from keras_kd.export.staging import staging
@@ -72,6 +73,7 @@ def export(
         directory/name/1/manifest.json  sha256 of its files
         directory/name/1/golden.npz     requests and answers, see verify
         directory/name/1/assets.extra   warm-up records, see write_warmup
+        directory/name/serving          for server and clients: SERVING.md
         directory/name/name.tflite      LiteRT, replaced by each export
         directory/name/name.tflite.{manifest.json,golden.npz}
 
@@ -211,6 +213,12 @@ def export(
             version = publish(staged["saved_model"], base_dir, keep)
             metrics["saved_model"]["version"] = int(version.name)
             published += sorted(p for p in version.rglob("*") if p.is_file())
+            write_serving_files(
+                base_dir,
+                endpoint.flat,
+                list(expected["saved_model"]),
+                batch_sizes,
+            )
             say(f"published {version}")
         if "tflite" in staged:
             metrics["tflite"]["quantize"] = quantize

@@ -70,6 +70,7 @@ def test_export_leaves_only_finished_files(exported):
         "cnn.tflite",
         "cnn.tflite.golden.npz",
         "cnn.tflite.manifest.json",
+        "serving",
     ]
 
 
