@@ -62,6 +62,7 @@ def add_search(parser: argparse.ArgumentParser) -> None:
 def _search(options):
     from keras_kd import recipe_runs
     from keras_kd import recipes
+    from keras_kd.tuning.worker import SearchError
 
     name = pathlib.Path(options.recipe).stem
     directory = options.directory or pathlib.Path("saved_models") / name
@@ -69,14 +70,17 @@ def _search(options):
     arguments = {name: getattr(options, name) for name in names}
     if options.epochs is not None:
         arguments["epochs"] = options.epochs
-    result = recipe_runs.search_recipe(
-        recipes.load(options.recipe),
-        directory,
-        settings=pairs_of(options.set, "--set"),
-        data_options=pairs_of(options.data, "--data"),
-        overwrite=options.overwrite,
-        **arguments,
-    )
+    try:
+        result = recipe_runs.search_recipe(
+            recipes.load(options.recipe),
+            directory,
+            settings=pairs_of(options.set, "--set"),
+            data_options=pairs_of(options.data, "--data"),
+            overwrite=options.overwrite,
+            **arguments,
+        )
+    except SearchError as error:
+        raise ValueError(error) from error  # told without a traceback
     print()
     print(result)
     print()

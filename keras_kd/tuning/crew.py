@@ -13,6 +13,7 @@ from collections.abc import Callable
 from keras_kd.tuning.rows import RUNNING
 from keras_kd.tuning.rows import Row
 from keras_kd.tuning.study import Study
+from keras_kd.tuning.worker import SearchError
 
 POLL = 0.5
 LIVES = 3
@@ -39,7 +40,7 @@ def run_crew(
         ended: Is told of each trial that has ended.
 
     Raises:
-        RuntimeError: If a worker ends with an error, or dies too often.
+        SearchError: If a worker ends with an error, or dies too often.
     """
     seen: dict[str, str] = {}
 
@@ -68,10 +69,10 @@ def run_crew(
                 if code == 0:
                     continue
                 if code > 0:
-                    raise RuntimeError(_last_words(worker))
+                    raise SearchError(_last_words(worker))
                 lives -= 1
                 if not lives:
-                    raise RuntimeError(
+                    raise SearchError(
                         f"Workers were killed {LIVES * workers} times, the "
                         f"last one by signal {-code}. Is there memory enough "
                         f"for {workers} of them? Finished trials are kept: "

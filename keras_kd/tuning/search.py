@@ -118,7 +118,7 @@ def search(
     Raises:
         ValueError: If an argument is wrong, or `directory` holds another
             search.
-        RuntimeError: If trials fail one after the other.
+        SearchError: A `RuntimeError`, if trials fail one after the other.
 
     Example:
 

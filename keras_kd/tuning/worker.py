@@ -30,6 +30,10 @@ FAILURES = 3
 """Failed trials in a row that end a search."""
 
 
+class SearchError(RuntimeError):
+    """A search ended because its trials fail; what it has is kept."""
+
+
 def work(
     job: Job,
     study: Study,
@@ -47,7 +51,7 @@ def work(
         parent: Process without which this one should not go on.
 
     Raises:
-        RuntimeError: If the first trial fails, or three in a row.
+        SearchError: If the first trial fails, or three in a row.
     """
     while (attempt := study.take()) is not None:
         if attempt == WAIT:
@@ -80,7 +84,7 @@ def _check_failures(rows):
     )
     if failed and (in_a_row or len(failed) == len(done)):
         last = failed[-1]
-        raise RuntimeError(
+        raise SearchError(
             f"Trial {last.name} failed, and so did all before it: the fault "
             "is likely in what all trials share (data, student, losses), not "
             f"in the settings {last.settings}. Mend it and call again. "
