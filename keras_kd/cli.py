@@ -11,6 +11,7 @@ from collections.abc import Sequence
 
 from keras_kd.cli_labels import add_labels
 from keras_kd.cli_search import add_search
+from keras_kd.cli_serve import add_serve
 from keras_kd.cli_words import pairs_of
 from keras_kd.cli_words import tell
 
@@ -97,6 +98,7 @@ def _parser():
     verify.set_defaults(command=_verify)
     verify.add_argument("directory", type=pathlib.Path)
 
+    add_serve(commands.add_parser("serve", help="serve an exported model"))
     methods = commands.add_parser("methods", help="list the methods")
     methods.set_defaults(command=_methods)
     recipes = commands.add_parser("recipes", help="list the recipes")

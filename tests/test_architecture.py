@@ -42,7 +42,7 @@ ORDER = [
     {"pipeline"},
     {"recipe_runs"},
     {"keras_kd"},
-    {"cli", "cli_labels", "cli_search", "cli_words"},
+    {"cli", "cli_labels", "cli_search", "cli_serve", "cli_words"},
 ]
 RANK = {name: rank for rank, row in enumerate(ORDER) for name in row}
 # Users copy a recipe to start from, so recipes may be written as users

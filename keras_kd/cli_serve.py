@@ -1,0 +1,87 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`keras-kd serve`: start TensorFlow Serving, or say what is missing."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import pathlib
+import shlex
+import shutil
+import subprocess
+import sys
+
+INSTALL = """\
+keras-kd: there is no tensorflow_model_server on the PATH and no docker that
+runs. Install one of them:
+  tensorflow_model_server  https://www.tensorflow.org/tfx/serving/setup
+                           (Debian and Ubuntu: its apt repository, package
+                           tensorflow-model-server)
+  docker                   https://docs.docker.com/engine/install
+Then start the server by this command again, or by one of
+"""
+
+
+def add_serve(parser: argparse.ArgumentParser) -> None:
+    """Adds the arguments of `keras-kd serve`."""
+    parser.set_defaults(command=_serve)
+    parser.add_argument(
+        "directory",
+        type=pathlib.Path,
+        help="a model's folder, the one that holds its versions",
+    )
+    parser.add_argument(
+        "--port", type=int, default=8500, help="for gRPC (default: 8500)"
+    )
+    parser.add_argument(
+        "--rest-port", type=int, default=8501, help="for REST (default: 8501)"
+    )
+    parser.add_argument(
+        "--batching",
+        action="store_true",
+        help="make batches of requests that come together",
+    )
+
+
+def _serve(options):
+    from keras_kd.export import docker_command
+    from keras_kd.export import server_command
+
+    directory = options.directory
+    if not any(directory.glob("[1-9]*/saved_model.pb")):
+        raise FileNotFoundError(
+            f"{directory} holds no version to serve. Expected folders such as "
+            f"{directory / '1'} with a saved_model.pb, as export writes."
+        )
+    how = (directory, options.port, options.rest_port, options.batching)
+    native, docker = server_command(*how), docker_command(*how)
+    if shutil.which(native[0]):
+        return _become(native)
+    if _docker_runs():
+        return _become(docker)
+    print(INSTALL, file=sys.stderr)
+    for command in (native, docker):
+        print(f"  {shlex.join(command)}", file=sys.stderr)
+    return 2
+
+
+def _docker_runs():
+    if not shutil.which("docker"):
+        return False
+    try:
+        # The client may be there without its daemon.
+        command = ["docker", "info"]
+        done = subprocess.run(command, capture_output=True, timeout=20)
+    except (OSError, subprocess.TimeoutExpired):
+        return False
+    return done.returncode == 0
+
+
+def _become(command):
+    print(shlex.join(command), flush=True)
+    environment = dict(os.environ)
+    # The command line sets it to silence its own TensorFlow.
+    if environment.get("TF_CPP_MIN_LOG_LEVEL") == "3":
+        del environment["TF_CPP_MIN_LOG_LEVEL"]
+    # Not a child: a signal sent to this process reaches the server.
+    os.execvpe(command[0], command, environment)
