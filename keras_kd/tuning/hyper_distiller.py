@@ -16,9 +16,9 @@ from keras_tuner.errors import FatalValueError
 from keras_kd import heads
 from keras_kd import losses as losses_module
 from keras_kd import teachers
-from keras_kd import unlabelled
 from keras_kd.distiller import Distiller
 from keras_kd.training import copies_of
+from keras_kd.training import default_metrics
 from keras_kd.tuning.decay import DecayFromPeak
 from keras_kd.tuning.labelled_once import LabelledOnce
 from keras_kd.tuning.shared_step import SharedSteps
@@ -214,8 +214,7 @@ class HyperDistiller(keras_tuner.HyperModel):
             loss = heads.default_loss(student)
         metrics = self.metrics
         if metrics is None:
-            name = unlabelled.loss_name(loss) or ""
-            metrics = ["accuracy"] if "crossentropy" in name else []
+            metrics = default_metrics(loss)
         return loss, keras.tree.map_structure(_copy_of_metric, metrics)
 
     def value(self, hp, name: str) -> float | None:
@@ -231,15 +230,6 @@ class HyperDistiller(keras_tuner.HyperModel):
     def default(self, name: str) -> float | None:
         """Returns where a search of a number starts; see `value`."""
         return self.value(keras_tuner.HyperParameters(), name)
-
-    @staticmethod
-    def settings(hp: keras_tuner.HyperParameters) -> dict[str, Any]:
-        """Returns a trial's settings, without KerasTuner's own notes."""
-        return {
-            name: value
-            for name, value in hp.values.items()
-            if not name.startswith("tuner/")
-        }
 
     def fit(self, hp, model, *args, **kwargs) -> keras.callbacks.History:
         """Trains a model that `build` returned.
