@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import os
 import pathlib
 import shutil
 from typing import Any
@@ -16,6 +17,7 @@ import tensorflow as tf
 from keras_kd import losses as losses_module
 from keras_kd import teachers
 from keras_kd.data import Data
+from keras_kd.data import as_dataset
 from keras_kd.data import labels_of
 from keras_kd.data import take
 from keras_kd.labels.attached import attach_targets
@@ -25,7 +27,11 @@ from keras_kd.labels.identity import identity
 from keras_kd.records import StageRecord
 from keras_kd.report import latency
 from keras_kd.report import measure
+from keras_kd.report.disagreements import Disagreements
+from keras_kd.report.disagreements import find_disagreements
 from keras_kd.report.latency import as_metrics
+from keras_kd.report.measure import run_over
+from keras_kd.report.runtimes import load_runner
 from keras_kd.report.scores import score
 from keras_kd.stages import fingerprint
 from keras_kd.stages import fingerprint_of_split
@@ -156,6 +162,23 @@ class Lesson:
         """Times artefacts side by side on test inputs."""
         times = latency(artefacts, take(self.data.test, 32))
         return {name: as_metrics(time) for name, time in times.items()}
+
+    def disagreements(
+        self, path: pathlib.Path, name: str
+    ) -> Disagreements | None:
+        """Finds test examples that a file decides unlike the teacher."""
+        outputs, labels = run_over(
+            load_runner(path, threads=os.cpu_count() or 1),
+            as_dataset(self.data.test),
+        )
+        return find_disagreements(
+            self.data.test,
+            labels,
+            self._test_logits,
+            outputs,
+            name,
+            self.data.class_names,
+        )
 
     def teacher_model(self) -> keras.Model | None:
         """The teacher as a model of the student's inputs, if it is one."""

@@ -51,6 +51,8 @@ def compress(
 
         directory/1/, 2/, ...         SavedModels for TensorFlow Serving
         directory/<name>.tflite       LiteRT
+        directory/report.html         every figure, by class, disagreements
+                                      with the teacher, lineage; one file
         directory/report.{json,md,png}
         directory/search/             the trials, if there was a search
         directory/stages/             each finished stage, and the teacher's

@@ -149,5 +149,6 @@ def results(directory: str | os.PathLike) -> list[pathlib.Path]:
     directory = pathlib.Path(directory)
     versions = [p for p in directory.iterdir() if p.name.isdecimal()]
     newest = sorted(versions, key=lambda path: int(path.name))[-1:]
-    reports = [directory / f"report.{kind}" for kind in ("md", "png", "json")]
+    kinds = ("html", "md", "png", "json")
+    reports = [directory / f"report.{kind}" for kind in kinds]
     return [*newest, *sorted(directory.glob("*.tflite")), *reports]

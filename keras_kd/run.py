@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import os
 import pathlib
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -18,6 +19,8 @@ from keras_kd.lesson import Lesson
 from keras_kd.progress import TrainingProgress
 from keras_kd.pruning import prune
 from keras_kd.records import StageRecord
+from keras_kd.records import file_sha256
+from keras_kd.report.disagreements import FILE as DISAGREEMENTS
 from keras_kd.stages import StageFolder
 from keras_kd.stages import fingerprint_of_model
 from keras_kd.training import train
@@ -203,15 +206,27 @@ class Run:
 
         def make():
             say("measuring the files and timing all models side by side")
+            started = time.monotonic()
             metrics = {k: self.lesson.measure(p) for k, p in files.items()}
             timed = {r.name: self._artefact(r) for r in records} | files
             timed = {k: v for k, v in timed.items() if v is not None}
             times = self.lesson.latencies(timed)
-            return None, StageRecord(
+            record = StageRecord(
                 "figures", "figures", metrics={"files": metrics, "times": times}
             )
+            name, path = list(files.items())[-1]
+            differing = self.lesson.disagreements(path, name)
+            kept = self.stages.directory / DISAGREEMENTS
+            kept.unlink(missing_ok=True)
+            if differing is not None:
+                differing.save(kept)
+                record.artefacts[kept.name] = file_sha256(kept)
+            record.seconds = time.monotonic() - started
+            return None, record
 
-        depends_on = [exported.artefacts] + [
+        # The number counts up with the figures taken, so that a run of
+        # before takes the new ones.
+        depends_on = [2, exported.artefacts] + [
             [record.name, record.settings.get("fingerprint")]
             for record in records
         ]

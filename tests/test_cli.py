@@ -62,7 +62,7 @@ def test_run_writes_files_and_report(run):
     _, directory = run
     assert (directory / "1" / "saved_model.pb").is_file()
     assert (directory / "mine.tflite").is_file()
-    for kind in ("json", "md", "png"):
+    for kind in ("html", "json", "md", "png"):
         assert (directory / f"report.{kind}").stat().st_size > 100
     names = [record.name for record in Report.load(directory).records]
     assert names == [
@@ -111,7 +111,7 @@ def test_run_again_trains_nothing(run, capsys, monkeypatch):
         raise AssertionError("trained again")
 
     monkeypatch.setattr("keras_kd.run.train", fail)
-    monkeypatch.setattr("keras_kd.pipeline.train", fail)
+    monkeypatch.setattr("keras_kd.recipe_runs.train", fail)
     monkeypatch.setattr("keras_kd.run.prune", fail)
     monkeypatch.setattr("keras_kd.run.export", fail)
     assert cli.main(call) == 0

@@ -96,7 +96,7 @@ def measure(
     check_split(split, "data")
     threads = os.cpu_count() or 1
     runner = runtimes.load_runner(model_or_path, threads=threads)
-    outputs, labels = _run(runner, as_dataset(split, batch_size))
+    outputs, labels = run_over(runner, as_dataset(split, batch_size))
     metrics: dict[str, Any] = dict(score(outputs, labels))
     if "accuracy" in metrics:
         judged = judge(outputs, labels)
@@ -161,9 +161,14 @@ def _save_without_optimizer(model: keras.Model, path: pathlib.Path) -> None:
         model.optimizer = optimizer
 
 
-def _run(
+def run_over(
     runner: runtimes.Runner, dataset: tf.data.Dataset
 ) -> tuple[dict[str, np.ndarray], np.ndarray]:
+    """Returns all outputs by name, and the labels beside them.
+
+    Raises:
+        ValueError: If the dataset is empty.
+    """
     batches = []
     labels = []
     for x, y, *_ in dataset.as_numpy_iterator():

@@ -3,11 +3,13 @@
 
 from __future__ import annotations
 
+import io
 import os
 from collections.abc import Sequence
 from typing import Any
 
 from keras_kd.records import StageRecord
+from keras_kd.records import write_atomically
 from keras_kd.report import table
 from keras_kd.report.gain import gain_of
 
@@ -34,14 +36,23 @@ _DPI = 160
 
 
 def draw(records: Sequence[StageRecord], path: str | os.PathLike) -> None:
-    """Writes one PNG: accuracy against size and against latency.
+    """Writes one PNG, atomically; see `render`.
+
+    Args:
+        records: Records of the stages, in any order.
+        path: Where to write. The file ends in .png.
+    """
+    write_atomically(path, render(records))
+
+
+def render(records: Sequence[StageRecord]) -> bytes:
+    """Returns one PNG: accuracy against size and against latency.
 
     Small dots are the single seeds of the control and the student. A row
     that lacks a figure is left out of the panel that needs it.
 
     Args:
         records: Records of the stages, in any order.
-        path: Where to write. The file ends in .png.
     """
     # The object API leaves the caller's backend and pyplot alone.
     from matplotlib import ticker
@@ -90,7 +101,9 @@ def draw(records: Sequence[StageRecord], path: str | os.PathLike) -> None:
     figure.draw_without_rendering()
     for panel, points in zip(panels, placed, strict=True):
         _label(figure, panel, points)
-    figure.savefig(path, dpi=_DPI, format="png")
+    buffer = io.BytesIO()
+    figure.savefig(buffer, dpi=_DPI, format="png")
+    return buffer.getvalue()
 
 
 def _title(gain: Any) -> str:

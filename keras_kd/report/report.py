@@ -15,13 +15,16 @@ from collections.abc import Sequence
 from typing import Any
 
 from keras_kd.records import StageRecord
-from keras_kd.records import replacing
 from keras_kd.records import write_atomically
 from keras_kd.report import environment as environments
+from keras_kd.report import page
 from keras_kd.report import picture
 from keras_kd.report import table
+from keras_kd.report.disagreements import FILE
+from keras_kd.report.disagreements import Disagreements
 from keras_kd.report.gain import Gain
 from keras_kd.report.gain import gain_of
+from keras_kd.report.lineage import read_lineage
 
 NO_CONTROL = (
     "No control was trained beside the student, so whether the teacher "
@@ -42,6 +45,7 @@ class Report:
         command: The command that made the run. Defaults to this process'.
         environment: Machine and versions of the run. Defaults to this
             process'.
+        lineage: The run's stages. Defaults to those in `directory/stages`.
 
     Example:
 
@@ -59,12 +63,16 @@ class Report:
         notes: Sequence[str] = (),
         command: str | None = None,
         environment: dict[str, Any] | None = None,
+        lineage: Sequence[StageRecord] | None = None,
     ):
         self.directory = pathlib.Path(directory)
         self.records = table.order(records)
         self.notes = list(notes)
         self.command = command or _this_command()
         self.environment = environment or environments.environment()
+        if lineage is None:
+            lineage = read_lineage(self.directory, self.records)
+        self.lineage = list(lineage)
 
     @property
     def rows(self) -> list[dict[str, str]]:
@@ -114,16 +122,39 @@ class Report:
         ]
         return "\n\n".join(parts) + "\n"
 
+    def to_html(self) -> str:
+        """Returns the whole report as one page that needs nothing else.
+
+        Examples that student and teacher decide otherwise come from
+        `directory/stages`, where the run left them.
+        """
+        remarks = self.remarks
+        try:
+            found = Disagreements.load(self.directory / "stages" / FILE)
+        except FileNotFoundError:
+            found = None
+        except ValueError as error:
+            found, remarks = None, [*remarks, str(error)]
+        return page.render(
+            self.records,
+            remarks,
+            picture.render(self.records),
+            self.command,
+            self.environment,
+            self.lineage,
+            found,
+        )
+
     def save(self) -> pathlib.Path:
-        """Writes report.json, report.md and report.png; returns the folder.
+        """Writes report.{html,md,png,json}; returns the folder.
 
         Each file appears whole or not at all; report.json, which `load`
         reads, comes last.
         """
-        self.directory.mkdir(parents=True, exist_ok=True)
-        with replacing(self.directory / "report.png") as path:
-            picture.draw(self.records, path)
+        image = picture.render(self.records)
+        write_atomically(self.directory / "report.png", image)
         write_atomically(self.directory / "report.md", self.to_markdown())
+        write_atomically(self.directory / "report.html", self.to_html())
         gain = self.gain
         content = {
             "records": [record.to_json() for record in self.records],
@@ -131,6 +162,7 @@ class Report:
             "notes": self.notes,
             "command": self.command,
             "environment": self.environment,
+            "lineage": [stage.to_json() for stage in self.lineage],
         }
         write_atomically(
             self.directory / "report.json",
@@ -149,12 +181,14 @@ class Report:
         path = pathlib.Path(directory) / "report.json"
         try:
             content = json.loads(path.read_text("utf-8"))
+            lineage = content.get("lineage")  # older reports have none
             return cls(
                 directory,
                 [StageRecord(**record) for record in content["records"]],
                 notes=content["notes"],
                 command=content["command"],
                 environment=content["environment"],
+                lineage=lineage and [StageRecord(**one) for one in lineage],
             )
         except (ValueError, KeyError, TypeError) as error:
             raise ValueError(

@@ -55,6 +55,29 @@ COLUMNS = (
     ),
 )
 
+# What the page shows; the terminal and report.md stay narrow.
+ALL_COLUMNS = (
+    *COLUMNS[:3],
+    Column("ECE (%)", "ece", lambda v: f"{100 * v:.2f}", True),
+    *COLUMNS[3:5],
+    Column("FLOPs", "flops", lambda v: f"{v:,}", True),
+    COLUMNS[5],
+    Column("gzip (KiB)", "gzip_bytes", lambda v: f"{v / 1024:,.1f}", True),
+    COLUMNS[6],
+    Column("p90 (ms)", "latency_ms_p90", lambda v: f"{v:.3f}", True),
+    Column("p99 (ms)", "latency_ms_p99", lambda v: f"{v:.3f}", True),
+    Column(
+        "throughput (1/s)", "throughput_per_second", lambda v: f"{v:,.0f}", True
+    ),
+    Column(
+        "peak memory (MiB)",
+        "peak_memory_bytes",
+        lambda v: f"{v / 2**20:,.1f}",
+        True,
+    ),
+    COLUMNS[7],
+)
+
 
 def order(records: Sequence[StageRecord]) -> list[StageRecord]:
     """Returns the records in the order of the stages, else as they came.
@@ -72,7 +95,7 @@ def order(records: Sequence[StageRecord]) -> list[StageRecord]:
 
 
 def to_cells(
-    records: Sequence[StageRecord],
+    records: Sequence[StageRecord], columns: Sequence[Column] = COLUMNS
 ) -> tuple[list[str], list[list[str]]]:
     """Returns the header and the rows of the table as text.
 
@@ -81,6 +104,7 @@ def to_cells(
 
     Args:
         records: Records of the stages, in any order.
+        columns: The columns, `COLUMNS` or `ALL_COLUMNS`.
 
     Returns:
         `(header, rows)`: column titles, and one list of cells per record.
@@ -88,7 +112,7 @@ def to_cells(
     records = order(records)
     columns = [
         column
-        for column in COLUMNS
+        for column in columns
         if not column.is_optional
         or any(_has(record, column) for record in records)
     ]

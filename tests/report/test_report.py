@@ -140,7 +140,7 @@ def test_report_round_trip(tmp_path):
     assert loaded.to_markdown() == report.to_markdown()
     assert (tmp_path / "report.md").read_text() == report.to_markdown()
     names = {path.name for path in tmp_path.iterdir()}
-    assert names == {"report.json", "report.md", "report.png"}
+    assert names == {f"report.{kind}" for kind in ("json", "md", "png", "html")}
 
 
 def test_report_json_states_versions_machine_and_command(tmp_path):
