@@ -23,7 +23,8 @@ def run_tflite(path: str | os.PathLike, inputs) -> dict[str, np.ndarray]:
     """Runs a .tflite file by LiteRT's interpreter, through its signature.
 
     A file with batch size 1 is asked row by row; the rows of its answers are
-    put together again.
+    put together again. One whose inputs and outputs are int8 is given, and
+    gives, real numbers by its scales.
 
     Args:
         path: A .tflite file with one signature.
@@ -65,19 +66,36 @@ def run_tflite(path: str | os.PathLike, inputs) -> dict[str, np.ndarray]:
                 f"Input `{name}` of {path} has shape {tuple(signature)} (-1: "
                 f"any). Received an array of shape {array.shape}."
             )
-        request[name] = array.astype(detail["dtype"])
+        request[name] = _to_integers(array, detail)
         batch_sizes.add(int(signature[0]))
-    if batch_sizes != {1}:
-        return runner(**request)
     rows = len(next(iter(request.values())))
+    size = 1 if batch_sizes == {1} else max(1, rows)
     answers = [
-        runner(**{name: array[i : i + 1] for name, array in request.items()})
-        for i in range(rows)
+        runner(**{k: array[i : i + size] for k, array in request.items()})
+        for i in range(0, max(1, rows), size)
     ]
     return {
-        name: np.concatenate([answer[name] for answer in answers])
-        for name in answers[0]
+        name: _to_reals(np.concatenate([a[name] for a in answers]), detail)
+        for name, detail in runner.get_output_details().items()
     }
+
+
+def _to_integers(array, detail):
+    """Returns a request as the file takes it, by its scale if it has one."""
+    scale, zero_point = detail["quantization"]
+    kind = np.dtype(detail["dtype"])
+    if not scale or array.dtype.kind != "f":
+        return array.astype(kind)
+    limits = np.iinfo(kind)
+    values = np.round(array / scale) + zero_point
+    return np.clip(values, limits.min, limits.max).astype(kind)
+
+
+def _to_reals(array, detail):
+    scale, zero_point = detail["quantization"]
+    if not scale or array.dtype.kind == "f":
+        return array
+    return ((array.astype("float32") - zero_point) * scale).astype("float32")
 
 
 def _by_name(inputs, names):

@@ -3,17 +3,23 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import pathlib
 from typing import Any
 
-import numpy as np
-import tensorflow as tf
-
 from keras_kd.export._serve import run_tflite
+from keras_kd.export.converting import INTEGER
+from keras_kd.export.converting import bytes_of_kernels
+from keras_kd.export.converting import convert
+from keras_kd.export.converting import has_learned_ranges
+from keras_kd.export.converting import share_of_zeros
+from keras_kd.export.trial import check_runs
 from keras_kd.records import replacing
 
-QUANTIZE = (None, "float16", "dynamic", "int8")
+logger = logging.getLogger(__name__)
+
+QUANTIZE = (None, "float16", "dynamic", "int8", "full_int8")
 SPARSE_ENOUGH = 0.6
 
 __all__ = ["run_tflite", "share_of_zeros", "write_tflite"]
@@ -25,13 +31,18 @@ def write_tflite(
     *,
     quantize: str | None = None,
     representative: dict[str, Any] | None = None,
+    sparse: bool | None = None,
 ) -> pathlib.Path:
     """Converts a SavedModel to a .tflite file and runs it once.
 
-    The file appears only if LiteRT could load and run it: the converter
-    reports success for files that do not load. Where at least 60 % of the
-    kernel weights are zero (a pruned model), they are stored sparsely:
-    smaller, though not faster.
+    The file appears only if LiteRT could load and run it, which is tried in
+    a process of its own: the converter reports success for files that do not
+    load, or that kill who loads them.
+
+    A pruned model is no smaller by itself. Stored sparsely, at 80 % of zeros
+    it takes a quarter of the bytes in float32, and no more or less time. In
+    integers LiteRT loads sparse convolutions only: keep the Dense layers of
+    such a model out of the pruning (`exclude`).
 
     Args:
         saved_model_dir: What `write_saved_model` wrote. With `batch_size=1`
@@ -39,44 +50,43 @@ def write_tflite(
             size recurrent layers do not.
         path: Final path; written atomically.
         quantize: `None` (float32), `"float16"` (half the size), `"dynamic"`
-            (int8 weights, a quarter) or `"int8"` (int8 weights and
-            activations, float inputs and outputs; a quarter, and faster).
+            (int8 weights, a quarter), `"int8"` (int8 weights and
+            activations, float inputs and outputs; a quarter, and faster) or
+            `"full_int8"` (int8 inputs and outputs too, for devices that
+            compute in integers only).
         representative: Arrays `(batch, ...)` by input name that look like
-            real inputs; `"int8"` takes its ranges from them.
+            real inputs; the integer kinds take their ranges from them. Not
+            needed for a model that learned its ranges, see
+            `quantization_aware`.
+        sparse: Whether to store kernels sparsely. `None` does it where at
+            least 60 % of their values are zero, and LiteRT loads the result,
+            and it is smaller.
 
     Returns:
         `path`.
 
     Raises:
         ValueError: If an option is unknown, or `representative` is missing.
-        RuntimeError: If the model does not convert, or LiteRT does not run
-            the result.
+        RuntimeError: If the model does not convert; if LiteRT does not run
+            the result; if `"float16"` or `"dynamic"` does not make the file
+            smaller than float32, or `sparse=True` not smaller than dense.
     """
     check_quantize(quantize)
-    if quantize == "int8" and not representative:
-        raise ValueError(
-            'quantize="int8" needs real inputs to learn the ranges of the '
-            "activations. Pass some, for example inputs=x_train[:200]."
-        )
-    converter = _converter(saved_model_dir, quantize, representative)
-    try:
-        content = converter.convert()
-    except Exception as error:
-        raise RuntimeError(
-            f"LiteRT's converter refused {saved_model_dir} (quantize="
-            f"{quantize!r}). Received: {str(error)[:500]}"
-        ) from error
+    _check_ranges(saved_model_dir, quantize, representative)
+    options = (saved_model_dir, quantize, representative)
+    content = convert(*options)
+    _check_smaller(saved_model_dir, quantize, content)
     path = pathlib.Path(path)
-    with replacing(path) as temporary:
-        temporary.write_bytes(content)
+    enough = share_of_zeros(saved_model_dir) >= SPARSE_ENOUGH
+    # LiteRT loads no sparse "dynamic" file: "failed to delegate".
+    if sparse or (sparse is None and enough and quantize != "dynamic"):
         try:
-            run_tflite(temporary, _zeros(content))
-        except (RuntimeError, ValueError) as error:
-            raise RuntimeError(
-                "The model converted, but LiteRT cannot run the result "
-                f"(quantize={quantize!r}). Received: {error}"
-            ) from error
-    return path
+            return _write_sparse(path, options, len(content))
+        except RuntimeError:
+            # Not asked for: it was a try to make the file smaller.
+            if sparse:
+                raise
+    return _write(path, content)
 
 
 def check_quantize(quantize: str | None) -> None:
@@ -87,67 +97,65 @@ def check_quantize(quantize: str | None) -> None:
         )
 
 
-def share_of_zeros(saved_model_dir: str | os.PathLike) -> float:
-    """Returns the fraction of zeros in a SavedModel's kernels, in [0, 1]."""
-    variables = pathlib.Path(saved_model_dir) / "variables" / "variables"
-    if not variables.with_suffix(".index").exists():
-        return 0.0
-    reader = tf.train.load_checkpoint(str(variables))
-    shapes = reader.get_variable_to_shape_map()
-    zeros = total = 0
-    for name, shape in shapes.items():
-        # Vectors (biases, norms) start at zero and are never pruned.
-        if len(shape) >= 2:
-            values = reader.get_tensor(name)
-            zeros += values.size - np.count_nonzero(values)
-            total += values.size
-    return zeros / total if total else 0.0
-
-
-def _converter(saved_model_dir, quantize, representative):
-    # Not from_concrete_functions: given a Keras 3 model it drops all weights
-    # and reports success.
-    converter = tf.lite.TFLiteConverter.from_saved_model(
-        str(saved_model_dir), signature_keys=["serving_default"]
-    )
-    optimizations = [tf.lite.Optimize.DEFAULT] if quantize else []
-    # With "dynamic" the result would not load ("failed to delegate"), and in
-    # int8 the indices cost more than 60 % of zeros save.
-    is_sparse = share_of_zeros(saved_model_dir) >= SPARSE_ENOUGH
-    if quantize in (None, "float16") and is_sparse:
-        optimizations.append(tf.lite.Optimize.EXPERIMENTAL_SPARSITY)
-    converter.optimizations = optimizations
-    if quantize == "float16":
-        converter.target_spec.supported_types = [tf.float16]
-    if quantize == "int8":
-        rows = len(next(iter(representative.values())))
-
-        def examples():
-            for row in range(rows):
-                yield {
-                    name: np.asarray(array[row : row + 1])
-                    for name, array in representative.items()
-                }
-
-        converter.representative_dataset = examples
-        builtins = tf.lite.OpsSet.TFLITE_BUILTINS_INT8
-        converter.target_spec.supported_ops = [builtins]
-    return converter
-
-
-def _zeros(content):
-    from ai_edge_litert.interpreter import Interpreter
-
-    try:
-        runner = Interpreter(model_content=content).get_signature_runner()
-    except (RuntimeError, ValueError) as error:
-        raise RuntimeError(
-            f"The model converted, but LiteRT cannot load it: {error}"
-        ) from error
-    return {
-        name: np.zeros(
-            [max(1, size) for size in detail["shape_signature"]],
-            detail["dtype"],
+def _check_ranges(saved_model_dir, quantize, representative):
+    learned = has_learned_ranges(saved_model_dir)
+    if learned and quantize not in INTEGER:
+        raise ValueError(
+            "A model trained with quantization_aware computes in int8. Use "
+            f"`quantize` from {INTEGER}, or convert the student it was made "
+            f"of. Received: {quantize!r}"
         )
-        for name, detail in runner.get_input_details().items()
-    }
+    if quantize in INTEGER and not (learned or representative):
+        raise ValueError(
+            f'quantize="{quantize}" needs real inputs to learn the ranges of '
+            "the activations. Pass some, for example inputs=x_train[:200]."
+        )
+
+
+def _check_smaller(saved_model_dir, quantize, content):
+    # Larger kernels always shrink; converting them twice only takes time.
+    if quantize is None or len(content) < bytes_of_kernels(saved_model_dir):
+        return
+    if has_learned_ranges(saved_model_dir):
+        return
+    plain = len(convert(saved_model_dir, None))
+    if len(content) < plain:
+        return
+    numbers = (
+        f'quantize="{quantize}" does not make this small model smaller: '
+        f"{len(content):,} bytes, against {plain:,} in float32."
+    )
+    if quantize in INTEGER:
+        # Not refused: its arithmetic may be what is wanted.
+        logger.warning("%s It may still be faster.", numbers)
+        return
+    raise RuntimeError(f"{numbers} Leave `quantize` out.")
+
+
+def _write_sparse(path, options, dense):
+    content = convert(*options, sparse=True)
+    quantize = options[1]
+    if len(content) >= dense:
+        raise RuntimeError(
+            f"Stored sparsely (quantize={quantize!r}) the file would take "
+            f"{len(content):,} bytes, stored densely {dense:,}: where the "
+            "values are costs more than the zeros save. Prune more, or leave "
+            "`sparse` out."
+        )
+    try:
+        return _write(path, content)
+    except RuntimeError as error:
+        advice = "store it densely"
+        if quantize in INTEGER:
+            advice += ", or prune with exclude=[its Dense layers]"
+        raise RuntimeError(
+            f"LiteRT does not load this model stored sparsely (quantize="
+            f"{quantize!r}): leave `sparse` out to {advice}. {error}"
+        ) from error
+
+
+def _write(path, content):
+    with replacing(path) as temporary:
+        temporary.write_bytes(content)
+        check_runs(temporary)
+    return path

@@ -13,17 +13,19 @@ import keras
 
 from keras_kd.export.classes import as_settings
 from keras_kd.export.classes import attach_labels
+from keras_kd.export.converting import INTEGER
 from keras_kd.export.endpoint import extra_endpoints
 from keras_kd.export.endpoint import make_endpoint
 from keras_kd.export.endpoint import names_without_classes
 from keras_kd.export.golden import golden_path
 from keras_kd.export.golden import write_golden
-from keras_kd.export.litert import check_quantize
 from keras_kd.export.litert import write_tflite
 from keras_kd.export.manifest import write_manifest
 from keras_kd.export.publish import check_name
 from keras_kd.export.publish import publish
 from keras_kd.export.publish import publish_file
+from keras_kd.export.representative import SAMPLES
+from keras_kd.export.representative import draw
 from keras_kd.export.retire import check_keep
 from keras_kd.export.saved_model import full_precision
 from keras_kd.export.saved_model import write_saved_model
@@ -32,6 +34,8 @@ from keras_kd.export.signature import name_inputs
 from keras_kd.export.signature import random_batch
 from keras_kd.export.staging import staging
 from keras_kd.export.tolerance import tolerance_of
+from keras_kd.export.variants import file_name
+from keras_kd.export.variants import variants
 from keras_kd.export.verify import verify
 from keras_kd.export.warmup import BATCH_SIZES
 from keras_kd.export.warmup import check_batch_sizes
@@ -40,7 +44,7 @@ from keras_kd.records import StageRecord
 from keras_kd.records import file_sha256
 
 FORMATS = ("saved_model", "tflite")
-# Rows that are compared; int8 calibration sees all of `inputs`.
+# Rows that are compared; int8 calibration sees all that it gets.
 VERIFIED_ROWS = 8
 
 
@@ -49,7 +53,7 @@ def export(
     directory: str | os.PathLike,
     name: str | None = None,
     formats: Sequence[str] = FORMATS,
-    quantize: str | None = None,
+    quantize: str | Sequence[str | None] | None = None,
     inputs: Any = None,
     head: str | None = None,
     tolerance: float | None = None,
@@ -62,6 +66,9 @@ def export(
     signatures: dict[str, keras.Model] | None = None,
     warmup: int | Sequence[int] | None = BATCH_SIZES,
     keep: int | None = None,
+    calibration: Any = None,
+    samples: int = SAMPLES,
+    sparse: bool | None = None,
 ) -> StageRecord:
     """Publishes a model for TensorFlow Serving and for LiteRT.
 
@@ -77,8 +84,9 @@ def export(
         directory/name/name.tflite      LiteRT, replaced by each export
         directory/name/name.tflite.{manifest.json,golden.npz}
 
-    The .tflite file has batch size 1, as LiteRT needs for recurrent layers
-    and for its fast kernels; the SavedModel takes any batch.
+    A list of choices for `quantize` makes one .tflite file for each, named
+    `name.int8.tflite` and so on. They have batch size 1, as LiteRT needs for
+    recurrent layers and for its fast kernels; the SavedModel takes any batch.
 
     Args:
         model: Any Keras model that is built: functional, sequential, or
@@ -87,8 +95,9 @@ def export(
         name: Name of this one: letters, digits, `_` and `-`. Defaults to the
             model's own name.
         formats: One or both of `"saved_model"` and `"tflite"`.
-        quantize: For the .tflite file: `None`, `"float16"`, `"dynamic"` or
-            `"int8"`. The SavedModel stays as it is.
+        quantize: For the .tflite file: `None`, `"float16"`, `"dynamic"`,
+            `"int8"` or `"full_int8"`, see `write_tflite`; or a list of them.
+            The SavedModel stays as it is.
         inputs: A batch of what the model (or `preprocess`) takes; the
             answers to its first rows are compared. Needed for `"int8"` (some
             hundred real examples) and for subclassed models of integer
@@ -110,6 +119,12 @@ def export(
             `None` for none.
         keep: How many sound versions of the SavedModel to keep, this one
             included; older ones are removed. `None` keeps all.
+        calibration: Where int8 learns the ranges of activations from:
+            `Data` or a split to draw inputs from at random, from a fixed
+            seed. Defaults to all of `inputs`.
+        samples: How many examples to draw for it.
+        sparse: Whether the .tflite file stores kernels sparsely, see
+            `write_tflite`.
 
     Returns:
         A `StageRecord`. Its metrics hold for each format the size in bytes
@@ -131,7 +146,7 @@ def export(
     started = time.time()
     name = check_name(model.name if name is None else name)
     formats = _check_formats(formats)
-    check_quantize(quantize)
+    kinds = variants(quantize)
     check_keep(keep)
     batch_sizes = check_batch_sizes(warmup)
     base_dir = pathlib.Path(directory) / name
@@ -140,10 +155,15 @@ def export(
             f"{base_dir} is a link to another place. Expected a folder that "
             "the export may write to. Choose another `name`."
         )
-    if quantize == "int8" and inputs is None:
+    drawn, ranged = inputs, not set(kinds.values()).isdisjoint(INTEGER)
+    if calibration is not None:
+        drawn = draw(calibration, samples)
+        inputs = drawn if inputs is None else inputs
+    if drawn is None and ranged:
         raise ValueError(
-            'quantize="int8" needs real inputs to learn the ranges of the '
-            "activations. Pass some, for example inputs=x_train[:200]."
+            f"quantize={quantize!r} needs real inputs to learn the ranges of "
+            "the activations. Pass some, for example calibration=data or "
+            "inputs=x_train[:200]."
         )
 
     def say(text):
@@ -159,9 +179,10 @@ def export(
     batch = random_batch(specs) if inputs is None else inputs
     batch = name_inputs(specs, batch)
     sample = {key: array[:VERIFIED_ROWS] for key, array in batch.items()}
+    representative = batch if drawn is None else name_inputs(specs, drawn)
     allowed = {
-        "saved_model": tolerance_of(model, None, tolerance),
-        "tflite": tolerance_of(model, quantize, tolerance),
+        kind: tolerance_of(model, choice, tolerance)
+        for kind, choice in {"saved_model": None, **kinds}.items()
     }
     expected = {}
     expected["saved_model"] = endpoint.expected(sample, allowed["saved_model"])
@@ -169,7 +190,8 @@ def export(
         for output, array in extra.expected(sample).items():
             expected["saved_model"][f"{key}:{output}"] = array
     if "tflite" in formats:
-        expected["tflite"] = make_endpoint(model, **lite).expected(sample)
+        answers = make_endpoint(model, **lite).expected(sample)
+        expected |= dict.fromkeys(kinds, answers)
     staged, metrics = {}, {}
     with staging(base_dir) as folder, staging(base_dir) as lite_folder:
         if "saved_model" in formats:
@@ -181,20 +203,22 @@ def export(
                 asked = ("serving_default", *extras)
                 write_warmup(folder, sample, batch_sizes, name, asked)
         if "tflite" in formats:
-            say(f"converting to LiteRT (quantize={quantize})")
             with full_precision(model):
                 lite_source = lite_folder / "saved_model"
                 write_saved_model(model, lite_source, batch_size=1, **lite)
-            staged["tflite"] = write_tflite(
-                lite_source,
-                lite_folder / f"{name}.tflite",
-                quantize=quantize,
-                representative=batch,
-            )
-            if labels is not None:
-                attach_labels(staged["tflite"], labels)
+            for kind, choice in kinds.items():
+                say(f"converting to LiteRT (quantize={choice})")
+                staged[kind] = write_tflite(
+                    lite_source,
+                    lite_folder / file_name(name, kind),
+                    quantize=choice,
+                    representative=representative,
+                    sparse=sparse,
+                )
+                if labels is not None:
+                    attach_labels(staged[kind], labels)
         for kind, path in staged.items():
-            digest = file_sha256(path) if kind == "tflite" else ""
+            digest = file_sha256(path) if kind in kinds else ""
             checked = (sample, expected[kind], allowed[kind])
             write_golden(path, *checked, digest)
             write_manifest(path)
@@ -220,13 +244,13 @@ def export(
                 batch_sizes,
             )
             say(f"published {version}")
-        if "tflite" in staged:
-            metrics["tflite"]["quantize"] = quantize
-            target = base_dir / f"{name}.tflite"
+        for kind in [kind for kind in kinds if kind in staged]:
+            metrics[kind]["quantize"] = kinds[kind]
+            target = base_dir / staged[kind].name
             # Golden answers name the file they belong to, so a kill between
             # the two renames is noticed by whoever replays them.
-            os.replace(golden_path(staged["tflite"]), golden_path(target))
-            published.append(publish_file(staged["tflite"], target))
+            os.replace(golden_path(staged[kind]), golden_path(target))
+            published.append(publish_file(staged[kind], target))
             say(f"published {target}")
     artefacts = {
         path.relative_to(directory).as_posix(): file_sha256(path)
@@ -237,7 +261,9 @@ def export(
         name=name,
         settings={
             "formats": formats,
-            "quantize": quantize,
+            "quantize": quantize if "tflite" in kinds else list(quantize),
+            "calibrated_on": _rows(representative) if ranged else None,
+            "sparse": sparse,
             "head": head,
             "preprocess": None if preprocess is None else preprocess.name,
             "names": names,
@@ -259,6 +285,10 @@ def _check_formats(formats):
             f"`formats` must be one or more of {FORMATS}. Received: {formats!r}"
         )
     return sorted(set(chosen))
+
+
+def _rows(batch):
+    return len(next(iter(batch.values())))
 
 
 def _size(path):

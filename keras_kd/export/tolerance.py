@@ -6,7 +6,13 @@ from __future__ import annotations
 import keras
 
 # Relative to the outputs' magnitude, by how a file was quantised.
-TOLERANCES = {None: 1e-4, "float16": 1e-2, "dynamic": 0.1, "int8": 0.25}
+TOLERANCES = {
+    None: 1e-4,
+    "float16": 1e-2,
+    "dynamic": 0.1,
+    "int8": 0.25,
+    "full_int8": 0.25,
+}
 HALF_PRECISION_TOLERANCE = 1e-2
 
 

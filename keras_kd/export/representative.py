@@ -1,0 +1,78 @@
+# SPDX-License-Identifier: Apache-2.0
+"""draw(): random training inputs, from which int8 learns its ranges."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from keras_kd.data import Data
+
+SAMPLES = 256
+
+
+def draw(data: Any, samples: int = SAMPLES, seed: int = 0) -> Any:
+    """Returns inputs drawn at random, each example at most once.
+
+    The first rows of a file are no sample of it: often they are sorted.
+
+    Args:
+        data: `Data` (its training split is drawn from), a pair `(x, y)`,
+            bare inputs (an array, or a dict of them), or a batched
+            `tf.data.Dataset`, which is read once, as a whole.
+        samples: How many. All of them, in random order, where there are
+            fewer.
+        seed: The same seed draws the same examples of the same data.
+
+    Raises:
+        ValueError: If `samples` is not positive, or `data` is empty.
+
+    Example:
+
+    ```python
+    from keras_kd.export.representative import draw
+
+    draw((x, y), samples=100).shape[0]
+    ```
+    """
+    if samples < 1:
+        raise ValueError(
+            f"`samples` must be at least 1. Received: samples={samples}"
+        )
+    split = data.train if isinstance(data, Data) else data
+    rng = np.random.default_rng(seed)
+    if isinstance(split, tf.data.Dataset):
+        return _drawn_from_stream(split, samples, rng)
+    x = split[0] if isinstance(split, (tuple, list)) else split
+    rows = {len(array) for array in keras.tree.flatten(x)}
+    if len(rows) != 1 or 0 in rows:
+        raise ValueError(
+            "Calibration data must hold inputs of one length, at least one. "
+            f"Received lengths: {sorted(rows)}"
+        )
+    chosen = rng.permutation(rows.pop())[:samples]
+    return keras.tree.map_structure(lambda array: np.asarray(array)[chosen], x)
+
+
+def _drawn_from_stream(dataset, samples, rng):
+    # Algorithm R: every example of a stream of unknown length gets the same
+    # chance, and only the sample is held.
+    kept, seen = [], 0
+    for batch in dataset:
+        x = batch[0] if isinstance(batch, tuple) else batch
+        x = keras.tree.map_structure(np.asarray, x)
+        for row in range(len(keras.tree.flatten(x)[0])):
+            place = seen if seen < samples else int(rng.integers(seen + 1))
+            seen += 1
+            if place < samples:
+                example = keras.tree.map_structure(lambda a, r=row: a[r], x)
+                kept[place : place + 1] = [example]
+    if not kept:
+        raise ValueError(
+            "Calibration data must hold at least one example. Received an "
+            "empty dataset."
+        )
+    return keras.tree.map_structure(lambda *rows: np.stack(rows), *kept)
