@@ -8,6 +8,7 @@ import json
 import pytest
 
 from keras_kd import cli
+from keras_kd.records import file_sha256
 from keras_kd.report import Report
 
 RECIPE = '''
@@ -45,6 +46,13 @@ def build_student():
     return build(4)
 '''
 
+MEASURED = (
+    *("accuracy", "class_accuracy", "ece", "agreement"),
+    *("bytes", "gzip_bytes", "parameters", "nonzero_parameters"),
+    *("latency_ms_p50", "latency_ms_p99", "throughput_per_second"),
+    "peak_memory_bytes",
+)
+
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
@@ -78,9 +86,22 @@ def test_run_writes_files_and_report(run):
 def test_run_measures_every_row(run):
     _, directory = run
     for record in Report.load(directory).records:
-        for metric in ("accuracy", "agreement", "bytes", "latency_ms_p50"):
+        for metric in MEASURED:
             assert metric in record.metrics, (record.name, metric)
         assert 0 <= record.metrics["accuracy"] <= 1
+
+
+def test_run_page_tells_where_the_files_come_from(run):
+    _, directory = run
+    page = (directory / "report.html").read_text("utf-8")
+    names = [stage.name for stage in Report.load(directory).lineage]
+    assert names[:4] == ["trained-teacher", "teacher", "control-0", "control-1"]
+    assert names[4:] == [
+        *("student-0", "student-1", "pruned", "export", "figures"),
+    ]
+    digest = file_sha256(directory / "mine.tflite")
+    assert f"<td>mine.tflite</td><td>{digest}</td>" in page
+    assert "test examples differently" in page
 
 
 def test_run_files_answer_as_the_pruned_student(run):
