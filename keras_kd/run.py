@@ -84,7 +84,9 @@ class Run:
         Returns:
             A sentence on what was found.
         """
-        from keras_kd.tuning.search import search  # brings KerasTuner
+        # KerasTuner takes a while to import.
+        from keras_kd.tuning.figures import settings_text
+        from keras_kd.tuning.search import search
 
         losses = self.distilling["distillation_losses"]
         result = search(
@@ -104,11 +106,7 @@ class Run:
         if losses is not None:
             self.distilling["temperature"] = None
         self.taught = {**self.common, **_plain(self.distilling)}
-        settings = ", ".join(
-            f"{name} {value:.3g}"
-            for name, value in result.best.settings.items()
-            if name != "learning_rate"
-        )
+        settings = settings_text(result.best.settings)
         return (
             f"A search of {len(result.rows)} trials with seed {seed} chose "
             f"{settings} by the validation split (search/search.html)."

@@ -45,9 +45,14 @@ def confirm_settings(
     for seed in seeds:
         for side in SIDES:
             settings = _settings(job, best, side)
+            plain = losses_or_plain(settings)
+            if plain == losses_or_plain(_settings(job, best, "best")):
+                side_run = "best"  # the defaults were found best
+            else:
+                side_run = side
             record = stages.run(
-                f"{side}-{seed}",
-                [losses_or_plain(settings), best.values, lesson.fingerprint]
+                f"{side_run}-{seed}",
+                [plain, best.values, lesson.fingerprint]
                 + [job.epochs, job.batch_size, str(job.objective), seed],
                 lambda side=side, seed=seed, settings=settings: (
                     None,
@@ -59,7 +64,7 @@ def confirm_settings(
     return Confirmed(
         **figures,
         seeds=seeds,
-        settings=shown(best.values),
+        settings=shown(best),
         objective=job.objective.name,
         direction=job.objective.direction,
         test=tests,

@@ -67,6 +67,7 @@ class HyperDistiller(keras_tuner.HyperModel):
         share_steps: Whether trials of one architecture share a compiled
             step. Turn it off for custom layers whose `get_config` leaves out
             what changes their computation.
+        steps_per_execution: As in `compile`.
 
     Raises:
         ValueError: If a range or another argument makes no sense.
@@ -116,6 +117,7 @@ class HyperDistiller(keras_tuner.HyperModel):
         name: str | None = None,
         tunable: bool = True,
         share_steps: bool = True,
+        steps_per_execution: int = 1,
     ):
         super().__init__(name=name, tunable=tunable)
         teachers.get(teacher)  # raises if it is none
@@ -145,6 +147,7 @@ class HyperDistiller(keras_tuner.HyperModel):
         self.metrics = metrics
         self.steps = steps
         self.share_steps = share_steps
+        self.steps_per_execution = steps_per_execution
         self._labels = LabelledOnce(teacher)
         self._shared = SharedSteps()
         self._last_student = None
@@ -185,7 +188,10 @@ class HyperDistiller(keras_tuner.HyperModel):
         if self.steps is not None:
             rate = DecayFromPeak(rate, self.steps)
         distiller.compile(
-            optimizer=keras.optimizers.Adam(rate), loss=loss, metrics=metrics
+            optimizer=keras.optimizers.Adam(rate),
+            loss=loss,
+            metrics=metrics,
+            steps_per_execution=self.steps_per_execution,
         )
         # Without it a checkpoint could not bring the optimizer's state back.
         build_optimizer(distiller)
@@ -241,8 +247,10 @@ class HyperDistiller(keras_tuner.HyperModel):
             **kwargs: Likewise. Callbacks see the distiller that is trained,
                 which is another one than `model` where steps are shared.
         """
-        signature = inspect.signature(model.fit)
-        arguments = signature.bind(*args, **kwargs).arguments
+        # Of the class: an instance's own `fit` may be wrapped.
+        signature = inspect.signature(keras.Model.fit)
+        arguments = signature.bind(model, *args, **kwargs).arguments
+        del arguments["self"]
         arguments["x"] = self._labels.attach(
             model, arguments.get("x"), verbose=arguments.get("verbose") != 0
         )

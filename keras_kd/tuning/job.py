@@ -17,6 +17,7 @@ import cloudpickle
 import keras
 import keras_tuner
 import numpy as np
+import tensorflow as tf
 
 from keras_kd import training
 from keras_kd.data import Data
@@ -25,6 +26,9 @@ from keras_kd.records import write_atomically
 from keras_kd.tuning.hyper_distiller import HyperDistiller
 
 FILE = "job.pkl"
+TOGETHER = 16
+"""Training steps that a trial runs at once: nobody looks between them, the
+numbers are the same, and small students gain 10 to 40 % (`fastest_step`)."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -88,17 +92,16 @@ class Job:
         )
 
     @functools.cached_property
-    def steps(self) -> int:
-        """Training steps of a whole trial."""
-        return self.epochs * training.steps_per_epoch(self.train_arguments())
-
-    @functools.cached_property
     def hyper(self) -> HyperDistiller:
         """Builds and trains the trials of this process."""
+        steps = training.steps_per_epoch(self.train_arguments())
+        # Several replicas cannot run several steps at once (Keras).
+        alone = not tf.distribute.has_strategy()
         return HyperDistiller(
             self.teaching.get("teacher"),
             self.build_student,
-            steps=self.steps,
+            steps=self.epochs * steps,
+            steps_per_execution=min(TOGETHER, steps) if alone else 1,
             **self.space,
         )
 

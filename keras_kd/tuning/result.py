@@ -9,6 +9,7 @@ from typing import Any
 import keras
 import keras_tuner
 
+from keras_kd.tuning import figures
 from keras_kd.tuning import table
 from keras_kd.tuning.confirmed import Confirmed
 from keras_kd.tuning.job import Job
@@ -18,7 +19,6 @@ from keras_kd.tuning.rows import FAILED
 from keras_kd.tuning.rows import STOPPED
 from keras_kd.tuning.rows import Row
 from keras_kd.tuning.rows import best_of
-from keras_kd.tuning.rows import shown
 from keras_kd.tuning.study import Study
 from keras_kd.tuning.trial import model_path
 
@@ -117,12 +117,7 @@ class SearchResult:
         lines = [self.table, ""]
         if self.best is None:
             return "\n".join([*lines, "No trial of this search has a value."])
-        settings = ", ".join(
-            f"{name}={value:.4g}"
-            if isinstance(value, float)
-            else f"{name}={value}"
-            for name, value in shown(self.best.settings).items()
-        )
+        settings = figures.settings_text(self.best.settings)
         stopped = sum(row.status == STOPPED for row in self.rows)
         failed = sum(row.status == FAILED for row in self.rows)
         lines.append(

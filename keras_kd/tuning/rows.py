@@ -70,6 +70,17 @@ def finite(value: Any) -> float | None:
     return float(value)
 
 
-def shown(values: dict[str, Any]) -> dict[str, Any]:
-    """Returns the settings among KerasTuner's values (not its own notes)."""
-    return {k: v for k, v in values.items() if not k.startswith("tuner/")}
+def shown(hyperparameters: Any) -> dict[str, Any]:
+    """Returns what a trial tries: not what is fixed, nor KerasTuner's notes.
+
+    Args:
+        hyperparameters: `keras_tuner.HyperParameters`.
+    """
+    fixed = {
+        hp.name for hp in hyperparameters.space if type(hp).__name__ == "Fixed"
+    }
+    return {
+        name: value
+        for name, value in hyperparameters.values.items()
+        if name not in fixed and not name.startswith("tuner/")
+    }

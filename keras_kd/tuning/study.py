@@ -157,8 +157,8 @@ class Study:
             if attempts == 1 and name == state.oracle.start_order[0]:
                 oracles.start_from_defaults(state.oracle, trial)
             hyperparameters = trial.hyperparameters.copy()
-        settings = hyperparameters.values if hyperparameters else {}
-        state.put(Row(name, shown(settings), RUNNING))
+        settings = {} if name == CONTROL else shown(hyperparameters)
+        state.put(Row(name, settings, RUNNING))
         return Attempt(name, hyperparameters, token)
 
     def _first_lost(self, state):

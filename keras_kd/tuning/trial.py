@@ -121,7 +121,7 @@ class MedianStop(keras.callbacks.Callback):
     The median stopping rule of Golovin et al., 2017, "Google Vizier": a
     trial ends if its best value so far is worse than the median of the
     others' best values by the same epoch. Not in the first third of its
-    epochs, and not before four trials have gone as far.
+    epochs, and not before four trials have ended.
 
     Args:
         objective: `keras_tuner.Objective`.
@@ -144,9 +144,9 @@ class MedianStop(keras.callbacks.Callback):
         self.values.append(logs[self.objective.name])
         epochs = self.params["epochs"]
         others = [
+            # One that was stopped before counts with what it had.
             self.best(values[: epoch + 1])
             for values in self.others
-            if len(values) > epoch
         ]
         ends = epoch + 1 >= epochs
         if ends or epoch + 1 < epochs / 3 or len(others) < ENOUGH:
