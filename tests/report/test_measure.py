@@ -135,6 +135,22 @@ def test_measure_bytes_are_those_on_disk(artefacts, trained, digits, tmp_path):
     assert trained.optimizer is optimizer
 
 
+def test_measure_leaves_out_what_is_no_part_of_the_model(
+    artefacts, digits, tmp_path
+):
+    tiny = digits.test[0][:4], digits.test[1][:4]
+    folder = tmp_path / "1"
+    shutil.copytree(artefacts["saved_model"], folder)
+    plain = measure(folder, tiny, latency=False)
+    extra = folder / "assets.extra"
+    extra.mkdir(exist_ok=True)
+    (extra / "requests").write_bytes(b"x" * 1000)
+    found = measure(folder, tiny, latency=False)
+    for name in ("bytes", "gzip_bytes"):
+        assert found[name] == plain[name]
+
+
+
 def test_measure_takes_datasets_and_data(trained, digits, expected):
     dataset = tf.data.Dataset.from_tensor_slices(digits.test).batch(100)
     found = measure(trained, dataset, latency=False)
