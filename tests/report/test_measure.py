@@ -123,11 +123,6 @@ def test_measure_bytes_are_those_on_disk(artefacts, trained, digits, tmp_path):
     assert gzip_size(artefacts["saved_model"]) == sum(
         len(gzip.compress(file.read_bytes(), 6)) for file in files
     )
-    copied = tmp_path / "1"
-    shutil.copytree(artefacts["saved_model"], copied)
-    (copied / "assets.extra").mkdir()
-    (copied / "assets.extra" / "warmup").write_bytes(b"x" * 1000)
-    assert size(copied) == total + 1000
     # Adam keeps two more numbers per weight; they do not ship.
     optimizer = trained.optimizer
     with_optimizer = artefacts["keras"].stat().st_size
