@@ -30,6 +30,7 @@ ORDER = [
     {"distiller", "loss_scales", "mutual"},
     {"testing"},
     {"pruning"},
+    {"quantization"},
     {"export"},
     {"report"},
     {"recipes"},

@@ -24,8 +24,8 @@ from keras_kd.export.manifest import write_manifest
 from keras_kd.export.publish import check_name
 from keras_kd.export.publish import publish
 from keras_kd.export.publish import publish_file
-from keras_kd.export.representative import SAMPLES
-from keras_kd.export.representative import draw
+from keras_kd.quantization.representative import SAMPLES
+from keras_kd.quantization.representative import draw
 from keras_kd.export.retire import check_keep
 from keras_kd.export.saved_model import full_precision
 from keras_kd.export.saved_model import write_saved_model

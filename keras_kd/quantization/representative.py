@@ -33,7 +33,7 @@ def draw(data: Any, samples: int = SAMPLES, seed: int = 0) -> Any:
     Example:
 
     ```python
-    from keras_kd.export.representative import draw
+    from keras_kd.quantization.representative import draw
 
     draw((x, y), samples=100).shape[0]
     ```

@@ -1,0 +1,275 @@
+# SPDX-License-Identifier: Apache-2.0
+"""rewrite(): a model's graph again, with fake quantisation in its places."""
+
+from __future__ import annotations
+
+import collections
+
+import keras
+import numpy as np
+from keras import layers
+
+from keras_kd.pruning.structured.trace import has_graph
+from keras_kd.quantization.fake import FakeQuantize
+from keras_kd.quantization.fake import FakeQuantizedKernel
+from keras_kd.quantization.folding import fold
+
+KERNELS = (
+    layers.Dense,
+    layers.Conv1D,
+    layers.Conv2D,
+    layers.Conv2DTranspose,
+    layers.DepthwiseConv2D,
+)
+# Their output has the range of their input.
+SAME_RANGE = (
+    layers.Flatten,
+    layers.Reshape,
+    layers.Permute,
+    layers.RepeatVector,
+    layers.Identity,
+    layers.Dropout,
+    layers.SpatialDropout1D,
+    layers.SpatialDropout2D,
+    layers.MaxPooling1D,
+    layers.MaxPooling2D,
+    layers.GlobalMaxPooling1D,
+    layers.GlobalMaxPooling2D,
+    layers.AveragePooling1D,
+    layers.AveragePooling2D,
+    layers.ZeroPadding1D,
+    layers.ZeroPadding2D,
+    layers.Cropping1D,
+    layers.Cropping2D,
+    layers.UpSampling1D,
+    layers.UpSampling2D,
+)
+NEW_RANGE = (
+    layers.BatchNormalization,
+    layers.Activation,
+    layers.ReLU,
+    layers.LeakyReLU,
+    layers.PReLU,
+    layers.ELU,
+    layers.Softmax,
+    layers.Add,
+    layers.Subtract,
+    layers.Multiply,
+    layers.Average,
+    layers.Maximum,
+    layers.Minimum,
+    layers.Concatenate,
+    layers.GlobalAveragePooling1D,
+    layers.GlobalAveragePooling2D,
+    layers.Rescaling,
+    layers.Normalization,
+)
+# LiteRT computes these with a scale of its own.
+FIXED = {
+    "sigmoid": (0.0, 255 / 256),
+    "softmax": (0.0, 255 / 256),
+    "tanh": (-1.0, 127 / 128),
+}
+SUMS = (layers.Add, layers.BatchNormalization)
+FUSED = ("linear", "relu", "relu6")
+
+
+def rewrite(
+    model: keras.Model, momentum: float
+) -> tuple[keras.Model, list[FakeQuantize]]:
+    """Returns a copy of a model that rounds where an int8 file rounds.
+
+    Args:
+        model: A Functional or Sequential model.
+        momentum: Of the ranges that follow the data.
+
+    Returns:
+        The copy, and those of its layers whose range depends on the data.
+
+    Raises:
+        ValueError: If the model has no graph, or a layer is of a kind that
+            is not known here.
+    """
+    if not has_graph(model):
+        raise ValueError(
+            "Only a Functional model, or a Sequential one whose input shape "
+            "is known, can be made aware of its quantisation. "
+            f"Received: '{getattr(model, 'name', model)}', a "
+            f"{type(model).__name__} without a graph of its own."
+        )
+    graph = getattr(model, "_functional", None) or model
+    for operation in graph.operations:
+        _check_kind(operation)
+    walk = _Walk(graph, momentum)
+    return walk.run(model.name), walk.ranges
+
+
+def _check_kind(layer):
+    known = (*KERNELS, *SAME_RANGE, *NEW_RANGE, layers.InputLayer)
+    if type(layer) not in known:
+        raise ValueError(
+            f"Layer '{layer.name}' is a {type(layer).__name__}, which cannot "
+            "be made aware of its quantisation. Expected only "
+            f"{[kind.__name__ for kind in KERNELS]} and layers of activation, "
+            "pooling, merging and shape, none of them inside another model. "
+            "Write a SeparableConv2D as a DepthwiseConv2D and a Conv2D, and "
+            '`a + b` as layers.Add. Without it, export with quantize="int8".'
+        )
+
+
+class _Walk:
+    """One walk along a graph, in the order of its arithmetic."""
+
+    def __init__(self, graph, momentum):
+        self.graph, self.momentum = graph, momentum
+        self.ranges, self.twins, self.names = [], {}, collections.Counter()
+        by_depth = graph._nodes_by_depth
+        depths = sorted(by_depth, reverse=True)
+        self.nodes = [node for depth in depths for node in by_depth[depth]]
+        self.calls = collections.Counter(id(n.operation) for n in self.nodes)
+        self.users = collections.defaultdict(list)
+        for node in self.nodes:
+            for tensor in node.input_tensors:
+                self.users[id(tensor)].append(node)
+        self.results = {id(tensor) for tensor in graph.outputs}
+
+    def run(self, name):
+        inputs, values, folded = {}, {}, {}
+        for node in self.nodes:
+            key = id(node.outputs[0])
+            if node.is_input:
+                inputs[key] = _input_like(node)
+                values[key] = inputs[key]
+                if keras.backend.is_float_dtype(inputs[key].dtype):
+                    values[key] = self._range(node.operation)(inputs[key])
+                continue
+            norm = self._norm_after(node)
+            x = folded.pop(id(node), None)
+            if x is None:
+                x = self._call(node, values, norm)
+            if norm is not None:
+                folded[id(norm)] = x
+                continue
+            values[key] = self._rounded(node, x)
+        return keras.Model(
+            _filled(self.graph._inputs_struct, inputs),
+            _filled(self.graph._outputs_struct, values),
+            name=name,
+        )
+
+    def _sole_user(self, node):
+        key = id(node.outputs[0])
+        alone = len(self.users[key]) == 1 and key not in self.results
+        return self.users[key][0] if alone else None
+
+    def _norm_after(self, node):
+        """Returns the node of the normalisation that folds into this one."""
+        layer, user = node.operation, self._sole_user(node)
+        folds = (
+            user is not None
+            and type(layer) in KERNELS
+            and type(user.operation) is layers.BatchNormalization
+            and self.calls[id(layer)] == self.calls[id(user.operation)] == 1
+            and _activation(layer) == "linear"
+            and user.operation.axis in (-1, len(node.outputs[0].shape) - 1)
+        )
+        return user if folds else None
+
+    def _call(self, node, values, norm):
+        layer = node.operation
+        arguments, options = node.arguments.fill_in(values)
+        options.pop("training", None)
+        if id(layer) in self.twins:
+            return self.twins[id(layer)](*arguments, **options)
+        config, weights = layer.get_config(), layer.get_weights()
+        if isinstance(layer, layers.Rescaling):
+            config["offset"] = 0.0  # added in `_rounded`
+        if type(layer) in KERNELS and not _is_fused(layer):
+            config["activation"] = "linear"
+        if norm is not None:
+            config["use_bias"] = True
+            weights = list(fold(layer, norm.operation))
+        twin = type(layer).from_config(config)
+        if type(layer) is layers.BatchNormalization:
+            twin.trainable = False  # int8 has no statistics of a batch
+        if type(layer) in KERNELS:
+            twin = FakeQuantizedKernel(
+                twin, name=layer.name, dtype=layer.dtype_policy
+            )
+        self.twins[id(layer)] = twin
+        x = twin(*arguments, **options)
+        twin.set_weights(weights)
+        if isinstance(layer, layers.Normalization):
+            twin.finalize_state()
+        return x
+
+    def _rounded(self, node, x):
+        """Returns the value after a layer, as int8 holds it."""
+        layer, user = node.operation, self._sole_user(node)
+        if type(layer) in SAME_RANGE:
+            return x
+        if type(layer) in KERNELS and not _is_fused(layer):
+            x = self._range(layer, "_sum")(x)
+            x = self._activated(layer, x)
+        if isinstance(layer, layers.Rescaling) and np.any(layer.offset):
+            x = self._range(layer, "_product")(x)
+            name = f"{layer.name}_offset"
+            x = layers.Rescaling(1.0, layer.offset, name=name)(x)
+        # LiteRT computes a sum and the ReLU of it in one, unrounded between.
+        is_sum = type(layer) in (*KERNELS, *SUMS)
+        is_sum = is_sum and _activation(layer) == "linear"
+        if is_sum and user is not None and _is_relu(user.operation):
+            return x
+        return self._range(layer, fixed=FIXED.get(_activation(layer)))(x)
+
+    def _activated(self, layer, x):
+        """Returns the activation that its layer's twin has lost."""
+        name = f"{layer.name}_activation"
+        if _activation(layer) != "silu":
+            return layers.Activation(layer.activation, name=name)(x)
+        # LiteRT multiplies by the rounded sigmoid.
+        gate = layers.Activation("sigmoid", name=name)(x)
+        gate = self._range(layer, "_gate", FIXED["sigmoid"])(gate)
+        return layers.Multiply(name=f"{layer.name}_gated")([x, gate])
+
+    def _range(self, layer, suffix="", fixed=None):
+        name = f"{layer.name}{suffix}_int8"
+        self.names[name] += 1
+        if self.names[name] > 1:
+            name = f"{name}_{self.names[name]}"
+        if fixed:
+            return FakeQuantize(*fixed, momentum=1.0, name=name)
+        self.ranges.append(FakeQuantize(momentum=self.momentum, name=name))
+        return self.ranges[-1]
+
+
+def _input_like(node):
+    tensor = node.outputs[0]
+    return keras.Input(
+        batch_shape=tensor.shape, dtype=tensor.dtype, name=node.operation.name
+    )
+
+
+def _activation(layer):
+    if isinstance(layer, layers.Softmax):
+        return "softmax"
+    function = getattr(layer, "activation", None)
+    return getattr(function, "__name__", "linear")
+
+
+def _is_fused(layer):
+    return _activation(layer) in FUSED
+
+
+def _is_relu(layer):
+    if type(layer) is layers.ReLU:
+        return (
+            layer.max_value in (None, 6)
+            and not layer.negative_slope
+            and not layer.threshold
+        )
+    return type(layer) is layers.Activation and _is_fused(layer)
+
+
+def _filled(structure, values):
+    return keras.tree.map_structure(lambda t: values[id(t)], structure)
