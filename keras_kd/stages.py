@@ -7,7 +7,6 @@ import hashlib
 import json
 import os
 import pathlib
-import re
 from collections.abc import Callable
 from typing import Any
 
@@ -15,6 +14,8 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from keras_kd.layer_names import places
+from keras_kd.layer_names import renamed
 from keras_kd.records import StageRecord
 from keras_kd.records import file_sha256
 from keras_kd.records import replacing
@@ -126,8 +127,9 @@ def fingerprint_of_split(split: Any) -> str:
 def fingerprint_of_model(model: keras.Model, weights: bool = True) -> str:
     """Returns a sha256 of a model's architecture and, if asked, weights."""
     try:
-        # Layers are numbered through the whole process: dense, dense_1, ...
-        parts = [re.sub(r'_\d+(?=["/])', "", model.to_json())]
+        config = keras.saving.serialize_keras_object(model)
+        config.pop("compile_config", None)
+        parts = [json.dumps(_plain(renamed(config, places(model))))]
     except (NotImplementedError, TypeError, ValueError):
         parts = [type(model).__qualname__]
     digest = hashlib.sha256(parts[0].encode())
@@ -137,3 +139,14 @@ def fingerprint_of_model(model: keras.Model, weights: bool = True) -> str:
             values = keras.ops.convert_to_numpy(weight)
             digest.update(np.ascontiguousarray(values))
     return digest.hexdigest()
+
+
+def _plain(config):
+    """Returns a config without the ids of objects that are shared."""
+    if isinstance(config, dict):
+        return {
+            key: _plain(value)
+            for key, value in sorted(config.items())
+            if key != "shared_object_id"
+        }
+    return list(map(_plain, config)) if isinstance(config, list) else config

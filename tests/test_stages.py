@@ -104,6 +104,37 @@ def test_fingerprint_of_model_sees_the_architecture():
     assert len(prints) == 3
 
 
+def test_fingerprint_of_model_sees_what_a_layer_reads():
+    def build(skip):
+        layers = keras.layers
+        inputs = keras.Input((4,))
+        first = layers.Dense(4)(inputs)
+        second = layers.Dense(4)(first)
+        third = layers.Dense(4)(second)
+        outputs = layers.Add()([third, [first, second][skip]])
+        return keras.Model(inputs, outputs)
+
+    one, same, other = (
+        fingerprint_of_model(build(skip), weights=False) for skip in (0, 0, 1)
+    )
+    assert one == same != other
+
+
+def test_fingerprint_of_model_sees_names_that_were_chosen():
+    def build(first, second):
+        return keras.Sequential(
+            [
+                keras.Input((3,)),
+                keras.layers.Dense(3, name=first),
+                keras.layers.Dense(3, name=second),
+            ]
+        )
+
+    one = fingerprint_of_model(build("hidden", "other"), weights=False)
+    turned = fingerprint_of_model(build("other", "hidden"), weights=False)
+    assert one != turned  # a loss may ask for "hidden"
+
+
 def test_fingerprint_of_split_sees_one_changed_value():
     x, y = np.zeros((4, 3), "float32"), np.zeros(4, "int32")
     other = x.copy()

@@ -21,6 +21,8 @@ import numpy as np
 import tensorflow as tf
 
 from keras_kd.distiller import Distiller
+from keras_kd.layer_names import places
+from keras_kd.layer_names import renamed
 from keras_kd.scalars import Scalar
 from keras_kd.stages import fingerprint
 from keras_kd.teachers import EnsembleTeacher
@@ -154,13 +156,13 @@ def key_of(distiller: Distiller) -> str | None:
         student.pop("compile_config", None)
         compiled = dict(distiller.get_compile_config())
         compiled["optimizer"] = _without_rate(compiled["optimizer"])
-        numbers = _numbers(distiller.student)
+        numbers = places(distiller.student, chosen_too=True)
         losses = [
             _fixed_part(loss, numbers) for loss in distiller.distillation_losses
         ]
         text = json.dumps(
             [
-                _numbered(student, numbers),
+                renamed(student, numbers),
                 losses,
                 compiled,
                 [[tuple(v.shape), v.dtype] for v in distiller.variables],
@@ -206,7 +208,7 @@ def _fixed_part(loss, numbers):
     return [
         f"{type(loss).__module__}.{type(loss).__qualname__}",
         {k: v for k, v in config.items() if k not in variable},
-        _numbered(loss.taps[1], numbers),
+        renamed(loss.taps[1], numbers),
     ]
 
 
@@ -229,20 +231,3 @@ def _without_rate(config):
     if isinstance(config, (list, tuple)):
         return list(map(_without_rate, config))
     return config
-
-
-def _numbers(model):
-    """Returns `{name: number}`: Keras numbers names through the process."""
-    things = list(model._flatten_layers())
-    for layer in list(things):
-        things += getattr(layer, "operations", [])
-    names = dict.fromkeys(thing.name for thing in things)
-    return {name: f"#{number}" for number, name in enumerate(names)}
-
-
-def _numbered(value, numbers):
-    if isinstance(value, dict):
-        return {k: _numbered(v, numbers) for k, v in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_numbered(part, numbers) for part in value]
-    return numbers.get(value, value) if isinstance(value, str) else value
