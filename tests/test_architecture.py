@@ -21,7 +21,7 @@ FILES = sorted(ROOT.rglob("*.py"))
 # A module may import what stands above it, and its own row as long as no
 # circle arises. "keras_kd" is the public page, __init__.py itself.
 ORDER = [
-    {"records", "data", "scalars", "copies", "matching"},
+    {"records", "data", "scalars", "copies", "layer_names", "matching"},
     {"losses", "taps", "projectors", "heads", "class_ids", "early_exit"},
     {"teachers"},
     {"labels", "sequences"},
