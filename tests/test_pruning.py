@@ -126,6 +126,7 @@ def test_pruning_is_exact_after_every_batch(optimizer):
         ("float32", True),
         ("float32", False),
         ("mixed_float16", True),
+        ("mixed_bfloat16", True),
     ],
 )
 def test_pruning_is_exact_with_xla_and_mixed_precision(policy, jit_compile):
@@ -213,6 +214,105 @@ def test_pruning_block_and_m_by_n():
     assert ((groups == 0).sum(axis=1) == 2).all()
 
 
+def test_global_threshold_takes_the_smallest_weights_wherever_they_are():
+    """Its witness: all magnitudes sorted by NumPy."""
+    model = compiled(dense_model(), keras.optimizers.SGD(0.0))
+    hidden, logits = model.get_layer("hidden"), model.get_layer("logits")
+    logits.kernel.assign(logits.kernel * 5.0)
+    weights = [hidden.kernel.numpy(), logits.kernel.numpy()]
+    pruning = Pruning(0.7, threshold="global")
+    fit(model, pruning)
+    together = np.sort(np.abs(np.concatenate([w.ravel() for w in weights])))
+    limit = together[round(0.7 * together.size)]
+    for weight, layer in zip(weights, (hidden, logits), strict=True):
+        expected = np.where(np.abs(weight) >= limit, weight, 0.0)
+        np.testing.assert_array_equal(layer.kernel, expected)
+    shares = [np.mean(layer.kernel.numpy() == 0) for layer in (hidden, logits)]
+    assert shares[0] > 0.75 and shares[1] < 0.5
+    assert sparsity_of(pruning.kernels) == pytest.approx(0.7, abs=0.002)
+
+
+@pytest.mark.parametrize("optimizer", ["adam", "decay"])
+def test_global_threshold_is_exact_after_every_batch(optimizer):
+    model = compiled(dense_model(), OPTIMIZERS[optimizer]())
+    pruning = Pruning(0.75, threshold="global")
+    seen = []
+
+    def check(batch, logs):
+        step = len(seen) + 1
+        goal = float(pruning.schedule_in_use(tf.constant(step))[1])
+        assert sparsity_of(pruning.kernels) == pytest.approx(goal, abs=0.002)
+        seen.append(goal)
+
+    look = keras.callbacks.LambdaCallback(on_train_batch_end=check)
+    fit(model, pruning, callbacks=[look])
+    assert len(seen) == 30 and seen[-1] == 0.75
+
+
+def kind_model(kind):
+    """A model that holds nothing to prune but one layer of a kind."""
+    flat = (layers.Dense, layers.EinsumDense, *RECURRENT)
+    rank = 1 if kind in flat else int(kind.__name__[4])
+    x = keras.Input((6,) * (0 if kind is layers.Dense else rank) + (8,))
+    if kind in RECURRENT:
+        layer = kind(8, name="pruned")
+    elif kind is layers.EinsumDense:
+        layer = kind("bti,ijk->btjk", (6, 4, 4), name="pruned")
+    elif kind is layers.Dense:
+        layer = kind(8, name="pruned")
+    else:
+        layer = kind(8, 3, name="pruned")
+    flat = layers.Flatten()(layer(x))
+    return keras.Model(x, layers.Dense(CLASSES, name="logits")(flat))
+
+
+RECURRENT = (layers.SimpleRNN, layers.GRU, layers.LSTM)
+KINDS = [
+    *(layers.Dense, layers.EinsumDense),
+    *(layers.Conv1D, layers.Conv2D, layers.Conv3D),
+    *(layers.Conv1DTranspose, layers.Conv2DTranspose, layers.Conv3DTranspose),
+    *RECURRENT,
+]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_kind_of_layer_is_pruned_exactly(kind):
+    model = compiled(kind_model(kind), run_eagerly=True)
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(32, *model.input_shape[1:])).astype("float32")
+    pruning = Pruning(0.6, end_step=2, include=["pruned"])
+    model.fit(x, rng.integers(CLASSES, size=32), 16, 2, 0, callbacks=[pruning])
+    assert len(pruning.kernels) == (2 if kind in RECURRENT else 1)
+    assert_sparse(pruning.kernels, 0.6)
+    by_default = [path for path, _ in prunable_kernels(kind_model(kind))]
+    assert ("pruned/kernel" in by_default) == (kind not in RECURRENT)
+
+
+def test_two_of_four_holds_along_the_input_channels_of_a_convolution():
+    model = compiled(kind_model(layers.Conv2D), run_eagerly=True)
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(32, 6, 6, 8)).astype("float32")
+    pruning = Pruning(sparsity_m_by_n=(2, 4), include=["pruned"])
+    model.fit(x, rng.integers(CLASSES, size=32), 16, 2, 0, callbacks=[pruning])
+    kernel = model.get_layer("pruned").kernel.numpy()
+    groups = np.moveaxis(kernel, 2, -1).reshape(-1, 4)
+    assert ((groups == 0).sum(axis=1) == 2).all()
+
+
+def test_prune_records_layer_classes_by_name():
+    _, record = prune(
+        dense_model(),
+        arrays(),
+        0.5,
+        epochs=1,
+        include=[layers.Dense, "hidden"],
+        threshold="global",
+    )
+    settings = json.loads(json.dumps(record.to_json()))["settings"]
+    assert settings["include"] == ["Dense", "hidden"]
+    assert settings["threshold"] == "global"
+
+
 def test_pruning_warns_when_the_target_is_missed():
     schedule = import_tfmot().sparsity.keras.PolynomialDecay(
         0.0, 0.8, begin_step=0, end_step=10, frequency=7
@@ -275,6 +375,10 @@ def pruned_once():
     [
         ("pruning_first", pruned_once),
         ("backup_first", lambda: Pruning(0.8, end_step=28)),
+        (
+            "pruning_first",
+            lambda: Pruning(0.8, end_step=28, threshold="global"),
+        ),
     ],
 )
 def test_pruning_resumes_as_if_never_interrupted(tmp_path, order, build):
@@ -330,12 +434,15 @@ def test_pruning_needs_an_end_where_the_length_is_unknown():
     assert_sparse(pruning.kernels, 0.8)
 
 
-def test_pruning_under_mirrored_strategy():
+@pytest.mark.parametrize("threshold", ["layer", "global"])
+def test_pruning_under_mirrored_strategy(threshold):
     with two_replicas().scope():
         model = compiled(dense_model())
-    pruning = Pruning(0.8)
+    pruning = Pruning(0.8, threshold=threshold)
     fit(model, pruning)
-    assert_sparse(pruning.kernels, 0.8)
+    assert sparsity_of(pruning.kernels) == pytest.approx(0.8, abs=0.003)
+    if threshold == "layer":
+        assert_sparse(pruning.kernels, 0.8)
     for _, variable in pruning.kernels:
         copies = [v.numpy() for v in variable.value.values]
         np.testing.assert_array_equal(copies[0], copies[1])
@@ -378,6 +485,13 @@ ATTENTION = [
         (["attention"], ["key"], [p for p in ATTENTION if "key" not in p]),
         (["embedding"], (), ["embedding/embeddings"]),
         (["depthwise"], (), ["depthwise/kernel"]),
+        ([layers.Embedding], (), ["embedding/embeddings"]),
+        (None, [layers.MultiHeadAttention, "separable"], ["logits/kernel"]),
+        (
+            [layers.RNN],
+            (),
+            ["lstm/lstm_cell/kernel", "lstm/lstm_cell/recurrent_kernel"],
+        ),
         (
             ["lstm"],
             (),
@@ -589,6 +703,16 @@ BAD_CALLS = [
     (lambda: Pruning(end_step=0), "at least 1"),
     (lambda: Pruning(schedule="polynomial"), "PruningSchedule"),
     (lambda: Pruning(exclude="logits"), "list of layer names"),
+    (lambda: Pruning(include=layers.Dense), "list of layer names or classes"),
+    (lambda: Pruning(threshold="model"), '"layer" or "global"'),
+    (
+        lambda: Pruning(threshold="global", block_size=(2, 2)),
+        "the latter without `block_size`",
+    ),
+    (
+        lambda: prunable_kernels(dense_model(), [layers.Conv2D]),
+        "Received: Conv2D. Its classes: .'BatchNorm",
+    ),
     (lambda: prunable_kernels(dense_model(), ["hiden"]), r"\['hidden'\]"),
     (lambda: prunable_kernels(dense_model(), None, ["x"]), "Near names"),
     (

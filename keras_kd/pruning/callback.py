@@ -17,6 +17,7 @@ from keras_kd.pruning.kernels import prunable_kernels
 from keras_kd.pruning.kernels import sparsity_of
 from keras_kd.pruning.tfmot import import_engine
 from keras_kd.pruning.tfmot import import_tfmot
+from keras_kd.pruning.whole_model import WholeModelEngine
 
 logger = logging.getLogger(__name__)
 
@@ -50,7 +51,8 @@ class Pruning(keras.callbacks.Callback):
     Reference: [Zhu and Gupta, 2017](https://arxiv.org/abs/1710.01878).
 
     Args:
-        sparsity: Share of zeros to reach in each kernel, in (0, 1).
+        sparsity: Share of zeros to reach, in (0, 1): in each kernel, or in
+            all together, see `threshold`.
         schedule: A tfmot `PruningSchedule` (see `import_tfmot`), which then
             decides instead of `sparsity` and `end_step`. Defaults to a
             `PolynomialDecay` from 0 to `sparsity` over the first 70% of the
@@ -63,6 +65,9 @@ class Pruning(keras.callbacks.Callback):
             (2-dimensional kernels only).
         sparsity_m_by_n: `(m, n)`: at once m zeros in each n consecutive
             weights, instead of `sparsity` and `schedule`.
+        threshold: `"layer"`: each kernel loses the same share. `"global"`:
+            the smallest weights of the whole model go, wherever they are. It
+            may leave a layer nearly empty: see the table that `prune` makes.
 
     Raises:
         ValueError: If an argument is out of range; at the start of `fit`, if
@@ -80,10 +85,11 @@ class Pruning(keras.callbacks.Callback):
         sparsity: float = 0.8,
         schedule: Any = None,
         end_step: int | None = None,
-        include: Sequence[str] | None = None,
-        exclude: Sequence[str] = (),
+        include: Sequence[str | type] | None = None,
+        exclude: Sequence[str | type] = (),
         block_size: tuple[int, int] = (1, 1),
         sparsity_m_by_n: tuple[int, int] | None = None,
+        threshold: str = "layer",
     ):
         super().__init__()
         if not 0.0 < sparsity < 1.0:
@@ -101,11 +107,20 @@ class Pruning(keras.callbacks.Callback):
                 f"`end_step` must be at least 1. Received: {end_step}"
             )
         for name, value in (("include", include), ("exclude", exclude)):
-            if isinstance(value, str):
+            if isinstance(value, (str, type)):
                 raise ValueError(
-                    f"`{name}` must be a list of layer names. "
-                    f"Received the string {value!r}"
+                    f"`{name}` must be a list of layer names or classes. "
+                    f"Received: {value!r}"
                 )
+        in_groups = tuple(block_size) != (1, 1) or sparsity_m_by_n
+        if threshold not in ("layer", "global") or (
+            threshold == "global" and in_groups
+        ):
+            raise ValueError(
+                '`threshold` must be "layer" or "global", the latter without '
+                f"`block_size` and `sparsity_m_by_n`. Received: {threshold!r}, "
+                f"block_size={block_size}, sparsity_m_by_n={sparsity_m_by_n}"
+            )
         self.sparsity = sparsity
         self.schedule = schedule
         self.end_step = end_step
@@ -113,11 +128,12 @@ class Pruning(keras.callbacks.Callback):
         self.exclude = exclude
         self.block_size = block_size
         self.sparsity_m_by_n = sparsity_m_by_n
+        self.threshold = threshold
         self.kernels = []
 
     @property
     def target(self) -> float:
-        """The sparsity that each kernel ends with if training completes."""
+        """The sparsity at the end, if training completes."""
         if self.sparsity_m_by_n:
             zeros, length = self.sparsity_m_by_n
             return zeros / length
@@ -215,18 +231,16 @@ class Pruning(keras.callbacks.Callback):
         )
 
     def _engine(self):
-        engine = import_engine()(
-            lambda: self._step,
-            [
-                (v.value, mask, tf.Variable(0, dtype=mask.dtype))
-                for (_, v), mask in zip(self.kernels, self._masks, strict=True)
-            ],
-            self.schedule_in_use,
-            self.block_size,
-            "AVG",
-            self.sparsity_m_by_n,
-        )
-        step = self._step
+        step, schedule = self._step, self.schedule_in_use
+        pruned = [
+            (v.value, mask, tf.Variable(0, dtype=mask.dtype))
+            for (_, v), mask in zip(self.kernels, self._masks, strict=True)
+        ]
+        if self.threshold == "global":
+            engine = WholeModelEngine(step, pruned, schedule)
+        else:
+            groups = (self.block_size, "AVG", self.sparsity_m_by_n)
+            engine = import_engine()(lambda: step, pruned, schedule, *groups)
 
         @tf.function
         def advance(done):

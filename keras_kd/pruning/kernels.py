@@ -41,8 +41,8 @@ PRUNED_ON_REQUEST = (
 
 def prunable_kernels(
     model: keras.Model,
-    include: Sequence[str] | None = None,
-    exclude: Sequence[str] = (),
+    include: Sequence[str | type] | None = None,
+    exclude: Sequence[str | type] = (),
 ) -> list[tuple[str, keras.Variable]]:
     """Returns `(path, variable)` of every kernel that pruning would thin.
 
@@ -51,21 +51,24 @@ def prunable_kernels(
 
     Args:
         model: A built model.
-        include: Names of the only layers (or models that hold them) to
-            prune. Kinds that are off by default are pruned when they are
-            named here: embeddings, depthwise convolutions, recurrent cells.
-        exclude: Names of layers (or models that hold them) to leave alone.
+        include: The only layers (or models that hold them) to prune: names,
+            or classes such as `keras.layers.Dense`. Kinds that are off by
+            default are pruned when they are given here: embeddings,
+            depthwise convolutions, recurrent cells.
+        exclude: Layers (or models that hold them) to leave alone, likewise.
 
     Raises:
-        ValueError: If a name is unknown, or no kernel is left.
+        ValueError: If a name or class is not in the model, or no kernel is
+            left.
     """
     found, seen, known = [], set(), {}
 
     def visit(layer, chain):
-        known[layer.name] = None
-        chain = (*chain, layer.name)
-        named = include is not None and not set(include).isdisjoint(chain)
-        wanted = (named or include is None) and set(exclude).isdisjoint(chain)
+        known[layer.name] = type(layer)
+        chain = (*chain, layer)
+        names = [part.name for part in chain[1:]]
+        named = include is not None and _is_in(chain, include)
+        wanted = (named or include is None) and not _is_in(chain, exclude)
         if wanted:
             kinds = PRUNED_BY_DEFAULT + (PRUNED_ON_REQUEST if named else ())
             for attribute in _attributes(layer, kinds):
@@ -76,14 +79,21 @@ def prunable_kernels(
                     continue
                 if variable.trainable and id(variable) not in seen:
                     seen.add(id(variable))
-                    found.append(("/".join((*chain[1:], attribute)), variable))
+                    found.append(("/".join((*names, attribute)), variable))
         # No public walk reaches layers inside layers (MultiHeadAttention).
         for child in layer._flatten_layers(include_self=False, recursive=False):
             visit(child, chain)
 
     visit(model, ())
     for name in (*(include or ()), *exclude):
-        if name not in known:
+        if isinstance(name, type):
+            if not any(issubclass(kind, name) for kind in known.values()):
+                kinds = sorted({kind.__name__ for kind in known.values()})
+                raise ValueError(
+                    "`include` and `exclude` must name layers of the model. "
+                    f"Received: {name.__name__}. Its classes: {kinds}"
+                )
+        elif name not in known:
             near = difflib.get_close_matches(name, known, n=3)
             raise ValueError(
                 "`include` and `exclude` must name layers of the model. "
@@ -97,6 +107,17 @@ def prunable_kernels(
             f"{list(known)[:10]}"
         )
     return found
+
+
+def _is_in(chain, chosen) -> bool:
+    """Says whether a layer, or one that holds it, was chosen."""
+    return any(
+        isinstance(layer, choice)
+        if isinstance(choice, type)
+        else layer.name == choice
+        for layer in chain
+        for choice in chosen
+    )
 
 
 def _attributes(layer, kinds) -> list[str]:

@@ -53,7 +53,7 @@ def prune(
         student: A built, trained model.
         data: `Data`, a pair of arrays `(x, y)` or a batched
             `tf.data.Dataset` to train on.
-        sparsity: Share of zeros to reach in each kernel, in (0, 1).
+        sparsity: Share of zeros to reach, in (0, 1).
         teacher: What `Distiller` takes as a teacher. `None` learns from the
             targets that come with the data, if any, else from the labels
             alone.
@@ -129,7 +129,7 @@ def prune(
         "learning_rate": serialize(learning_rate),
         "loss": serialize(loss),
         "distilled": distilled,
-        **options,
+        **{key: _plain(value) for key, value in options.items()},
     }
     if distilled:
         settings["alpha"] = alpha
@@ -143,6 +143,13 @@ def prune(
         metrics=sparsity_table(pruned, kernels),
         seconds=time.perf_counter() - began,
     )
+
+
+def _plain(value):
+    """Returns an option as JSON: layer classes by their names."""
+    if isinstance(value, (list, tuple)):
+        return [_plain(part) for part in value]
+    return value.__name__ if isinstance(value, type) else value
 
 
 def _carries_targets(split) -> bool:
