@@ -5,6 +5,9 @@ from __future__ import annotations
 
 import os
 import pathlib
+import subprocess
+import sys
+import tempfile
 from typing import Any
 
 import numpy as np
@@ -33,8 +36,48 @@ def convert(
             they are.
 
     Raises:
-        RuntimeError: If the converter refuses the model.
+        RuntimeError: If the converter refuses the model, or dies of it.
     """
+    calibrates = quantize in INTEGER and not has_learned_ranges(saved_model_dir)
+    if calibrates and _has(saved_model_dir, b"While"):
+        # The calibrator of an LSTM ends the process by a segmentation fault.
+        return _convert_apart(saved_model_dir, quantize, representative, sparse)
+    return _convert(saved_model_dir, quantize, representative, sparse)
+
+
+def _convert_apart(saved_model_dir, quantize, representative, sparse):
+    """Converts in a process of its own, which may die."""
+    with tempfile.TemporaryDirectory() as folder:
+        rows, result = (os.path.join(folder, n) for n in ("in.npz", "out"))
+        np.savez(rows, **representative)
+        script = (
+            "import sys, numpy as np\n"
+            "from keras_kd.export.converting import _convert\n"
+            "source, quantize, sparse, rows, result = sys.argv[1:]\n"
+            "with np.load(rows) as file: rows = dict(file)\n"
+            "content = _convert(source, quantize, rows, sparse == 'True')\n"
+            "with open(result, 'wb') as file: file.write(content)\n"
+        )
+        options = [str(saved_model_dir), quantize, str(sparse), rows, result]
+        process = subprocess.run(
+            [sys.executable, "-c", script, *options],
+            capture_output=True,
+            text=True,
+            errors="replace",
+        )
+        if process.returncode == 0:
+            return pathlib.Path(result).read_bytes()
+    code = process.returncode
+    how = f"was killed by signal {-code}" if code < 0 else "failed"
+    raise RuntimeError(
+        f"LiteRT's converter cannot quantise {saved_model_dir} (quantize="
+        f"{quantize!r}): it {how}. Models with recurrent layers or loops can "
+        f'be exported with "float16" or "dynamic". Received: '
+        f"{process.stderr.strip()[-300:]}"
+    )
+
+
+def _convert(saved_model_dir, quantize, representative, sparse):
     # Not from_concrete_functions: given a Keras 3 model it drops all weights
     # and reports success.
     converter = tf.lite.TFLiteConverter.from_saved_model(
@@ -77,8 +120,12 @@ def has_learned_ranges(saved_model_dir: str | os.PathLike) -> bool:
 
     It does if it was trained with `quantization_aware`.
     """
+    return _has(saved_model_dir, b"FakeQuantWithMinMaxVars")
+
+
+def _has(saved_model_dir, operation):
     graph = pathlib.Path(saved_model_dir) / "saved_model.pb"
-    return b"FakeQuantWithMinMaxVars" in graph.read_bytes()
+    return operation in graph.read_bytes()
 
 
 def share_of_zeros(saved_model_dir: str | os.PathLike) -> float:

@@ -24,8 +24,6 @@ from keras_kd.export.manifest import write_manifest
 from keras_kd.export.publish import check_name
 from keras_kd.export.publish import publish
 from keras_kd.export.publish import publish_file
-from keras_kd.quantization.representative import SAMPLES
-from keras_kd.quantization.representative import draw
 from keras_kd.export.retire import check_keep
 from keras_kd.export.saved_model import full_precision
 from keras_kd.export.saved_model import write_saved_model
@@ -40,6 +38,8 @@ from keras_kd.export.verify import verify
 from keras_kd.export.warmup import BATCH_SIZES
 from keras_kd.export.warmup import check_batch_sizes
 from keras_kd.export.warmup import write_warmup
+from keras_kd.quantization.representative import SAMPLES
+from keras_kd.quantization.representative import draw
 from keras_kd.records import StageRecord
 from keras_kd.records import file_sha256
 
