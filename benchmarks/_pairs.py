@@ -58,6 +58,14 @@ def colour_images(count: int) -> tuple[np.ndarray, np.ndarray]:
     return x, y
 
 
+def settling(model: keras.Model) -> keras.Model:
+    """Has the averages of batch norm settle in a short training."""
+    for layer in model.layers:
+        if isinstance(layer, layers.BatchNormalization):
+            layer.momentum = 0.9
+    return model
+
+
 def depthwise_student(shape=(28, 28, 1), strides: int = 2) -> keras.Model:
     """A CNN of depthwise separable convolutions, about 6,000 weights.
 
@@ -73,7 +81,7 @@ def depthwise_student(shape=(28, 28, 1), strides: int = 2) -> keras.Model:
             layers.BatchNormalization(),
             layers.ReLU(),
         ]
-    return keras.Sequential(
+    model = keras.Sequential(
         [
             keras.Input(shape),
             *fashion_mnist.convolution(16, strides),
@@ -83,6 +91,24 @@ def depthwise_student(shape=(28, 28, 1), strides: int = 2) -> keras.Model:
         ],
         name="depthwise_student",
     )
+    return settling(model)
+
+
+def small_student() -> keras.Model:
+    """A CNN of three strided convolutions, about 6,000 weights."""
+    convolution = fashion_mnist.convolution
+    model = keras.Sequential(
+        [
+            keras.Input((28, 28, 1)),
+            *convolution(8, strides=2),
+            *convolution(16, strides=2),
+            *convolution(32, strides=2),
+            layers.GlobalAveragePooling2D(),
+            layers.Dense(CLASSES),
+        ],
+        name="small_student",
+    )
+    return settling(model)
 
 
 def heavy_teacher() -> keras.Model:
@@ -93,10 +119,7 @@ def heavy_teacher() -> keras.Model:
         classes=CLASSES,
         classifier_activation=None,
     )
-    for layer in model.layers:
-        if isinstance(layer, layers.BatchNormalization):
-            layer.momentum = 0.9  # its averages settle in a short training
-    return model
+    return settling(model)
 
 
 def heavy_student() -> keras.Model:
@@ -136,6 +159,12 @@ class RealPair:
 
 
 REAL_PAIRS = {
+    "small": RealPair(
+        "CNN to small CNN, 28x28",
+        fashion_mnist.build_teacher,
+        small_student,
+        images,
+    ),
     "depthwise": RealPair(
         "CNN to depthwise CNN, 28x28",
         fashion_mnist.build_teacher,
