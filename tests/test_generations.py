@@ -138,7 +138,8 @@ def test_born_again_stops_when_validation_does_not_improve(
     left = iter(values)
 
     def fake(builder, data, **options):
-        return builder(), {watched: next(left), "seconds": 1.0}
+        facts = {watched: next(left), "seconds": 1.0, "history": {}}
+        return builder(), facts
 
     monkeypatch.setattr(module, "train", fake)
     result = kd.born_again(build, make_data(), 4, patience=patience)
