@@ -75,8 +75,9 @@ def _parser():
     )
     run.add_argument(
         "--quantize",
-        choices=("float16", "dynamic", "int8"),
-        help="quantise the .tflite file",
+        nargs="+",
+        choices=("float32", "float16", "dynamic", "int8", "full_int8"),
+        help="kinds of .tflite file: one, or several for one file each",
     )
     run.add_argument(
         "--search",
@@ -119,7 +120,7 @@ def _run(options):
         directory,
         settings=pairs_of(options.set, "--set"),
         data_options=pairs_of(options.data, "--data"),
-        quantize=options.quantize,
+        quantize=_kinds(options.quantize),
         search=options.search,
     )
     print()
@@ -128,6 +129,13 @@ def _run(options):
     for path in recipe_runs.results(directory):
         print(path)
     return 0
+
+
+def _kinds(names):
+    if names is None:
+        return None
+    kinds = [None if name == "float32" else name for name in names]
+    return kinds[0] if len(kinds) == 1 else kinds
 
 
 def _report(options):

@@ -40,7 +40,7 @@ def compress(
     prune: float | None = 0.5,
     prune_epochs: int = 10,
     formats: Sequence[str] = ("saved_model", "tflite"),
-    quantize: str | None = None,
+    quantize: str | Sequence[str | None] | None = None,
 ) -> Report:
     """Distils, prunes, exports and verifies a student, and reports it.
 
@@ -86,7 +86,8 @@ def compress(
         prune: Share of the weights to set to zero, or `None`.
         prune_epochs: Passes over the training split while pruning.
         formats: Files to write, see `export`.
-        quantize: For the .tflite file, see `export`.
+        quantize: For the .tflite file, or a list for one file each, see
+            `export`. int8 learns its ranges from the training split.
 
     Returns:
         A `Report`; `print` it, or look at its `gain` and `records`.

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import os
 import pathlib
+from collections.abc import Sequence
 from types import ModuleType
 from typing import TYPE_CHECKING
 from typing import Any
@@ -31,7 +32,7 @@ def run_recipe(
     directory: str | os.PathLike,
     settings: dict[str, Any] | None = None,
     data_options: dict[str, Any] | None = None,
-    quantize: str | None = None,
+    quantize: str | Sequence[str | None] | None = None,
     search: int | None = None,
 ) -> Report:
     """Trains a recipe's teacher, unless that is done, and compresses it.

@@ -15,6 +15,7 @@ from keras_kd import losses as losses_module
 from keras_kd.data import Data
 from keras_kd.data import take
 from keras_kd.export import export
+from keras_kd.export.variants import file_name
 from keras_kd.lesson import Lesson
 from keras_kd.progress import TrainingProgress
 from keras_kd.pruning import prune
@@ -176,6 +177,7 @@ class Run:
                 formats=formats,
                 quantize=quantize,
                 inputs=take(self.data.train, 256),
+                calibration=self.data if quantize else None,
             )
             # Stages look for their files from where their records are.
             record.artefacts = {
@@ -186,7 +188,7 @@ class Run:
             }
             return None, record
 
-        depends_on = {"formats": list(formats), "quantize": quantize}
+        depends_on = {"formats": list(formats), "quantize": _kinds(quantize)}
         depends_on["model"] = self._sha256(key)
         return self.stages.run("export", depends_on, make)
 
@@ -199,8 +201,12 @@ class Run:
         if "saved_model" in exported.metrics:
             version = exported.metrics["saved_model"]["version"]
             files["SavedModel"] = self.directory / str(version)
-        if "tflite" in exported.metrics:
-            files[".tflite"] = self.directory / f"{self.directory.name}.tflite"
+        names = {"saved_model": "SavedModel"}
+        for kind in exported.metrics:
+            if kind != "saved_model":
+                file = file_name(self.directory.name, kind)
+                names[kind] = file.removeprefix(self.directory.name)
+                files[names[kind]] = self.directory / file
 
         def make():
             say("measuring the files and timing all models side by side")
@@ -231,7 +237,7 @@ class Run:
         figures = self.stages.run("figures", depends_on, make).metrics
         for record in records:
             record.metrics |= figures["times"].get(record.name, {})
-        kinds = {"SavedModel": "saved_model", ".tflite": "tflite"}
+        kinds = {name: kind for kind, name in names.items()}
         return [
             StageRecord(
                 "export",
@@ -258,6 +264,13 @@ class Run:
     def _sha256(self, key):
         record = StageRecord.load(self.stages.directory / f"{key}.json")
         return record.artefacts[self.stages.path(key).name]
+
+
+def _kinds(quantize):
+    """As JSON keeps it: one choice, or a list."""
+    if quantize is None or isinstance(quantize, str):
+        return quantize
+    return list(quantize)
 
 
 def _plain(settings: dict) -> dict:

@@ -6,6 +6,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import functools
+import gzip
 import inspect
 import os
 import pathlib
@@ -122,7 +123,7 @@ class Job:
             with _whole_functions(
                 self.build_student, self.space["distillation_losses"]
             ):
-                content = cloudpickle.dumps(self)
+                content = gzip.compress(cloudpickle.dumps(self), 1)
         except Exception as error:
             raise ValueError(
                 "With several workers the data and functions are handed to "
@@ -138,7 +139,7 @@ class Job:
         """Reads the job that a search has written in this folder."""
         path = pathlib.Path(directory) / FILE
         try:
-            job = cloudpickle.loads(path.read_bytes())
+            job = cloudpickle.loads(gzip.decompress(path.read_bytes()))
         except FileNotFoundError:
             raise ValueError(
                 f"{directory} holds no search for several workers. Expected "

@@ -14,9 +14,9 @@ from keras_kd.data import Data
 from keras_kd.export import export
 from keras_kd.export import run_tflite
 from keras_kd.export import verify_directory
-from keras_kd.quantization.representative import draw
 from keras_kd.export.variants import file_name
 from keras_kd.export.variants import variants
+from keras_kd.quantization.representative import draw
 
 ALL = (None, "float16", "dynamic", "int8", "full_int8")
 

@@ -145,7 +145,6 @@ def test_measure_leaves_out_what_is_no_part_of_the_model(
         assert found[name] == plain[name]
 
 
-
 def test_measure_takes_datasets_and_data(trained, digits, expected):
     dataset = tf.data.Dataset.from_tensor_slices(digits.test).batch(100)
     found = measure(trained, dataset, latency=False)

@@ -418,7 +418,11 @@ def test_compress_searches_first(tmp_path):
         seeds=(0,),
         prune=None,
         formats=("tflite",),
+        quantize=(None, "int8"),
     )
+    names = [record.name for record in report.records]
+    assert names[-2:] == [".float32.tflite", ".int8.tflite"]
+    assert all("accuracy" in record.metrics for record in report.records)
     note = next(line for line in report.notes if "search of 3 trials" in line)
     student = next(r for r in report.records if r.name == "distilled")
     for name in ("temperature", "alpha"):
