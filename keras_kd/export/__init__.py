@@ -11,7 +11,7 @@ import sys
 import types
 
 from keras_kd.export.classes import read_labels
-from keras_kd.export.golden import verify_directory
+from keras_kd.export.directory import verify_directory
 from keras_kd.export.litert import run_tflite
 from keras_kd.export.litert import write_tflite
 from keras_kd.export.manifest import VerificationError

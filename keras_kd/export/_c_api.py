@@ -92,8 +92,19 @@ class SavedModelSession:
             )
         return self.signatures[name]
 
-    def run(self, request: dict, signature: str = "serving_default") -> dict:
+    def run(
+        self,
+        request: dict,
+        signature: str = "serving_default",
+        as_is: bool = False,
+    ) -> dict:
         """Answers one request: arrays by input name to arrays by output name.
+
+        Args:
+            request: Arrays by input name.
+            signature: Name of the signature to ask.
+            as_is: Whether to send arrays in their own dtypes, right or wrong,
+                instead of the signature's.
 
         Raises:
             RuntimeError: If the runtime answers with an error status.
@@ -106,7 +117,7 @@ class SavedModelSession:
                 f"received: {sorted(request)}"
             )
         given = [
-            self._to_tensor(request[name], info.dtype)
+            self._to_tensor(request[name], None if as_is else info.dtype)
             for name, info in inputs.items()
         ]
         count = len(outputs)
@@ -133,6 +144,14 @@ class SavedModelSession:
         arrays = [self._to_array(tensor) for tensor in answers]
         return dict(zip(outputs, arrays, strict=True))
 
+    def typed(self, request: dict, signature: str) -> dict:
+        """Returns a request in the signature's dtypes; text stays as it is."""
+        infos = self.signature(signature).inputs
+        return {
+            name: np.asarray(array, DTYPES.get(infos[name].dtype))
+            for name, array in request.items()
+        }
+
     def _points(self, infos):
         """Returns where in the graph the named tensors are."""
         points = (_Output * len(infos))()
@@ -148,6 +167,8 @@ class SavedModelSession:
         return points
 
     def _to_tensor(self, array, code):
+        if code is None:
+            code = _code_of(np.asarray(array).dtype)
         text = code == STRING
         if not text and code not in DTYPES:
             raise RuntimeError(f"No NumPy type for TensorFlow's type {code}")
@@ -215,6 +236,15 @@ class SavedModelSession:
         if self._call("TF_GetCode", ctypes.c_int, self._status) != 0:
             text = self._call("TF_Message", ctypes.c_char_p, self._status)
             raise RuntimeError(text.decode("utf-8", "replace"))
+
+
+def _code_of(dtype):
+    if dtype.kind in "SUO":
+        return STRING
+    codes = [code for code, kind in DTYPES.items() if kind == dtype]
+    if not codes:
+        raise RuntimeError(f"TensorFlow has no type for NumPy's {dtype}")
+    return codes[0]
 
 
 def _package_folder():

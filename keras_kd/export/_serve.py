@@ -10,6 +10,7 @@ tells what it was doing.
 
 from __future__ import annotations
 
+import functools
 import os
 import sys
 
@@ -44,35 +45,51 @@ def run_tflite(path: str | os.PathLike, inputs) -> dict[str, np.ndarray]:
     run_tflite("student.tflite", {"image": images})["logits"]
     ```
     """
+    return _run_tflite(path, _load_tflite(path), inputs)
+
+
+def _load_tflite(path):
     from ai_edge_litert.interpreter import Interpreter
 
     # Read here: the interpreter reports any bad path as "Could not open".
     with open(path, "rb") as file:
         interpreter = Interpreter(model_content=file.read())
-    runner = interpreter.get_signature_runner()
+    return interpreter.get_signature_runner()
+
+
+def _run_tflite(path, runner, inputs):
     details = runner.get_input_details()
     request = _by_name(inputs, details)
     batch_sizes = set()
     for name, detail in details.items():
-        array, signature = request[name], detail["shape_signature"]
-        fits = array.ndim == len(signature) and all(
+        array = request[name]
+        shape = tuple(int(size) for size in detail["shape_signature"])
+        # The interpreter would fit itself to another size, and answer.
+        fits = array.ndim == len(shape) and all(
             expected in (-1, received)
             for expected, received in zip(
-                signature[1:], array.shape[1:], strict=True
+                shape[1:], array.shape[1:], strict=True
             )
         )
         if not fits:
             raise ValueError(
-                f"Input `{name}` of {path} has shape {tuple(signature)} (-1: "
-                f"any). Received an array of shape {array.shape}."
+                f"Input `{name}` of {path} has shape {shape} (-1: any; the "
+                f"batch is free). Received an array of shape {array.shape}."
             )
-        request[name] = _to_integers(array, detail)
-        batch_sizes.add(int(signature[0]))
-    rows = len(next(iter(request.values())))
-    size = 1 if batch_sizes == {1} else max(1, rows)
+        request[name] = _as_taken(f"`{name}` of {path}", array, detail)
+        batch_sizes.add(shape[0])
+    counts = {name: len(array) for name, array in request.items()}
+    rows = max(counts.values())
+    # An interpreter that was given no rows may fail ever after.
+    if rows == 0 or set(counts.values()) != {rows}:
+        raise ValueError(
+            f"All inputs of {path} must have equally many rows, at least one. "
+            f"Received: {counts}"
+        )
+    size = 1 if batch_sizes == {1} else rows
     answers = [
         runner(**{k: array[i : i + size] for k, array in request.items()})
-        for i in range(0, max(1, rows), size)
+        for i in range(0, rows, size)
     ]
     return {
         name: _to_reals(np.concatenate([a[name] for a in answers]), detail)
@@ -80,15 +97,28 @@ def run_tflite(path: str | os.PathLike, inputs) -> dict[str, np.ndarray]:
     }
 
 
-def _to_integers(array, detail):
-    """Returns a request as the file takes it, by its scale if it has one."""
+def _as_taken(what, array, detail):
+    """Returns an input as the file takes it, by its scale if it has one."""
     scale, zero_point = detail["quantization"]
     kind = np.dtype(detail["dtype"])
-    if not scale or array.dtype.kind != "f":
-        return array.astype(kind)
-    limits = np.iinfo(kind)
-    values = np.round(array / scale) + zero_point
-    return np.clip(values, limits.min, limits.max).astype(kind)
+    if scale and array.dtype.kind == "f":
+        if np.isnan(array).any():
+            raise ValueError(
+                f"Input {what} is {kind}, which has no NaN. Received NaN."
+            )
+        limits = np.iinfo(kind)
+        values = np.round(array / scale) + zero_point
+        return np.clip(values, limits.min, limits.max).astype(kind)
+    both_float = array.dtype.kind == kind.kind == "f"
+    with np.errstate(all="ignore"):
+        # Text that looks like a number would be taken for it.
+        taken = array.astype(kind) if array.dtype.kind in "biuf" else None
+    if taken is None or not (both_float or np.array_equal(taken, array)):
+        raise ValueError(
+            f"Input {what} must be {kind}, or values that {kind} can hold. "
+            f"Received: {array.dtype}"
+        )
+    return taken
 
 
 def _to_reals(array, detail):
@@ -112,26 +142,9 @@ def _by_name(inputs, names):
     return {name: np.asarray(array) for name, array in inputs.items()}
 
 
-def misshapen(request, shapes):
-    """Yields copies of a request with one input of a wrong shape each.
-
-    Args:
-        request: Arrays by input name.
-        shapes: Signature's shape of each input, -1 for any size.
-    """
-    for name, array in request.items():
-        wrong = [array[..., None]]
-        if array.ndim:
-            wrong.append(array[..., 0])
-        for axis, size in enumerate(shapes[name]):
-            if size > 0:
-                wrong.append(np.concatenate([array, array], axis=axis))
-        for changed in wrong:
-            yield name, {**request, name: changed}
-
-
 def _serve_saved_model(path, request, warmups):
     from _c_api import SavedModelSession
+    from _hostile import hostile_requests
 
     session = SavedModelSession(path)
     for index, warmup in enumerate(warmups):
@@ -139,16 +152,30 @@ def _serve_saved_model(path, request, warmups):
         signature = str(warmup.pop(SIGNATURE))
         yield session.run(warmup, signature)
     request = _by_name(request, session.inputs)
-    answers = {}
-    for signature in _asked(session):
-        prefix = "" if signature == "serving_default" else f"{signature}:"
+    signatures = _asked(session)
+    for signature in signatures:
         _check_batch_is_free(session, signature)
+    _answer_by_all(session, signatures, request)
+    for signature in signatures:
+        infos = session.signature(signature).inputs
+        typed = session.typed(request, signature)
+        _check_refuses(
+            functools.partial(session.run, signature=signature, as_is=True),
+            hostile_requests(typed, _shapes(infos)),
+            refused=("shape", "dtype", "text"),
+        )
+    # Once more: what was refused must have left no trace.
+    yield _answer_by_all(session, signatures, request)
+
+
+def _answer_by_all(session, signatures, request):
+    answers = {}
+    for signature in signatures:
+        prefix = "" if signature == "serving_default" else f"{signature}:"
         _say(f"answering the batch by '{signature}'")
         for name, array in session.run(request, signature).items():
             answers[prefix + name] = array
-    yield answers
-    for signature in _asked(session):
-        _check_refuses(session, signature, request)
+    return answers
 
 
 def _asked(session):
@@ -164,7 +191,9 @@ def _asked(session):
 
 def _shapes(infos):
     return {
-        name: tuple(dim.size for dim in info.tensor_shape.dim)
+        name: None
+        if info.tensor_shape.unknown_rank
+        else tuple(dim.size for dim in info.tensor_shape.dim)
         for name, info in infos.items()
     }
 
@@ -173,31 +202,47 @@ def _check_batch_is_free(session, signature):
     definition = session.signature(signature)
     infos = {**definition.inputs, **definition.outputs}
     for name, shape in _shapes(infos).items():
-        if not infos[name].tensor_shape.unknown_rank and shape[:1] != (-1,):
+        if shape is not None and shape[:1] != (-1,):
             raise RuntimeError(
                 f"The batch dimension of `{name}` is not free: its shape is "
                 f"{shape}, expected (-1, ...)."
             )
 
 
-def _check_refuses(session, signature, request):
-    shapes = _shapes(session.signature(signature).inputs)
-    for name, hostile in misshapen(request, shapes):
-        text = f"a request whose `{name}` has shape {hostile[name].shape}"
-        _say(f"answering {text}")
+def _check_refuses(run, requests, refused):
+    for hostile in requests:
+        _say(f"answering {hostile.what}")
         try:
-            session.run(hostile, signature)
-        except RuntimeError:
+            run(hostile.request)
+        except (RuntimeError, ValueError):
             continue
-        raise RuntimeError(
-            f"It answered {text} where the signature says {shapes[name]}, "
-            "instead of refusing it."
-        )
+        if hostile.kind in refused:
+            raise RuntimeError(
+                f"It answered {hostile.what}, instead of refusing it."
+            )
 
 
 def _serve_tflite(path, request, warmups):
+    from _hostile import hostile_requests
+
+    runner = _load_tflite(path)
+    shapes = {
+        name: tuple(int(size) for size in detail["shape_signature"])
+        for name, detail in runner.get_input_details().items()
+    }
+    request = _by_name(request.get("", request), shapes)
     _say("answering the batch")
-    yield run_tflite(path, request.get("", request))
+    _run_tflite(path, runner, request)
+    # Rows are asked one by one where the file takes no more at once.
+    free = {name: (-1, *shape[1:]) for name, shape in shapes.items()}
+    _check_refuses(
+        functools.partial(_run_tflite, path, runner),
+        hostile_requests(request, free),
+        # Numbers that fit are converted.
+        refused=("shape", "text"),
+    )
+    _say("answering the batch again")
+    yield _run_tflite(path, runner, request)
 
 
 def _say(text):

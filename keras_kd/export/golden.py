@@ -7,29 +7,47 @@ anywhere, without the model it was made from.
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import pathlib
-import re
-from collections.abc import Iterator
+import zipfile
 
 import numpy as np
 
 from keras_kd.export.manifest import VerificationError
-from keras_kd.export.verify import verify
+from keras_kd.export.manifest import golden_path
 from keras_kd.records import file_sha256
 from keras_kd.records import replacing
 
+REPLACED = "replaced/"
 
-def golden_path(path: str | os.PathLike) -> pathlib.Path:
-    """Returns where an export's golden answers are.
+__all__ = ["Golden", "carry_over", "golden_path", "read_golden", "write_golden"]
 
-    Inside a SavedModel's folder: `golden.npz`; beside a file such as
-    `student.tflite`: `student.tflite.golden.npz`.
+
+@dataclasses.dataclass(frozen=True)
+class Golden:
+    """Requests and answers of one export.
+
+    Args:
+        inputs: Arrays by input name.
+        expected: The model's answers, by output name.
+        tolerance: See `verify`.
+        sha256: Of the one .tflite file they belong to, else empty.
     """
-    path = pathlib.Path(path)
-    if path.suffix == ".tflite":
-        return path.with_name(f"{path.name}.golden.npz")
-    return path / "golden.npz"
+
+    inputs: dict[str, np.ndarray]
+    expected: dict[str, np.ndarray]
+    tolerance: float
+    sha256: str = ""
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        """Returns all of it as arrays by the names they have in the file."""
+        return {
+            "tolerance": np.asarray(self.tolerance),
+            "sha256": np.asarray(self.sha256),
+            **{f"input/{name}": a for name, a in self.inputs.items()},
+            **{f"output/{name}": a for name, a in self.expected.items()},
+        }
 
 
 def write_golden(
@@ -48,72 +66,68 @@ def write_golden(
         tolerance: See `verify`.
         sha256: Of the one .tflite file they belong to.
     """
+    golden = Golden(inputs, expected, tolerance, sha256)
     target = golden_path(path)
-    arrays = {f"input/{name}": array for name, array in inputs.items()}
-    arrays |= {f"output/{name}": array for name, array in expected.items()}
     with replacing(target) as temporary:
-        np.savez(temporary, tolerance=tolerance, sha256=sha256, **arrays)
+        np.savez(temporary, **golden.arrays())
     return target
 
 
-def verify_directory(
-    directory: str | os.PathLike,
-) -> Iterator[tuple[pathlib.Path, str | None]]:
-    """Checks every exported file of a model's folder, in fresh processes.
-
-    Args:
-        directory: The folder `export` wrote: versions and .tflite files.
-
-    Yields:
-        Each version folder and .tflite file, with `None` if it is sound, or
-        with what is wrong.
+def read_golden(path: str | os.PathLike) -> Golden:
+    """Reads the golden answers of an export.
 
     Raises:
-        FileNotFoundError: If there is nothing to check.
+        VerificationError: If they are missing or unreadable, or belong to
+            another file.
     """
-    directory = pathlib.Path(directory)
-    names = sorted(os.listdir(directory)) if directory.is_dir() else []
-    versions = [name for name in names if re.fullmatch("[1-9][0-9]*", name)]
-    files = [name for name in names if name.endswith(".tflite")]
-    if not versions and not files:
-        raise FileNotFoundError(
-            f"{directory} holds no exported model: expected numbered version "
-            "folders or .tflite files. Received: "
-            f"{names[:5] if names else 'no such folder, or an empty one'}"
-        )
-    for name in [*sorted(versions, key=int), *files]:
-        path = directory / name
-        try:
-            _replay(path)
-        except VerificationError as error:
-            yield path, str(error)
-        else:
-            yield path, None
-
-
-def _replay(path):
-    golden = golden_path(path)
+    file = golden_path(path)
     try:
-        with np.load(golden) as file:
-            arrays = dict(file)
-    except (OSError, ValueError) as error:
+        with np.load(file) as content:
+            arrays = dict(content)
+        kinds = (_part(arrays, ""), _part(arrays, REPLACED))
+    except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
         raise VerificationError(
-            f"{golden} cannot be read, so there is nothing to compare the "
-            f"answers with. Export the model again. Received: {error}"
+            f"{file} cannot be read, so there is nothing to compare the "
+            f"answers with. Export the model again. Received: {error!r}"
         ) from error
-    belongs_to = str(arrays.pop("sha256"))
-    if belongs_to and belongs_to != file_sha256(path):
-        raise VerificationError(
-            f"{path} is not the file that {golden.name} belongs to. Export "
-            "the model again."
-        )
-    tolerance = float(arrays.pop("tolerance"))
+    for golden in filter(None, kinds):
+        if golden.sha256 in ("", _sha256_of(path)):
+            return golden
+    raise VerificationError(
+        f"{path} is not the file that {file.name} belongs to. Export the "
+        "model again."
+    )
+
+
+def carry_over(older: Golden, path: str | os.PathLike) -> None:
+    """Adds the answers of a file to those of the one that will replace it.
+
+    For a while the new answers lie beside the old file.
+
+    Args:
+        older: The golden answers of a .tflite file.
+        path: The file that will replace it, with its own golden answers.
+    """
+    arrays = read_golden(path).arrays()
+    arrays |= {f"{REPLACED}{k}": v for k, v in older.arrays().items()}
+    with replacing(golden_path(path)) as temporary:
+        np.savez(temporary, **arrays)
+
+
+def _part(arrays, prefix):
+    if prefix and f"{prefix}sha256" not in arrays:
+        return None
     inputs, expected = (
         {
             name.removeprefix(kind): array
             for name, array in arrays.items()
             if name.startswith(kind)
         }
-        for kind in ("input/", "output/")
+        for kind in (f"{prefix}input/", f"{prefix}output/")
     )
-    verify(path, inputs, expected, tolerance)
+    tolerance = float(arrays[f"{prefix}tolerance"])
+    return Golden(inputs, expected, tolerance, str(arrays[f"{prefix}sha256"]))
+
+
+def _sha256_of(path):
+    return file_sha256(path) if pathlib.Path(path).is_file() else ""

@@ -2,18 +2,18 @@
 """Manifests: the sha256 of every exported file.
 
 saved_model.pb and .tflite files carry no checksum of their own: one flipped
-bit in them loads and silently answers other numbers.
+bit in them loads and silently answers other numbers. A manifest has one.
 """
 
 from __future__ import annotations
 
-import json
 import os
 import pathlib
 import time
 
+from keras_kd.labels.sealed import read_sealed
+from keras_kd.labels.sealed import write_sealed
 from keras_kd.records import file_sha256
-from keras_kd.records import write_atomically
 
 NAME = "manifest.json"
 
@@ -34,15 +34,32 @@ def manifest_path(path: str | os.PathLike) -> pathlib.Path:
     return path / NAME
 
 
+def golden_path(path: str | os.PathLike) -> pathlib.Path:
+    """Returns where an export's golden answers are.
+
+    Inside a SavedModel's folder: `golden.npz`; beside a file such as
+    `student.tflite`: `student.tflite.golden.npz`.
+    """
+    path = pathlib.Path(path)
+    if path.suffix == ".tflite":
+        return path.with_name(f"{path.name}.golden.npz")
+    return path / "golden.npz"
+
+
 def write_manifest(path: str | os.PathLike) -> dict[str, str]:
     """Writes the manifest of a folder or of one .tflite file.
+
+    That of a .tflite file covers its golden answers too, if it has some.
 
     Returns:
         The sha256 of each file, by its path relative to the manifest.
     """
     path = pathlib.Path(path)
     target = manifest_path(path)
-    found = [path] if path.is_file() else sorted(path.rglob("*"))
+    found = sorted(path.rglob("*"))
+    if path.is_file():
+        beside = [path, golden_path(path)]
+        found = [file for file in beside if file.is_file()]
     files = {
         file.relative_to(target.parent).as_posix(): file_sha256(file)
         for file in found
@@ -53,31 +70,34 @@ def write_manifest(path: str | os.PathLike) -> dict[str, str]:
 
 
 def write_content(
-    path: str | os.PathLike, files: dict[str, str], replaces: str | None = None
+    path: str | os.PathLike,
+    files: dict[str, str],
+    replaces: dict[str, str] | None = None,
 ) -> None:
-    """Writes a manifest with known hashes.
+    """Writes a manifest with known hashes, and its own.
 
     Args:
         path: What the manifest is about, a folder or a .tflite file.
         files: sha256 by relative path.
-        replaces: sha256 of an older version of the one file, still valid
-            until the new file has taken its place.
+        replaces: The same of the files' older versions, each still valid
+            until the new one has taken its place.
     """
-    content = {"files": files, "replaces": replaces, "created": time.time()}
-    text = json.dumps(content, indent=2, sort_keys=True) + "\n"
-    write_atomically(manifest_path(path), text)
+    content = {"files": files, "replaces": replaces or {}}
+    write_sealed(manifest_path(path), {**content, "created": time.time()})
 
 
 def read_manifest(path: str | os.PathLike) -> dict:
     """Reads the manifest of an export.
 
     Raises:
-        VerificationError: If it is missing or unreadable.
+        VerificationError: If it is missing, damaged or none.
     """
     file = manifest_path(path)
     try:
-        content = json.loads(file.read_text("utf-8"))
-        dict(content["files"])
+        content = read_sealed(file)
+        # Other sealed files are no manifests.
+        for part in ("files", "replaces"):
+            dict(content[part])
         return content
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise VerificationError(
@@ -103,17 +123,16 @@ def check_manifest(path: str | os.PathLike) -> dict[str, str]:
             it.
     """
     content = read_manifest(path)
-    folder = manifest_path(path).parent
     found = {}
     for name, sha256 in content["files"].items():
-        file = folder / name
+        file = manifest_path(path).parent / name
         if not file.is_file():
             raise VerificationError(
                 f"{file} is missing, though the manifest lists it. Export "
                 "the model again."
             )
         found[name] = file_sha256(file)
-        if found[name] not in (sha256, content.get("replaces")):
+        if found[name] not in (sha256, content["replaces"].get(name)):
             raise VerificationError(
                 f"{file} is damaged or was changed: its sha256 is "
                 f"{found[name]}, expected {sha256} as in the manifest. "

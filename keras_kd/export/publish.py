@@ -8,22 +8,19 @@ takes its number by one rename.
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import os
 import pathlib
 import re
 import shutil
 
-from keras_kd.export.manifest import check_manifest
 from keras_kd.export.manifest import manifest_path
-from keras_kd.export.manifest import write_content
 from keras_kd.export.manifest import write_manifest
 from keras_kd.export.retire import check_keep
 from keras_kd.export.retire import retire_versions
 from keras_kd.export.staging import PREFIX
+from keras_kd.export.staging import flush
 from keras_kd.export.staging import staging
-from keras_kd.records import file_sha256
 from keras_kd.records import sync_folder
 
 _TAKEN = (errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR)
@@ -96,7 +93,7 @@ def publish(
             return publish(folder, base_dir, keep)
     if not manifest_path(staged_dir).exists():
         write_manifest(staged_dir)
-    _flush(staged_dir)
+    flush(staged_dir)
     while True:
         target = base_dir / check_version(next_version(base_dir))
         try:
@@ -112,35 +109,6 @@ def publish(
         return target
 
 
-def publish_file(
-    staged_file: str | os.PathLike, target: str | os.PathLike
-) -> pathlib.Path:
-    """Replaces `target` by a finished .tflite file, its manifest beside it.
-
-    Readers see the old file or the new one. A kill in between leaves the old
-    file, still valid by its manifest.
-    """
-    import fcntl
-
-    staged_file, target = pathlib.Path(staged_file), pathlib.Path(target)
-    # The kernel frees the lock of a killed process.
-    lock = os.open(target.parent, os.O_RDONLY)
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        old = None
-        if target.exists():
-            with contextlib.suppress(ValueError):
-                old = check_manifest(target)[target.name]
-        with open(staged_file, "rb") as file:
-            os.fsync(file.fileno())
-        write_content(target, {target.name: file_sha256(staged_file)}, old)
-        os.replace(staged_file, target)
-        sync_folder(target.parent)
-    finally:
-        os.close(lock)
-    return target
-
-
 def next_version(base_dir: str | os.PathLike) -> int:
     """Returns one more than the highest number in `base_dir`, at least 1."""
     # What the poller takes for a number: "0008" and "+7" count, "-3" too.
@@ -149,11 +117,3 @@ def next_version(base_dir: str | os.PathLike) -> int:
     # Beyond 64 bits the poller ignores a name.
     numbers = [n for n in map(int, names) if n < 2**63 - 1]
     return max([0, *numbers]) + 1
-
-
-def _flush(folder):
-    for root, _, files in os.walk(folder, topdown=False):
-        for name in files:
-            with open(os.path.join(root, name), "rb") as file:
-                os.fsync(file.fileno())
-        sync_folder(root)

@@ -3,7 +3,8 @@
 
 `serving/` in the model's folder holds TensorFlow Serving's configuration, a
 docker-compose file, a client, and SERVING.md, which says how to use them.
-They are written anew by each export: copy them to change them.
+They are written anew by each export, and checked by `keras-kd verify`: copy
+them to change them.
 """
 
 from __future__ import annotations
@@ -17,7 +18,6 @@ from collections.abc import Iterable
 from collections.abc import Sequence
 
 from keras_kd.export import _client
-from keras_kd.records import write_atomically
 
 FOLDER = "serving"
 # Largest batch that a server makes of several requests, where no larger one
@@ -75,13 +75,13 @@ def docker_command(
     return command + (_batching_flags(f"/models/{name}") if batching else [])
 
 
-def write_serving_files(
+def serving_files(
     base_dir: str | os.PathLike,
     inputs: Iterable,
     outputs: Sequence[str],
     batch_sizes: Sequence[int] = (),
-) -> list[pathlib.Path]:
-    """Writes the folder `serving` into a model's folder.
+) -> dict[str, str]:
+    """Returns what the folder `serving` holds: content by file name.
 
     Args:
         base_dir: The model's folder; its name is the model's.
@@ -89,23 +89,16 @@ def write_serving_files(
         outputs: Names of the outputs; those of a further signature are
             named `"signature:output"`.
         batch_sizes: Those that the server's batching fills up to.
-
-    Returns:
-        The files.
     """
     base_dir = pathlib.Path(base_dir).absolute()
     name = base_dir.name
-    contents = {
+    return {
         "SERVING.md": _guide(base_dir),
         "models.config": models_config(name),
         "batching_parameters.txt": batching_parameters(batch_sizes),
         "docker-compose.yml": _compose(name),
         "client.py": client_source(name, inputs, outputs),
     }
-    paths = [base_dir / FOLDER / file for file in contents]
-    for path, content in zip(paths, contents.values(), strict=True):
-        write_atomically(path, content)
-    return paths
 
 
 def models_config(name: str) -> str:
@@ -190,8 +183,9 @@ def _guide(base_dir):
     return f"""# Serving `{name}`
 
 The numbered folders beside this one are the model's versions; a server takes
-the highest and changes to a new one as soon as it appears. Written anew by
-each export: copy what you want to change.
+the highest and changes to a new one as soon as it appears. The files here are
+written anew by each export, and `keras-kd verify` says where one was changed:
+copy what you want to change.
 
 With TensorFlow Serving on this machine:
 

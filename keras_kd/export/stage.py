@@ -17,17 +17,15 @@ from keras_kd.export.converting import INTEGER
 from keras_kd.export.endpoint import extra_endpoints
 from keras_kd.export.endpoint import make_endpoint
 from keras_kd.export.endpoint import names_without_classes
-from keras_kd.export.golden import golden_path
 from keras_kd.export.golden import write_golden
 from keras_kd.export.litert import write_tflite
 from keras_kd.export.manifest import write_manifest
 from keras_kd.export.publish import check_name
-from keras_kd.export.publish import publish
-from keras_kd.export.publish import publish_file
+from keras_kd.export.release import release
 from keras_kd.export.retire import check_keep
 from keras_kd.export.saved_model import full_precision
 from keras_kd.export.saved_model import write_saved_model
-from keras_kd.export.serving_files import write_serving_files
+from keras_kd.export.serving_files import serving_files
 from keras_kd.export.signature import name_inputs
 from keras_kd.export.signature import random_batch
 from keras_kd.export.staging import staging
@@ -232,29 +230,20 @@ def export(
                 f"{kind}: {metrics[kind]['bytes']:,} bytes, differs by "
                 f"{metrics[kind]['max_difference']:.2g} at most"
             )
-        published = []
-        if "saved_model" in staged:
-            version = publish(staged["saved_model"], base_dir, keep)
-            metrics["saved_model"]["version"] = int(version.name)
-            published += sorted(p for p in version.rglob("*") if p.is_file())
-            write_serving_files(
-                base_dir,
-                endpoint.flat,
-                list(expected["saved_model"]),
-                batch_sizes,
-            )
-            say(f"published {version}")
-        for kind in [kind for kind in kinds if kind in staged]:
+        texts = serving_files(
+            base_dir, endpoint.flat, list(expected["saved_model"]), batch_sizes
+        )
+        published = release(staged, base_dir, keep, texts, say)
+    for kind, path in published.items():
+        if kind in kinds:
             metrics[kind]["quantize"] = kinds[kind]
-            target = base_dir / staged[kind].name
-            # Golden answers name the file they belong to, so a kill between
-            # the two renames is noticed by whoever replays them.
-            os.replace(golden_path(staged[kind]), golden_path(target))
-            published.append(publish_file(staged[kind], target))
-            say(f"published {target}")
+        else:
+            metrics[kind]["version"] = int(path.name)
     artefacts = {
         path.relative_to(directory).as_posix(): file_sha256(path)
-        for path in published
+        for root in published.values()
+        for path in ([root] if root.is_file() else sorted(root.rglob("*")))
+        if path.is_file()
     }
     return StageRecord(
         stage="export",

@@ -16,6 +16,8 @@ import shutil
 import socket
 import uuid
 
+from keras_kd.records import sync_folder
+
 PREFIX = ".keras_kd-tmp-"
 
 
@@ -51,6 +53,15 @@ def unused_name(base_dir: str | os.PathLike) -> pathlib.Path:
     """
     mark = f"{os.getpid()}-{host_mark()}-{uuid.uuid4().hex}"
     return pathlib.Path(base_dir) / f"{PREFIX}{mark}"
+
+
+def flush(folder: str | os.PathLike) -> None:
+    """Flushes all that a folder holds, so that it survives a power cut."""
+    for root, _, files in os.walk(folder, topdown=False):
+        for name in files:
+            with open(os.path.join(root, name), "rb") as file:
+                os.fsync(file.fileno())
+        sync_folder(root)
 
 
 def host_mark():

@@ -18,7 +18,7 @@ from keras_kd.export.manifest import write_content
 from keras_kd.export.publish import PREFIX
 from keras_kd.export.publish import check_version
 from keras_kd.export.publish import next_version
-from keras_kd.export.publish import publish_file
+from keras_kd.export.replacement import publish_file
 from keras_kd.records import file_sha256
 
 # The package's attribute of this name is the function.
@@ -162,23 +162,23 @@ def test_publish_file_killed_in_between_leaves_a_valid_file(
 ):
     target = tmp_path / "m.tflite"
     for content in ("one", "two"):
-        (tmp_path / "staged").write_text(content)
-        publish_file(tmp_path / "staged", target)
+        (tmp_path / "new.tflite").write_text(content)
+        publish_file(tmp_path / "new.tflite", target)
         assert target.read_text() == content
         check_manifest(target)
     # Killed twice after the manifest was written, before the rename.
     for content in ("three", "four"):
-        (tmp_path / "staged").write_text(content)
+        (tmp_path / "new.tflite").write_text(content)
         with monkeypatch.context() as patch:
             patch.setattr(os, "replace", _killed)
             with pytest.raises(KeyboardInterrupt):
-                publish_file(tmp_path / "staged", target)
+                publish_file(tmp_path / "new.tflite", target)
         assert target.read_text() == "two"
         check_manifest(target)
 
 
 def _killed(source, target):
-    if str(source).endswith("staged"):
+    if str(source).endswith("new.tflite"):
         raise KeyboardInterrupt
     os.rename(source, target)
 
@@ -187,8 +187,8 @@ def test_publish_file_does_not_vouch_for_a_damaged_old_file(tmp_path):
     target = tmp_path / "m.tflite"
     target.write_text("damaged")
     write_content(target, {target.name: "0" * 64})
-    (tmp_path / "staged").write_text("new")
-    publish_file(tmp_path / "staged", target)
+    (tmp_path / "new.tflite").write_text("new")
+    publish_file(tmp_path / "new.tflite", target)
     old = tmp_path / "old"
     old.write_text("damaged")
     manifest = (tmp_path / "m.tflite.manifest.json").read_text()

@@ -16,6 +16,7 @@ import keras_kd
 from keras_kd.export import check_manifest
 from keras_kd.export import publish
 from keras_kd.export import retire_versions
+from keras_kd.export.manifest import write_content
 from keras_kd.export.staging import PREFIX
 
 
@@ -67,7 +68,7 @@ def test_retire_versions_leaves_what_it_does_not_know(base, tmp_path):
     for name in strange:
         shutil.copytree(base / "1", base / name)
     (base / "2" / "manifest.json").unlink()
-    (base / "3" / "manifest.json").write_text('{"files": {"notes.txt": "0"}}')
+    write_content(base / "3", {"notes.txt": "0"})
     (base / "1").rename(tmp_path / "elsewhere")
     (base / "1").symlink_to(tmp_path / "elsewhere")
     (base / "notes").write_text("a file")

@@ -1,0 +1,52 @@
+# SPDX-License-Identifier: Apache-2.0
+"""release(): all files of one export take their final names."""
+
+from __future__ import annotations
+
+import os
+import pathlib
+from collections.abc import Callable
+
+from keras_kd.export.publish import publish
+from keras_kd.export.replacement import publish_file
+from keras_kd.export.replacement import publish_texts
+from keras_kd.export.serving_files import FOLDER
+from keras_kd.export.staging import staging
+
+
+def release(
+    staged: dict[str, pathlib.Path],
+    base_dir: str | os.PathLike,
+    keep: int | None = None,
+    texts: dict[str, str] | None = None,
+    say: Callable[[str], None] = print,
+) -> dict[str, pathlib.Path]:
+    """Publishes what was verified: a version, then the .tflite files.
+
+    A kill or a full disk in between leaves what was published so far; no
+    file under a final name is ever half of one.
+
+    Args:
+        staged: A SavedModel's folder by `"saved_model"`, .tflite files by
+            their kind; all made by `staging(base_dir)`.
+        base_dir: The model's folder.
+        keep: See `publish`.
+        texts: The serving files of the SavedModel, see `serving_files`.
+        say: Told of each.
+
+    Returns:
+        The published paths, by the same names.
+    """
+    base_dir = pathlib.Path(base_dir)
+    published = {}
+    if "saved_model" in staged:
+        version = publish(staged["saved_model"], base_dir, keep)
+        published["saved_model"] = version
+        say(f"published {version}")
+        with staging(base_dir) as folder:
+            publish_texts(texts or {}, folder / FOLDER, base_dir / FOLDER)
+    for kind, path in staged.items():
+        if kind != "saved_model":
+            published[kind] = publish_file(path, base_dir / path.name)
+            say(f"published {published[kind]}")
+    return published
