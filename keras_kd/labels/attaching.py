@@ -53,12 +53,14 @@ def attach(
     Returns:
         `tf.data.Dataset` of `({"inputs": x, "teacher_targets": {tap:
         target}}, y, sample_weight)`, as `Distiller.fit` takes it. Among the
-        targets, `"sample_index"` is the row of the sample in the cache. In an
-        epoch a sample that is not in the cache is an error that says which.
+        targets, `"sample_index"` is the row of the sample in the cache. In a
+        stream, a sample that is not in the cache ends the epoch with an error
+        that says which.
 
     Raises:
         ValueError: If the data cannot be read like that, a file of the cache
-            is damaged, or `augment` is missing or another one.
+            is damaged, `augment` is missing or another one, or a sample of an
+            array is not in the cache.
 
     Example:
 
@@ -90,17 +92,20 @@ def _attaching(cache, arrays, spec, augment):
     lookup = Lookup(cache)
     views = _views(cache, lookup, arrays, spec, augment)
     check = views and ViewCheck(cache)
+    # Arrays stay as they are, so each sample is looked up once, not in each
+    # epoch anew.
+    known = None if arrays is None else lookup.all_rows(arrays[0])
 
     def function(batch):
         places = batch["places"]
         if arrays is None:
             x, *rest = batch["element"]
+            marks = fingerprints(x)
+            rows = lookup.rows(x, marks, places)
         else:
-            x, *rest = tf.nest.map_structure(
-                lambda array: tf.gather(array, places), arrays
+            (x, *rest), marks, rows = tf.nest.map_structure(
+                lambda array: tf.gather(array, places), (arrays, *known)
             )
-        marks = fingerprints(x)
-        rows = lookup.rows(x, marks, places)
         view = tf.zeros_like(rows)
         if views is not None:
             # Where a stream repeats within an epoch, that counts as well.

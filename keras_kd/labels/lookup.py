@@ -10,6 +10,7 @@ import tensorflow as tf
 
 from keras_kd.labels.fingerprint import fingerprints
 
+_PART = 4096  # samples of an array that are looked up at a time
 IN_MEMORY = 2**28
 """Bytes up to which targets are held in memory; others stay on the disk."""
 
@@ -50,6 +51,31 @@ class Lookup:
         known = tf.gather(self._keys, at) == marks
         return tf.gather(self._rows, at), known
 
+    def all_rows(self, x) -> tuple:
+        """Returns fingerprints and rows of all samples of arrays.
+
+        Args:
+            x: Arrays, of any length: little is held beside them.
+
+        Raises:
+            ValueError: If a sample is not in the cache.
+        """
+        count = len(tf.nest.flatten(x)[0])
+        marks = tf.concat(
+            [
+                fingerprints(_rows_of(x, slice(at, at + _PART)))
+                for at in range(0, count, _PART)
+            ],
+            axis=0,
+        )
+        rows, known = self.find(marks)
+        if not tf.reduce_all(known):
+            missing = np.flatnonzero(~known.numpy())
+            first = int(missing[0])
+            which = f"the first of {len(missing)} such, of {count} in all"
+            raise ValueError(self._unknown(first, marks.numpy()[first], which))
+        return marks, rows
+
     def rows(self, x, marks, places):
         """Returns the row of each sample; an unknown one is an error.
 
@@ -76,20 +102,27 @@ class Lookup:
                 "Expected batches: call `.batch(...)` before `attach`."
             )
         first = int(np.argmin(known))
-        place = int(places[first])
+        raise ValueError(
+            self._unknown(
+                int(places[first]),
+                marks[first],
+                f"number {first} of its batch; "
+                f"{int((~known).sum())} of {len(known)} there are like it",
+            )
+        )
+
+    def _unknown(self, place, mark, which):
         there = "nothing"
         if place < len(self.marks):
             there = f"a sample with fingerprint {self.marks[place]:#018x}"
-        raise ValueError(
-            f"Sample {place} of the data (number {first} of its batch; "
-            f"{int((~known).sum())} of {len(known)} there are like it) is not "
-            f"in the cache {self.cache.directory}. Expected: a sample that "
-            f"was labelled; at place {place} the cache holds {there}. "
-            f"Received: one with fingerprint {marks[first]:#018x}. Usual "
-            "causes: it was augmented, rescaled or cast (uint8, float32) "
-            "after `build` and before `attach` (to augment, give `augment` "
-            "to `build`); or it is other data (to add them, "
-            "`cache.extend(teacher, data)`)."
+        return (
+            f"Sample {place} of the data ({which}) is not in the cache "
+            f"{self.cache.directory}. Expected: a sample that was labelled; "
+            f"at place {place} the cache holds {there}. Received: one with "
+            f"fingerprint {mark:#018x}. Usual causes: it was augmented, "
+            "rescaled or cast (uint8, float32) after `build` and before "
+            "`attach` (to augment, give `augment` to `build`); or it is other "
+            "data (to add them, `cache.extend(teacher, data)`)."
         )
 
     # What is stored in it.
@@ -138,6 +171,10 @@ class Lookup:
         for tensor, array in zip(found, tf.nest.flatten(like), strict=True):
             tensor.set_shape((None, *array.shape[1:]))
         return tf.nest.pack_sequence_as(like, found)
+
+
+def _rows_of(x, rows):
+    return tf.nest.map_structure(lambda array: array[rows], x)
 
 
 class ViewCheck:

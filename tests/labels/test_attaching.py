@@ -220,14 +220,25 @@ def run(dataset):
 
 def test_unknown_sample_is_named_with_what_stands_at_its_place(cache):
     x = images()
+    x[[37, 40]] += 1.0
+    there = f"{cache.fingerprints[37]:#018x}"
+    with pytest.raises(
+        ValueError,
+        match=f"(?s)Sample 37 .*the first of 2 such.*{there}.*augmented",
+    ):
+        cache.attach((x, labels()), batch_size=10)
+
+
+def test_unknown_sample_of_a_stream_is_named_with_its_batch(cache):
+    x = images()
     x[37] += 1.0
-    train = cache.attach((x, labels()), batch_size=10)
+    dataset = tf.data.Dataset.from_tensor_slices((x, labels())).batch(10)
     there = f"{cache.fingerprints[37]:#018x}"
     with pytest.raises(
         tf.errors.InvalidArgumentError,
         match=f"(?s)Sample 37 .*number 7 of its batch.*{there}.*augmented",
     ):
-        run(train)
+        run(cache.attach(dataset))
 
 
 def test_unknown_sample_of_a_dataset_is_named_through_fit(cache):
@@ -240,8 +251,8 @@ def test_unknown_sample_of_a_dataset_is_named_through_fit(cache):
 
 
 def test_rescaled_data_are_refused(cache):
-    with pytest.raises(tf.errors.InvalidArgumentError, match="rescaled"):
-        run(cache.attach((images() * 255.0,), batch_size=10))
+    with pytest.raises(ValueError, match="rescaled"):
+        cache.attach((images() * 255.0,), batch_size=10)
 
 
 def test_data_set_of_single_samples_is_refused(cache, teacher, tmp_path):
