@@ -77,7 +77,8 @@ def _parser():
         "--quantize",
         nargs="+",
         choices=("float32", "float16", "dynamic", "int8", "full_int8"),
-        help="kinds of .tflite file: one, or several for one file each",
+        help="kinds of .tflite file: one, or several for one file each "
+        "(default: the recipe's)",
     )
     run.add_argument(
         "--search",
@@ -115,12 +116,14 @@ def _run(options):
     recipe = recipes.load(options.recipe)
     name = pathlib.Path(options.recipe).stem
     directory = options.directory or pathlib.Path("saved_models") / name
+    settings = pairs_of(options.set, "--set")
+    if options.quantize:
+        settings["quantize"] = _kinds(options.quantize)
     report = recipe_runs.run_recipe(
         recipe,
         directory,
-        settings=pairs_of(options.set, "--set"),
+        settings=settings,
         data_options=pairs_of(options.data, "--data"),
-        quantize=_kinds(options.quantize),
         search=options.search,
     )
     print()
@@ -132,8 +135,6 @@ def _run(options):
 
 
 def _kinds(names):
-    if names is None:
-        return None
     kinds = [None if name == "float32" else name for name in names]
     return kinds[0] if len(kinds) == 1 else kinds
 

@@ -19,6 +19,7 @@ from keras_kd.records import StageRecord
 from keras_kd.report import Report
 from keras_kd.run import Run
 from keras_kd.run import say
+from keras_kd.run_figures import figures
 
 
 def compress(
@@ -47,7 +48,8 @@ def compress(
     For each seed it trains a student from the teacher and, beside it, the
     same student without the teacher, in the same number of steps: the
     control. The distilled student that is best on validation is pruned (the
-    teacher goes on teaching), exported and verified in a fresh process.
+    teacher goes on teaching), exported and verified in a fresh process. Its
+    .tflite files are compared with one of the teacher, in the same runtime.
 
         directory/1/, 2/, ...         SavedModels for TensorFlow Serving
         directory/<name>.tflite       LiteRT
@@ -55,8 +57,9 @@ def compress(
                                       with the teacher, lineage; one file
         directory/report.{json,md,png}
         directory/search/             the trials, if there was a search
-        directory/stages/             each finished stage, and the teacher's
-                                      answers (labels/, a `TeacherCache`)
+        directory/stages/             each finished stage, the teacher's
+                                      answers (labels/, a `TeacherCache`) and
+                                      its .tflite file (teacher/)
 
     Call it again after a crash and it goes on from the last finished stage;
     after a change, only what depends on the change is done again. It sets
@@ -138,11 +141,17 @@ def compress(
         records.append(run.pruned(final, prune, prune_epochs))
         final = "pruned"
     exported = run.export(final, formats, quantize)
-    records += run.figures(records, exported)
+    teacher_file = run.teacher_file() if "tflite" in formats else None
+    records += figures(run, records, exported, teacher_file)
     control_accuracy = records[1].metrics.get("val_accuracy")
     notes = warn_of_teacher(
         teacher_accuracy, labels, control_accuracy if control else None
     )
+    if teacher_file is not None and not teacher_file.artefacts:
+        notes.append(
+            "The teacher does not convert to LiteRT, so no .tflite file is "
+            f"compared with it: {teacher_file.metrics['refused'][:300]}"
+        )
     if found is not None:
         notes.append(found)
     report = Report(directory, records, notes=notes)

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import os
 import pathlib
-from collections.abc import Sequence
 from types import ModuleType
 from typing import TYPE_CHECKING
 from typing import Any
@@ -32,7 +31,6 @@ def run_recipe(
     directory: str | os.PathLike,
     settings: dict[str, Any] | None = None,
     data_options: dict[str, Any] | None = None,
-    quantize: str | Sequence[str | None] | None = None,
     search: int | None = None,
 ) -> Report:
     """Trains a recipe's teacher, unless that is done, and compresses it.
@@ -42,7 +40,6 @@ def run_recipe(
         directory: See `compress`.
         settings: Settings that go before the recipe's own.
         data_options: Arguments of the recipe's `load_data`.
-        quantize: See `compress`.
         search: See `compress`.
 
     Example:
@@ -69,7 +66,7 @@ def run_recipe(
         seeds=settings["seeds"],
         prune=settings["sparsity"],
         prune_epochs=settings["prune_epochs"],
-        quantize=quantize,
+        quantize=settings["quantize"],
     )
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import os
 import pathlib
-import time
 from collections.abc import Callable
 from typing import Any
 
@@ -15,13 +14,10 @@ from keras_kd import losses as losses_module
 from keras_kd.data import Data
 from keras_kd.data import take
 from keras_kd.export import export
-from keras_kd.export.variants import file_name
 from keras_kd.lesson import Lesson
 from keras_kd.progress import TrainingProgress
 from keras_kd.pruning import prune
 from keras_kd.records import StageRecord
-from keras_kd.records import file_sha256
-from keras_kd.report.disagreements import FILE as DISAGREEMENTS
 from keras_kd.stages import StageFolder
 from keras_kd.stages import fingerprint_of_model
 from keras_kd.training import train
@@ -192,74 +188,36 @@ class Run:
         depends_on["model"] = self._sha256(key)
         return self.stages.run("export", depends_on, make)
 
-    def figures(self, records, exported) -> list[StageRecord]:
-        """Measures the files, and times everything side by side.
+    def teacher_file(self) -> StageRecord | None:
+        """Converts the teacher for LiteRT, to compare the .tflite files with.
 
-        Adds the latencies to `records` and returns one record per file.
+        The file stays among the stages. Its record has no artefact, but says
+        what was `refused`, if the teacher does not convert.
+
+        Returns:
+            The record; `None` if the teacher is no model of its own.
         """
-        files = {}
-        if "saved_model" in exported.metrics:
-            version = exported.metrics["saved_model"]["version"]
-            files["SavedModel"] = self.directory / str(version)
-        names = {"saved_model": "SavedModel"}
-        for kind in exported.metrics:
-            if kind != "saved_model":
-                file = file_name(self.directory.name, kind)
-                names[kind] = file.removeprefix(self.directory.name)
-                files[names[kind]] = self.directory / file
+        model = self.lesson.teacher_model()
+        if model is None:
+            return None
 
         def make():
-            say("measuring the files and timing all models side by side")
-            started = time.monotonic()
-            metrics = {k: self.lesson.measure(p) for k, p in files.items()}
-            timed = {r.name: self._artefact(r) for r in records} | files
-            timed = {k: v for k, v in timed.items() if v is not None}
-            times = self.lesson.latencies(timed)
-            record = StageRecord(
-                "figures", "figures", metrics={"files": metrics, "times": times}
-            )
-            name, path = list(files.items())[-1]
-            differing = self.lesson.disagreements(path, name)
-            kept = self.stages.directory / DISAGREEMENTS
-            kept.unlink(missing_ok=True)
-            if differing is not None:
-                differing.save(kept)
-                record.artefacts[kept.name] = file_sha256(kept)
-            record.seconds = time.monotonic() - started
-            return None, record
+            say("converting the teacher for LiteRT, to compare with")
+            try:
+                return None, export(
+                    model,
+                    self.stages.directory,
+                    name="teacher",
+                    formats="tflite",
+                    inputs=take(self.data.train, 256),
+                    verbose=False,
+                )
+            # Of any kind: the run does without the comparison.
+            except Exception as error:
+                refused = {"refused": str(error)}
+                return None, StageRecord("export", "teacher", metrics=refused)
 
-        # The number counts up with the figures taken, so that a run of
-        # before takes the new ones.
-        depends_on = [2, exported.artefacts] + [
-            [record.name, record.settings.get("fingerprint")]
-            for record in records
-        ]
-        figures = self.stages.run("figures", depends_on, make).metrics
-        for record in records:
-            record.metrics |= figures["times"].get(record.name, {})
-        kinds = {name: kind for kind, name in names.items()}
-        return [
-            StageRecord(
-                "export",
-                name,
-                exported.settings,
-                {
-                    **exported.metrics[kinds[name]],
-                    **figures["files"][name],
-                    **figures["times"][name],
-                },
-                seconds=exported.seconds,
-                created=exported.created,
-            )
-            for name in files
-        ]
-
-    def _artefact(self, record):
-        if record.stage == "teacher":
-            return self.lesson.teacher_model()
-        if record.stage == "prune":
-            return self.stages.path("pruned")
-        return self.stages.path(f"{record.stage}-{record.settings['seed']}")
+        return self.stages.run("teacher-tflite", self.common["lesson"], make)
 
     def _sha256(self, key):
         record = StageRecord.load(self.stages.directory / f"{key}.json")

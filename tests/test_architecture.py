@@ -40,6 +40,7 @@ ORDER = [
     {"tuning"},
     {"generations"},
     {"run"},
+    {"run_figures"},
     {"pipeline"},
     {"recipe_runs"},
     {"keras_kd"},

@@ -8,6 +8,7 @@ import json
 import pytest
 
 from keras_kd import cli
+from keras_kd import recipes
 from keras_kd.records import file_sha256
 from keras_kd.report import Report
 
@@ -75,6 +76,7 @@ def test_run_writes_files_and_report(run):
     names = [record.name for record in Report.load(directory).records]
     assert names == [
         "teacher",
+        "teacher .tflite",
         "control",
         "distilled",
         "pruned",
@@ -97,7 +99,8 @@ def test_run_page_tells_where_the_files_come_from(run):
     names = [stage.name for stage in Report.load(directory).lineage]
     assert names[:4] == ["trained-teacher", "teacher", "control-0", "control-1"]
     assert names[4:] == [
-        *("student-0", "student-1", "pruned", "export", "figures"),
+        *("student-0", "student-1", "pruned", "export"),
+        *("teacher-tflite", "figures"),
     ]
     digest = file_sha256(directory / "mine.tflite")
     assert f"<td>mine.tflite</td><td>{digest}</td>" in page
@@ -113,6 +116,86 @@ def test_run_files_answer_as_the_pruned_student(run):
             records[name].metrics["accuracy"]
             == records["pruned"].metrics["accuracy"]
         )
+
+
+def test_run_compares_the_file_with_the_teachers_in_one_runtime(run):
+    _, directory = run
+    file = directory / "stages" / "teacher" / "teacher.tflite"
+    content = json.loads((directory / "report.json").read_text())
+    (found,) = content["comparisons"]
+    sizes = [path.stat().st_size for path in (file, directory / "mine.tflite")]
+    assert found["name"] == ".tflite"
+    assert found["smaller"] == pytest.approx(sizes[0] / sizes[1])
+    assert found["faster"] > 0
+    records = {r["name"]: r["metrics"] for r in content["records"]}
+    teacher = records["teacher .tflite"]
+    assert teacher["agreement"] == 1 and teacher["max_difference"] < 1e-4
+    assert teacher["accuracy"] == records["teacher"]["accuracy"]
+    for kind in ("html", "md"):
+        text = (directory / f"report.{kind}").read_text("utf-8")
+        assert "both in LiteRT at batch 1 on one thread" in text
+        assert not list(directory.glob("teacher*"))
+
+
+def test_run_without_a_tflite_teacher_says_so(tmp_path, monkeypatch):
+    from keras_kd import pipeline
+    from keras_kd import run as runs
+
+    exporting = runs.export
+
+    def refusing(model, directory, name, **options):
+        if name == "teacher":
+            raise RuntimeError("an operation that LiteRT lacks")
+        return exporting(model, directory, name=name, **options)
+
+    monkeypatch.setattr(runs, "export", refusing)
+    recipe = tmp_path / "my_recipe.py"
+    recipe.write_text(RECIPE)
+    recipe = recipes.load(recipe)
+    report = pipeline.compress(
+        recipe.build_teacher(),
+        recipe.build_student,
+        recipe.load_data(),
+        tmp_path / "mine",
+        epochs=1,
+        seeds=(0,),
+        control=False,
+        prune=None,
+        formats=("tflite",),
+    )
+    assert report.comparisons == []
+    assert [r.name for r in report.records] == [
+        *("teacher", "distilled", ".tflite"),
+    ]
+    assert "an operation that LiteRT lacks" in repr(report)
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        ([], (None, "int8")),
+        (["--quantize", "float32"], None),
+        (["--quantize", "float16", "int8"], ["float16", "int8"]),
+    ],
+)
+def test_quantize_of_the_call_goes_before_the_recipes(
+    words, expected, tmp_path, monkeypatch
+):
+    recipe = tmp_path / "my_recipe.py"
+    recipe.write_text(RECIPE.replace("dict(", 'dict(quantize=(None, "int8"),'))
+    asked = {}
+
+    def compress(*args, **options):
+        asked.update(options)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("keras_kd.recipe_runs.compress", compress)
+    monkeypatch.setattr(
+        "keras_kd.recipe_runs._teacher_and_data", lambda *args: (None, None)
+    )
+    call = ["run", str(recipe), "--directory", str(tmp_path / "mine"), *words]
+    assert cli.main(call) == 130
+    assert asked["quantize"] == expected
 
 
 def test_run_pairs_seeds_of_control_and_student(run):

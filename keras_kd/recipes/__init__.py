@@ -44,6 +44,7 @@ DEFAULT_SETTINGS: dict[str, Any] = {
     "sparsity": 0.5,
     "prune_epochs": 10,
     "seeds": (0, 1, 2),
+    "quantize": None,
 }
 """What a recipe's `settings` may set, and what holds where it does not."""
 

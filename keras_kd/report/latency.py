@@ -27,6 +27,7 @@ def latency(
     threads: int = 1,
     batch_size: int = 32,
     seconds: float = 60.0,
+    in_a_row: int = 10,
 ) -> dict[str, dict[str, float | int | None]]:
     """Times artefacts side by side in one fresh process.
 
@@ -35,8 +36,10 @@ def latency(
 
     TensorFlow's threads are set once per process, so a fresh one is needed
     to hold every artefact to the same number. They are run in turn on the
-    same examples, so that a busy machine slows all of them alike and their
-    ratios hold. A time is from a NumPy array to a NumPy array, on the CPU.
+    same examples, ten times each, so that a busy machine slows all of them
+    alike and their ratios hold, and a small model is not timed while it
+    brings back what a large one pushed out of the processor's cache (the
+    p99 shows that). A time is from a NumPy array to a NumPy array, on the CPU.
 
     Peak memory is what a copy of that process, with TensorFlow imported and
     not yet used, needs in addition (its resident set) to load an artefact
@@ -55,6 +58,8 @@ def latency(
             repeated to fill it.
         seconds: Time after which no further runs are started. At least ten
             are made, and three of a batch.
+        in_a_row: Single examples that an artefact runs before it is the
+            next one's turn.
 
     Returns:
         Name to `{"p50_ms", "p90_ms", "p99_ms", "warmup", "repeats",
@@ -76,6 +81,7 @@ def latency(
         ("repeats", repeats),
         ("threads", threads),
         ("batch_size", batch_size),
+        ("in_a_row", in_a_row),
     ):
         if value < 1:
             raise ValueError(
@@ -107,6 +113,7 @@ def latency(
             "threads": threads,
             "batch_size": batch_size,
             "seconds": seconds,
+            "in_a_row": in_a_row,
         }
         (folder / "request.json").write_text(json.dumps(request), "utf-8")
         _run_worker(folder, timeout=600 + 10 * seconds)

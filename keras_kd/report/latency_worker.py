@@ -56,7 +56,13 @@ def work(folder: str | os.PathLike) -> None:
     }
     repeats, seconds = request["repeats"], request["seconds"]
     with _no_garbage_collection():
-        times = time_in_turn(singles, repeats, request["warmup"], seconds)
+        times = time_in_turn(
+            singles,
+            repeats,
+            request["warmup"],
+            seconds,
+            in_a_row=request.get("in_a_row", 1),
+        )
         batch_times = time_in_turn(
             batches,
             max(3, repeats // 10),
@@ -105,25 +111,29 @@ def time_in_turn(
     warmup: int,
     seconds: float = float("inf"),
     least: int = 10,
+    in_a_row: int = 1,
 ) -> dict[str, list[float]]:
     """Calls each function with 0, 1, 2, ... in turn; returns milliseconds.
 
     Every second round goes backwards, so that none always follows the same
-    other one. After `seconds` no round is started, except the `least`.
+    other one. After `seconds` no round is started, except until each had its
+    `least` calls. A round is `in_a_row` calls of each, one after the other.
     """
     for number in range(warmup):
         for run in runs.values():
             run(number)
     times: dict[str, list[float]] = {name: [] for name in runs}
     end = time.monotonic() + seconds
-    for number in range(repeats):
-        if number >= least and time.monotonic() > end:
+    for turn, first in enumerate(range(0, repeats, in_a_row)):
+        if first >= least and time.monotonic() > end:
             break
-        names = list(runs) if number % 2 == 0 else list(reversed(runs))
-        for name in names:
-            start = time.perf_counter_ns()
-            runs[name](number)
-            times[name].append((time.perf_counter_ns() - start) / 1e6)
+        numbers = range(first, min(first + in_a_row, repeats))
+        for name in list(runs) if turn % 2 == 0 else list(reversed(runs)):
+            run = runs[name]
+            for number in numbers:
+                start = time.perf_counter_ns()
+                run(number)
+                times[name].append((time.perf_counter_ns() - start) / 1e6)
     return times
 
 

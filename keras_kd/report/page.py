@@ -15,6 +15,7 @@ from keras_kd.report import html
 from keras_kd.report import table
 from keras_kd.report.disagreements import Disagreements
 from keras_kd.report.examples import png_of
+from keras_kd.report.same_runtime import TEACHER_FILE
 
 CLASSES = 40
 _COMPARED = ("teacher", "control", "student", "export")
@@ -118,7 +119,9 @@ def _classes(records, names):
         [
             r
             for r in records
-            if r.stage == stage and "class_accuracy" in r.metrics
+            if r.stage == stage
+            and r.name != TEACHER_FILE
+            and "class_accuracy" in r.metrics
         ]
         for stage in _COMPARED
     ]

@@ -25,6 +25,8 @@ from keras_kd.report.disagreements import Disagreements
 from keras_kd.report.gain import Gain
 from keras_kd.report.gain import gain_of
 from keras_kd.report.lineage import read_lineage
+from keras_kd.report.same_runtime import Comparison
+from keras_kd.report.same_runtime import compare
 
 NO_CONTROL = (
     "No control was trained beside the student, so whether the teacher "
@@ -86,14 +88,24 @@ class Report:
         return gain_of(self.records)
 
     @property
+    def comparisons(self) -> list[Comparison]:
+        """Each .tflite file against the teacher's, if that was measured."""
+        return compare(self.records)
+
+    @property
     def remarks(self) -> list[str]:
-        """The sentences under the table: the gain first, then the notes."""
+        """The sentences under the table.
+
+        The gain comes first, then the files against the teacher's, then the
+        notes.
+        """
         stages = {record.stage for record in self.records}
         remarks = []
         if self.gain is not None:
             remarks.append(str(self.gain))
         elif "student" in stages and "control" not in stages:
             remarks.append(NO_CONTROL)
+        remarks += map(str, self.comparisons)
         remarks += self.notes
         caption = table.latency_caption(self.records)
         return remarks + ([caption] if caption else [])
@@ -159,6 +171,10 @@ class Report:
         content = {
             "records": [record.to_json() for record in self.records],
             "gain": dataclasses.asdict(gain) if gain else None,
+            "comparisons": [
+                {**dataclasses.asdict(comparison), "text": str(comparison)}
+                for comparison in self.comparisons
+            ],
             "notes": self.notes,
             "command": self.command,
             "environment": self.environment,

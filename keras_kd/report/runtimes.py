@@ -161,6 +161,8 @@ class _LiteRTRunner:
         self.is_free = all(shape[0] == -1 for shape in shapes.values())
         self.batch = int(min(shape[0] for shape in shapes.values()))
         self.resized = None
+        self.places = [(name, d["index"]) for name, d in self.inputs.items()]
+        self.answers = [(n, d["index"], d) for n, d in self.outputs.items()]
 
     def __call__(self, inputs: Any) -> dict[str, np.ndarray]:
         named = name_inputs(inputs, list(self.inputs))
@@ -168,9 +170,10 @@ class _LiteRTRunner:
             name: _quantize(np.asarray(value), self.inputs[name])
             for name, value in named.items()
         }
-        if self.is_free:
-            return self._invoke(named)
         rows = len(next(iter(named.values())))
+        # Small models take less time than cutting and joining arrays does.
+        if self.is_free or rows == self.batch:
+            return self._invoke(named)
         chunks = []
         for start in range(0, rows, self.batch):
             # The last chunk is filled up with copies of the last row.
@@ -182,22 +185,25 @@ class _LiteRTRunner:
         }
 
     def _invoke(self, named: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-        shapes = [value.shape for value in named.values()]
-        if self.is_free and shapes != self.resized:
-            for name, value in named.items():
-                index = self.inputs[name]["index"]
-                self.interpreter.resize_tensor_input(index, value.shape)
-            self.interpreter.allocate_tensors()
-            self.resized = shapes
-        for name, value in named.items():
-            self.interpreter.set_tensor(self.inputs[name]["index"], value)
-        self.interpreter.invoke()
+        if self.is_free:
+            self._resize({n: value.shape for n, value in named.items()})
+        interpreter = self.interpreter
+        for name, index in self.places:
+            interpreter.set_tensor(index, named[name])
+        interpreter.invoke()
         return {
-            name: _dequantize(
-                self.interpreter.get_tensor(detail["index"]), detail
-            )
-            for name, detail in self.outputs.items()
+            name: _dequantize(interpreter.get_tensor(index), detail)
+            for name, index, detail in self.answers
         }
+
+    def _resize(self, shapes: dict[str, tuple[int, ...]]) -> None:
+        if shapes == self.resized:
+            return
+        for name, shape in shapes.items():
+            index = self.inputs[name]["index"]
+            self.interpreter.resize_tensor_input(index, shape)
+        self.interpreter.allocate_tensors()
+        self.resized = shapes
 
 
 def _quantize(value: np.ndarray, detail: dict[str, Any]) -> np.ndarray:

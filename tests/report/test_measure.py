@@ -245,6 +245,21 @@ def test_time_in_turn_alternates_and_times():
     assert min(times["slow"]) >= 10 > max(times["quick"])
 
 
+def test_time_in_turn_runs_each_several_times_in_a_row():
+    calls = []
+    runs = {
+        name: lambda number, name=name: calls.append((name, number))
+        for name in "ab"
+    }
+    times = time_in_turn(runs, repeats=5, warmup=0, in_a_row=2)
+    assert calls == [
+        *(("a", 0), ("a", 1), ("b", 0), ("b", 1)),
+        *(("b", 2), ("b", 3), ("a", 2), ("a", 3)),
+        *(("a", 4), ("b", 4)),
+    ]
+    assert len(times["a"]) == len(times["b"]) == 5
+
+
 def test_time_in_turn_stops_after_its_seconds():
     times = time_in_turn({"it": lambda number: None}, 1000, 0, seconds=0)
     assert len(times["it"]) == 10
