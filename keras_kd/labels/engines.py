@@ -6,6 +6,9 @@ each candidate answers the first batches, is compared with the teacher's own
 compiled call, and is timed in turn with it. There are few, because no other
 was the fastest anywhere: bfloat16, frozen graphs, larger batches and XLA
 (25 times slower on depthwise convolutions) were measured and left out.
+Looking is kept short, since converting and comparing a large teacher costs as
+much as labelling thousands of samples: the one that is fastest wherever it is
+allowed, int8, goes first, and a comparison ends where it is lost.
 """
 
 from __future__ import annotations
@@ -20,7 +23,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from keras_kd.labels.closeness import compare
+from keras_kd.labels.comparison import Comparison
 from keras_kd.labels.labelling import teacher_call
 from keras_kd.labels.litert_engine import LiteRTEngine
 from keras_kd.labels.race import length
@@ -36,6 +39,7 @@ CALIBRATION = 128  # samples; more did not raise the agreement
 EQUAL, AGREEING = 512, 2048  # samples that are compared
 BYTES = 2**28  # of inputs that are held for it, at most
 WORTHWHILE = 1.05  # times as fast as the teacher's own call
+ENOUGH = 2.0  # likewise; float32 in LiteRT has not been seen to reach it
 
 
 @dataclasses.dataclass
@@ -134,29 +138,26 @@ def choose(
     if sample is not None:
         calibration, *sample = sample
         own.compared = sum(map(length, sample))
-        expected = _answers(own, sample)
         binary = teacher.activation_of("output") == "sigmoid"
+        comparison = Comparison(own, sample, agreement, binary)
         for candidate in names:
-            engine = Engine(candidate, None, compared=own.compared)
+            engine = Engine(candidate, None)
+            engines.append(engine)
             ranges = calibration if candidate == LITERT_INT8 else None
             # Whatever a converter or a runtime may raise, the teacher's own
             # call remains.
             try:
                 engine.call = LiteRTEngine(teacher, call, specs, ranges)
-                close = compare(expected, _answers(engine, sample), binary)
+                comparison.judge(engine)
             except Exception as error:
                 text = " ".join(str(error).split())[:200]
                 engine.reason = f"{type(error).__name__}: {text}"
-            else:
-                engine.agreement = close.agreement
-                engine.largest_difference = close.largest_difference
-                engine.reason = close.objection(agreement)
-            engines.append(engine)
-        fit = [engine for engine in engines if not engine.reason]
-        if len(fit) > 1 and name is None:
-            timed = race([engine.call for engine in fit], sample)
-            for engine, (speed, ratio) in zip(fit, timed, strict=True):
-                engine.speed, engine.ratio = speed, ratio
+            if engine.reason or name is not None:
+                continue
+            timed = race([own.call, engine.call], sample)
+            (own.speed, _), (engine.speed, engine.ratio) = timed
+            if engine.ratio >= ENOUGH:
+                break
     best = _settle(engines, name)
     if verbose and sample is not None:
         print(_sentence(best, own))
@@ -188,7 +189,7 @@ def _specs_of(batches):
 
 
 def _candidates(teacher, agreement, name):
-    names = [LITERT] if agreement is None else [LITERT, LITERT_INT8]
+    names = [LITERT] if agreement is None else [LITERT_INT8, LITERT]
     if name is not None:
         names = [known for known in names if known == name]
     is_plain = isinstance(teacher, FrozenTeacher)
@@ -227,15 +228,6 @@ def _first_batches(batches: Iterator, count: int, fewer: bool):
 
 def _rows(x, rows):
     return tf.nest.map_structure(lambda array: array[rows], x)
-
-
-def _answers(engine, batches):
-    """Returns `{tap: array}` over all samples of some batches."""
-    found = [engine(tf.nest.map_structure(tf.constant, x)) for x in batches]
-    return {
-        tap: np.concatenate([np.asarray(answer[tap]) for answer in found])
-        for tap in found[0]
-    }
 
 
 def _settle(engines, name):

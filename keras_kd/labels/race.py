@@ -14,6 +14,7 @@ import tensorflow as tf
 
 ROUNDS = 5
 ROUND_SECONDS = 0.2
+LEAST_ROWS = 32  # fewer would not keep all cores busy
 
 
 def race(calls: list[Callable], batches: list) -> list[tuple[float, float]]:
@@ -23,18 +24,15 @@ def race(calls: list[Callable], batches: list) -> list[tuple[float, float]]:
 
     Args:
         calls: Functions `x -> {tap: array or tensor}`.
-        batches: Inputs; repeated or cut so that a round of the first
-            function lasts about `ROUND_SECONDS`.
+        batches: Inputs; repeated or cut, within a batch too, so that a
+            round of the first function lasts about `ROUND_SECONDS`.
 
     Returns:
         For each function its samples per second, and how many times as fast
         as the first it is: the median of the ratios within a round, which
         other work on the machine moves least.
     """
-    tensors = [tf.nest.map_structure(tf.constant, x) for x in batches]
-    once = seconds(calls[0], tensors)
-    count = max(1, round(len(tensors) * ROUND_SECONDS / once))
-    tensors = list(itertools.islice(itertools.cycle(tensors), count))
+    tensors = _round(calls[0], batches)
     rounds = []
     for number in range(ROUNDS):
         order = list(range(len(calls)))[:: 1 if number % 2 else -1]
@@ -49,6 +47,17 @@ def race(calls: list[Callable], batches: list) -> list[tuple[float, float]]:
         )
         for column in rounds.T
     ]
+
+
+def _round(call, batches):
+    """Returns the tensors of one round."""
+    first = tf.nest.map_structure(tf.constant, batches[0])
+    count = ROUND_SECONDS / seconds(call, [first])
+    if count < 1.0:
+        rows = max(LEAST_ROWS, round(count * length(first)))
+        return [tf.nest.map_structure(lambda array: array[:rows], first)]
+    chosen = itertools.islice(itertools.cycle(batches), round(count))
+    return [tf.nest.map_structure(tf.constant, x) for x in chosen]
 
 
 def seconds(call: Callable, batches: list) -> float:

@@ -93,21 +93,77 @@ def test_int8_agreement_is_what_the_compared_samples_say():
     assert same > 0.8
 
 
-def test_choose_takes_the_fastest_within_the_bound(monkeypatch):
+def row_of(engine, name):
+    return next(row for row in engine.measured if row["engine"] == name)
+
+
+@pytest.mark.parametrize(
+    "int8, float32, winner, tried",
+    [
+        (4.0, 1.5, LITERT_INT8, [KERAS, LITERT_INT8]),
+        (1.9, 1.5, LITERT_INT8, [KERAS, LITERT_INT8, LITERT]),
+        (1.2, 1.5, LITERT, [KERAS, LITERT_INT8, LITERT]),
+        (1.0, 1.04, KERAS, [KERAS, LITERT_INT8, LITERT]),
+    ],
+)
+def test_choose_takes_the_fastest_and_looks_no_further_than_it_has_to(
+    int8, float32, winner, tried, monkeypatch
+):
+    ratios = iter([int8, float32])
     monkeypatch.setattr(
-        engines, "race", lambda calls, batches: [(1, 1), (2, 2), (4, 4)]
+        engines,
+        "race",
+        lambda calls, batches: [(10.0, 1.0), ((r := next(ratios)) * 10.0, r)],
     )
     engine = choose(
         frozen(cnn()), ["output"], batched(images(300)), agreement=0.5
     )
-    assert engine.name == LITERT_INT8
-    assert [row["engine"] for row in engine.measured] == [
-        KERAS,
-        LITERT,
-        LITERT_INT8,
-    ]
-    assert [row["speed"] for row in engine.measured] == [1, 2, 4]
+    assert engine.name == winner
+    assert [row["engine"] for row in engine.measured] == tried
+    assert row_of(engine, LITERT_INT8)["speed"] == 10.0 * int8
     assert json.loads(json.dumps(engine.measured)) == engine.measured
+
+
+def test_comparison_ends_where_it_is_lost(monkeypatch):
+    asked = []
+
+    def upside_down(teacher, call, specs, calibration):
+        def answer(x):
+            asked.append(len(x))
+            return {"output": -np.asarray(call(x)["output"])}
+
+        return answer
+
+    monkeypatch.setattr(engines, "LiteRTEngine", upside_down)
+    data = batched(images(400), size=16)
+    engine = choose(frozen(cnn()), ["output"], data, agreement=0.9)
+    assert engine.name == KERAS
+    # 13 of 128 other decisions are one too many: known in the first batch.
+    assert asked == [16, 16]  # int8, then float32
+    found = row_of(engine, LITERT_INT8)
+    assert found["compared"] == 16
+    assert "agrees on 0." in found["reason"]
+
+
+def test_comparison_is_not_lost_while_the_rest_could_save_it(monkeypatch):
+    def wrong_once(teacher, call, specs, calibration):
+        left = [3]
+
+        def answer(x):
+            found = np.array(call(x)["output"])
+            rows, left[0] = left[0], 0
+            found[:rows] *= -1.0
+            return {"output": found}
+
+        return answer
+
+    monkeypatch.setattr(engines, "LiteRTEngine", wrong_once)
+    monkeypatch.setattr(engines, "race", race_won_by(4.0))
+    data = batched(images(400), size=16)
+    engine = choose(frozen(cnn()), ["output"], data, agreement=0.95)
+    assert engine.name == LITERT_INT8
+    assert engine.compared >= COMPARED
+    assert engine.agreement == pytest.approx(1.0 - 3 / engine.compared)
 
 
 def test_choose_leaves_out_what_agrees_too_little(monkeypatch):
@@ -120,8 +176,8 @@ def test_choose_leaves_out_what_agrees_too_little(monkeypatch):
         frozen(model), ["output"], batched(images(300)), agreement=1.0
     )
     assert engine.name == LITERT
-    assert "agrees on 0." in engine.measured[2]["reason"]
-    assert engine.measured[2]["speed"] is None
+    assert "agrees on 0." in row_of(engine, LITERT_INT8)["reason"]
+    assert row_of(engine, LITERT_INT8)["speed"] is None
 
 
 def test_choose_tries_no_int8_unless_asked():
@@ -145,7 +201,7 @@ def test_choose_judges_other_taps_by_their_values(monkeypatch):
     taps = ["output", "hidden"]
     engine = choose(frozen(model), taps, batched(images(300)), agreement=0.5)
     assert engine.name == LITERT
-    assert "differs in ['hidden']" in engine.measured[2]["reason"]
+    assert "differs in ['hidden']" in row_of(engine, LITERT_INT8)["reason"]
     x = images(5, seed=2)
     hidden = keras.Model(model.input, model.get_layer("hidden").output)
     got = engine(tf.constant(x))
@@ -183,7 +239,7 @@ def test_recurrent_teacher_is_not_calibrated():
     model = keras.Model(x, layers.Dense(2)(layers.LSTM(4)(x)))
     data = np.random.default_rng(0).normal(size=(300, 4, 3)).astype("float32")
     engine = choose(frozen(model), ["output"], [data], agreement=0.5)
-    assert "recurrent" in engine.measured[2]["reason"]
+    assert "recurrent" in row_of(engine, LITERT_INT8)["reason"]
 
 
 def test_candidate_that_fails_is_left_out_with_its_reason(monkeypatch):

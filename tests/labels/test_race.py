@@ -27,3 +27,16 @@ def test_race_tells_how_many_times_as_fast(monkeypatch):
     assert 1.5 < ratio < 8
     assert slow == pytest.approx(10 / 0.008, rel=0.7)
     assert fast > slow
+
+
+def test_round_of_a_slow_function_is_a_part_of_a_batch(monkeypatch):
+    monkeypatch.setattr(race, "ROUND_SECONDS", 0.02)
+    asked = []
+
+    def slow(x):
+        asked.append(len(x))
+        time.sleep(len(x) / 1000)
+        return {"output": x}
+
+    race.race([slow], [np.zeros((200, 2), "float32")] * 3)
+    assert asked == [200] + [race.LEAST_ROWS] * race.ROUNDS
