@@ -148,13 +148,18 @@ class RealPair:
     build_student: Callable[[], keras.Model]
     images: Callable[[int], tuple[np.ndarray, np.ndarray]]
 
-    def trained_teacher(self, x: np.ndarray, y: np.ndarray) -> keras.Model:
-        """Returns a teacher that saw these images once.
+    def trained_teacher(
+        self, x: np.ndarray, y: np.ndarray, epochs: int = 1
+    ) -> keras.Model:
+        """Returns a teacher that learned from these images.
 
-        So its answers are those of a real one.
+        One that is hardly trained decides by narrow margins, so that int8
+        arithmetic would decide otherwise more often than with a real one.
         """
-        teacher = compiled(self.build_teacher(), 1e-3)
-        teacher.fit(x, y, batch_size=64, verbose=0)
+        steps = epochs * -(-len(x) // 64)
+        rate = keras.optimizers.schedules.CosineDecay(1e-3, steps)
+        teacher = compiled(self.build_teacher(), rate)
+        teacher.fit(x, y, batch_size=64, epochs=epochs, verbose=0)
         return teacher
 
 

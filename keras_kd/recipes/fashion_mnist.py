@@ -13,8 +13,10 @@ never sees them. Their labels serve choices (early stopping, search) and
 nothing is trained on them. The test split is the official one, 10,000 images.
 
 Expected: the distilled student stands well above the same student trained on
-the 3,000 labels alone (the control). The figures are in the report that the
-command writes.
+the 3,000 labels alone (the control), and its int8 file, beside the teacher's
+in LiteRT, takes a twentieth of the time and a fiftieth of the bytes for at
+most 1.5 points of accuracy. The figures are in the report that the command
+writes.
 
 Data: Zalando Research, MIT licence, https://arxiv.org/abs/1708.07747
 """
@@ -37,11 +39,13 @@ settings = dict(
     batch_size=128,
     teacher_epochs=10,
     teacher_learning_rate=2e-3,
-    student_epochs=10,
+    student_epochs=16,
     learning_rate=3e-3,
-    sparsity=0.5,
-    prune_epochs=3,
+    # A student this small has no weights to spare, and int8 files of dense
+    # kernels get no smaller by zeros.
+    sparsity=0.0,
     seeds=(0, 1, 2),
+    quantize=(None, "int8"),  # None is float32
 )
 
 CLASS_NAMES = (
@@ -164,10 +168,12 @@ def from_debian() -> dict[str, bytes]:
         }
 
 
-def convolution(filters: int, strides: int = 1) -> list[layers.Layer]:
+def convolution(
+    filters: int, strides: int = 1, padding: str = "same"
+) -> list[layers.Layer]:
     """3x3 convolution, batch normalisation and ReLU."""
     return [
-        layers.Conv2D(filters, 3, strides, padding="same", use_bias=False),
+        layers.Conv2D(filters, 3, strides, padding=padding, use_bias=False),
         layers.BatchNormalization(),
         layers.ReLU(),
     ]
@@ -195,14 +201,18 @@ def build_teacher() -> keras.Model:
 
 
 def build_student() -> keras.Model:
-    """A CNN with four small convolutions and about 25,000 weights."""
+    """A CNN with three strided convolutions and about 16,000 weights.
+
+    Strides from the first layer on keep the arithmetic small; no padding in
+    the last leaves 3x3 positions, so that the weights are in its kernel and
+    not in the Dense layer.
+    """
     return keras.Sequential(
         [
             keras.Input((28, 28, 1)),
             *convolution(16, strides=2),
             *convolution(24, strides=2),
-            *convolution(32),
-            *convolution(32, strides=2),
+            *convolution(40, strides=2, padding="valid"),
             layers.Flatten(),
             layers.Dense(10),
         ],
