@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 from keras_kd.export.publish import publish
 from keras_kd.export.replacement import publish_file
-from keras_kd.export.replacement import publish_texts
+from keras_kd.export.replacement import publish_folder
 from keras_kd.export.serving_files import FOLDER
 from keras_kd.export.staging import staging
 
@@ -39,12 +39,15 @@ def release(
     """
     base_dir = pathlib.Path(base_dir)
     published = {}
-    if "saved_model" in staged:
-        version = publish(staged["saved_model"], base_dir, keep)
-        published["saved_model"] = version
-        say(f"published {version}")
-        with staging(base_dir) as folder:
-            publish_texts(texts or {}, folder / FOLDER, base_dir / FOLDER)
+    with staging(base_dir) as folder:
+        if "saved_model" in staged:
+            # All is written before the first file is published.
+            for name, text in (texts or {}).items():
+                (folder / name).write_text(text, "utf-8")
+            version = publish(staged["saved_model"], base_dir, keep)
+            published["saved_model"] = version
+            say(f"published {version}")
+            publish_folder(folder, base_dir / FOLDER)
     for kind, path in staged.items():
         if kind != "saved_model":
             published[kind] = publish_file(path, base_dir / path.name)

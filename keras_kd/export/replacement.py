@@ -51,34 +51,26 @@ def publish_file(
     return target
 
 
-def publish_texts(
-    texts: dict[str, str],
-    staged_dir: str | os.PathLike,
-    target: str | os.PathLike,
-) -> list[pathlib.Path]:
-    """Replaces the text files of a folder, and writes their manifest.
+def publish_folder(
+    staged_dir: str | os.PathLike, target: str | os.PathLike
+) -> pathlib.Path:
+    """Replaces the files of a folder, and writes their manifest.
 
     Args:
-        texts: Content by file name.
-        staged_dir: Folder on the disk that `target` is on.
-        target: Their folder; made if there is none.
-
-    Returns:
-        The files.
+        staged_dir: Folder of files, on the disk that `target` is on.
+        target: Its final path; made if there is none.
     """
     staged_dir, target = pathlib.Path(staged_dir), pathlib.Path(target)
-    staged_dir.mkdir()
-    for name, text in texts.items():
-        (staged_dir / name).write_text(text, "utf-8")
     with _locked(target.parent):
         if target.exists():
-            _replace(staged_dir, target, {n: staged_dir / n for n in texts})
+            names = sorted(os.listdir(staged_dir))
+            _replace(staged_dir, target, {n: staged_dir / n for n in names})
         else:
             write_manifest(staged_dir)
             flush(staged_dir)
             os.rename(staged_dir, target)
             sync_folder(target.parent)
-    return [target / name for name in texts]
+    return target
 
 
 @contextlib.contextmanager

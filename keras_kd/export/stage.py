@@ -29,6 +29,7 @@ from keras_kd.export.serving_files import serving_files
 from keras_kd.export.signature import name_inputs
 from keras_kd.export.signature import random_batch
 from keras_kd.export.staging import staging
+from keras_kd.export.staging import telling_of_a_full_disk
 from keras_kd.export.tolerance import tolerance_of
 from keras_kd.export.variants import file_name
 from keras_kd.export.variants import variants
@@ -191,7 +192,11 @@ def export(
         answers = make_endpoint(model, **lite).expected(sample)
         expected |= dict.fromkeys(kinds, answers)
     staged, metrics = {}, {}
-    with staging(base_dir) as folder, staging(base_dir) as lite_folder:
+    with (
+        telling_of_a_full_disk(base_dir),
+        staging(base_dir) as folder,
+        staging(base_dir) as lite_folder,
+    ):
         if "saved_model" in formats:
             say("writing the SavedModel")
             staged["saved_model"] = write_saved_model(

@@ -8,6 +8,7 @@ into the other. A name that is no number is no version to TensorFlow Serving.
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import os
 import pathlib
@@ -43,6 +44,30 @@ def staging(base_dir: str | os.PathLike):
         yield folder
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def telling_of_a_full_disk(base_dir: str | os.PathLike):
+    """Says in words which disk is full, whoever found it out.
+
+    Raises:
+        OSError: Of number ENOSPC, where Python or TensorFlow raised what
+            says that no space is left.
+    """
+    try:
+        yield
+    except Exception as error:
+        number = getattr(error, "errno", None)
+        is_full = number in (errno.ENOSPC, errno.EDQUOT)
+        # TensorFlow's own writers raise errors of its own.
+        if not is_full and os.strerror(errno.ENOSPC) not in str(error):
+            raise
+        raise OSError(
+            errno.ENOSPC,
+            f"The disk of {base_dir} is full. What is published there is "
+            "whole, and this export is not, or in part: make room and export "
+            f"again. Received: {error}",
+        ) from error
 
 
 def unused_name(base_dir: str | os.PathLike) -> pathlib.Path:

@@ -54,6 +54,23 @@ def exported(tmp_path_factory):
     return Exported(folder, record, images, logits)
 
 
+@pytest.fixture(scope="session")
+def second(tmp_path_factory):
+    """An export of another model of the same name and inputs."""
+    keras.utils.set_random_seed(2)
+    model = keras.Sequential(
+        [
+            keras.Input((12, 12, 1), name="image"),
+            keras.layers.Conv2D(4, 3, activation="relu"),
+            keras.layers.GlobalAveragePooling2D(),
+            keras.layers.Dense(10),
+        ]
+    )
+    folder = tmp_path_factory.mktemp("second")
+    export(model, folder, "cnn", verbose=False)
+    return folder / "cnn"
+
+
 @pytest.fixture
 def copied(exported, tmp_path):
     """A copy of the export that a test may damage."""

@@ -1,0 +1,165 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Killed or damaged: what has a final name is whole, or it is named."""
+
+from __future__ import annotations
+
+import json
+import os
+import pathlib
+import shutil
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+import keras_kd
+from export import killing
+from keras_kd import cli
+from keras_kd.export import verify_directory
+from keras_kd.export.golden import read_golden
+from keras_kd.export.manifest import check_manifest
+from keras_kd.export.manifest import golden_path
+from keras_kd.export.replacement import publish_file
+
+
+def run_killing(*arguments):
+    """Returns what killing.py prints."""
+    root = str(pathlib.Path(keras_kd.__file__).parents[1])
+    process = subprocess.run(
+        [sys.executable, killing.__file__, *map(str, arguments)],
+        env={**os.environ, "PYTHONPATH": root, "TF_CPP_MIN_LOG_LEVEL": "3"},
+        capture_output=True,
+        text=True,
+    )
+    assert process.returncode == 0, process.stderr[-3000:]
+    return json.loads(process.stdout)
+
+
+@pytest.mark.slow
+def test_release_killed_at_any_line_leaves_whole_files(
+    exported, second, tmp_path
+):
+    base = exported.folder / "cnn"
+    points = run_killing("release", base, second, tmp_path, 11)
+    # From nothing to all: one state for each of the nine files renamed.
+    assert points == sorted(points) and len(set(points)) == 11
+    counts = {state: points.count(state) for state in set(points)}
+    print(f"{len(points) - 1} kills; states left behind: {counts}")
+    old = killing.contents(base / "1")
+    for state in sorted(counts):
+        folder = tmp_path / f"{state}" / "cnn"
+        problems = [found for _, found in verify_directory(folder) if found]
+        assert not problems, (state, problems)
+        assert killing.contents(folder / "1") == old
+        # And the next release.
+        folder = tmp_path / f"{state}-again" / "cnn"
+        killing.check_all(folder)
+        assert killing.contents(folder / "1") == old
+        newest = max(int(p.name) for p in folder.iterdir() if p.name.isdigit())
+        assert newest == (2 if state == 0 else 3)
+        assert not [n for n in os.listdir(folder) if n.startswith(".")]
+
+
+@pytest.mark.slow
+def test_export_killed_at_20_random_points_publishes_whole_files(tmp_path):
+    seen = run_killing("export", tmp_path, 20)
+    before = after = 0
+    for (_, old), (kind, new) in zip(seen, seen[1:], strict=False):
+        # keep=3 removes the oldest, wholly; no other version changes.
+        for name in versions(old) & versions(new):
+            assert files(old, name) == files(new, name)
+        added = bool(versions(new) - versions(old))
+        if kind != "last":
+            before, after = before + (not added), after + added
+    print(f"{before} kills before the rename, {after} after it")
+    assert before + after == 20 and before >= 5 and after >= 3
+    assert versions(seen[-1][1]) - versions(seen[-2][1])
+    names = os.listdir(tmp_path / "model")
+    assert not [name for name in names if name.startswith(".")]
+
+
+def versions(contents):
+    return {n.split("/")[0] for n in contents if n.split("/")[0].isdigit()}
+
+
+def files(contents, version):
+    return {k: v for k, v in contents.items() if k.startswith(f"{version}/")}
+
+
+def test_old_file_keeps_its_golden_answers_until_it_is_replaced(
+    copied, second, tmp_path, monkeypatch
+):
+    """Killed before the last rename, twice: by two different publishers."""
+    target, before = copied.tflite, copied.tflite.read_bytes()
+    for number in range(2):
+        staged = tmp_path / f"{number}" / "cnn.tflite"
+        staged.parent.mkdir()
+        shutil.copy(second / "cnn.tflite", staged)
+        shutil.copy(golden_path(second / "cnn.tflite"), golden_path(staged))
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "replace", stop_before(staged))
+            with pytest.raises(KeyboardInterrupt):
+                publish_file(staged, target)
+        assert target.read_bytes() == before
+        check_manifest(target)
+        np.testing.assert_array_equal(
+            read_golden(target).inputs["image"], copied.images
+        )
+    publish_file(staged, target)
+    check_manifest(target)
+    expected = read_golden(second / "cnn.tflite").expected["logits"]
+    answers = read_golden(target).expected["logits"]
+    np.testing.assert_array_equal(answers, expected)
+
+
+def stop_before(path):
+    replace = os.replace
+
+    def stopping(source, target):
+        if pathlib.Path(source) == path:
+            raise KeyboardInterrupt
+        replace(source, target)
+
+    return stopping
+
+
+def flip(path, place):
+    content = bytearray(path.read_bytes())
+    content[place] ^= 1 << (place % 8)
+    path.write_bytes(content)
+
+
+def test_verify_names_every_file_with_one_flipped_byte(
+    copied, monkeypatch, capsys
+):
+    base = copied.folder / "cnn"
+    # Files are compared before any is run; what runs is not damaged here.
+    monkeypatch.setattr(killing.directory, "verify", lambda *args: 0.0)
+    assert cli.main(["verify", str(base)]) == 0
+    paths = [path for path in base.rglob("*") if path.is_file()]
+    assert len(paths) == 16
+    random = np.random.default_rng(0)
+    for path in paths:
+        sound = path.read_bytes()
+        places = {0, len(sound) - 1, *random.integers(0, len(sound), 4)}
+        for place in map(int, places):
+            flip(path, place)
+            capsys.readouterr()
+            assert cli.main(["verify", str(base)]) == 1, (path, place)
+            failed = capsys.readouterr().out
+            assert failed.count("FAILED") == 1
+            assert str(path) in failed.partition("FAILED")[2]
+            path.write_bytes(sound)
+    assert cli.main(["verify", str(base)]) == 0
+
+
+def test_verify_leaves_alone_what_no_export_wrote(copied, monkeypatch):
+    """A server's own settings may lie in a version, and change there."""
+    monkeypatch.setattr(killing.directory, "verify", lambda *args: 0.0)
+    (copied.version / "batching_params.pbtxt").write_text("max_batch_size {}")
+    (copied.folder / "cnn" / "notes.md").write_text("mine")
+    # A writer was killed: the name was never final.
+    (copied.folder / "cnn" / ".tmp-1-cnn.tflite").write_bytes(b"half")
+    found = dict(verify_directory(copied.folder / "cnn"))
+    assert set(found.values()) == {None} and len(found) == 3
