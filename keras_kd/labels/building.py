@@ -73,6 +73,7 @@ def build(
         folder = directory / manifests.SHARDS
         shards.remove_leftovers(folder)
         finished = manifests.read_if_sound(directory)
+        total = streaming.sample_count(data, batch_size)
         seen = inputs if views is None else inputs.map(views.first)
         batches = seen.map(lambda element: element["x"])
 
@@ -84,6 +85,7 @@ def build(
                 agreement,
                 verbose=verbose,
                 name=engine or held,
+                answers=total and total * (1 if views is None else len(views)),
             )
 
         task = labelling.Labelling(
@@ -107,7 +109,6 @@ def build(
             task.closed = {e["number"]: e["samples"] for e in entries}
         stream = streaming.batches_of(inputs, batch_size, options.shard_size)
         title = f"labelling {directory.name}"
-        total = streaming.sample_count(data, batch_size)
         with sample_bar(title, total, verbose) as advance:
             task.run(stream, advance)
         _finish(directory, task, before, finished)

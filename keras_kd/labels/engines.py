@@ -8,7 +8,8 @@ was the fastest anywhere: bfloat16, frozen graphs, larger batches and XLA
 (25 times slower on depthwise convolutions) were measured and left out.
 Looking is kept short, since converting and comparing a large teacher costs as
 much as labelling thousands of samples: the one that is fastest wherever it is
-allowed, int8, goes first, and a comparison ends where it is lost.
+allowed, int8, goes first, a comparison ends where it is lost, and nobody looks
+where the teacher itself is done within seconds.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ from keras_kd.labels.labelling import teacher_call
 from keras_kd.labels.litert_engine import LiteRTEngine
 from keras_kd.labels.race import length
 from keras_kd.labels.race import race
+from keras_kd.labels.race import seconds
 from keras_kd.teachers.base import Teacher
 from keras_kd.teachers.frozen import FrozenTeacher
 
@@ -40,6 +42,7 @@ EQUAL, AGREEING = 512, 2048  # samples that are compared
 BYTES = 2**28  # of inputs that are held for it, at most
 WORTHWHILE = 1.05  # times as fast as the teacher's own call
 ENOUGH = 2.0  # likewise; float32 in LiteRT has not been seen to reach it
+SHORT = 10.0  # seconds of labelling that are not worth a look
 
 
 @dataclasses.dataclass
@@ -98,12 +101,13 @@ def choose(
     agreement: float | None = None,
     verbose: bool = True,
     name: str | None = None,
+    answers: int | None = None,
 ) -> Engine:
     """Returns the fastest engine whose answers are close enough.
 
     That is the teacher's own call unless another was at least 5 % faster.
     No other is looked at if the data ends before there was enough of it to
-    compare them on.
+    compare them on, or the teacher gives all answers within ten seconds.
 
     Args:
         teacher: Any teacher. Only a `FrozenTeacher` of a model with a graph
@@ -119,6 +123,7 @@ def choose(
         verbose: Whether to say what was chosen.
         name: Take this engine, which was chosen before, however fast it is:
             a labelling that is resumed goes on as it began.
+        answers: How many are needed in all; `None` if unknown.
 
     Raises:
         ValueError: If `agreement` is not in (0, 1], there are no batches, or
@@ -135,6 +140,9 @@ def choose(
     if names:
         sample = _first_batches(batches, CALIBRATION + count, name is not None)
     engines = [own]
+    if sample is not None and name is None and answers is not None:
+        if answers * _seconds_each(call, sample[0]) < SHORT:
+            sample = None
     if sample is not None:
         calibration, *sample = sample
         own.compared = sum(map(length, sample))
@@ -224,6 +232,13 @@ def _first_batches(batches: Iterator, count: int, fewer: bool):
             rest.append(_rows(x, slice(here, None)))
     joined = tf.nest.map_structure(lambda *a: np.concatenate(a), *ranges)
     return [joined, *(rest or found)]
+
+
+def _seconds_each(call, x):
+    """Returns what an answer of a batch takes, without the first call."""
+    x = tf.nest.map_structure(tf.constant, x)
+    call(x)
+    return seconds(call, [x]) / length(x)
 
 
 def _rows(x, rows):

@@ -314,6 +314,18 @@ def test_little_data_is_not_worth_a_race():
     }
 
 
+@pytest.mark.parametrize(
+    "answers, tried", [(10, [KERAS]), (10**9, [KERAS, LITERT])]
+)
+def test_no_engine_is_looked_for_where_the_teacher_is_done_at_once(
+    answers, tried
+):
+    engine = choose(
+        frozen(cnn()), ["output"], batched(images(300)), answers=answers
+    )
+    assert [row["engine"] for row in engine.measured] == tried
+
+
 @pytest.mark.parametrize("count", [1, 2, 50])
 def test_engine_chosen_before_is_taken_however_little_the_data(count):
     model, x = cnn(), images(count)
