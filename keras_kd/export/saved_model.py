@@ -14,6 +14,8 @@ import keras
 
 from keras_kd.export.endpoint import extra_endpoints
 from keras_kd.export.endpoint import make_endpoint
+from keras_kd.export.python_only import check_runs_without_python
+from keras_kd.export.python_only import naming_python
 
 
 def write_saved_model(
@@ -64,7 +66,8 @@ def write_saved_model(
 
     Raises:
         ValueError: If the folder is not empty, or the model was never
-            called, or an option is wrong.
+            called, or an option is wrong, or the model only works in Python
+            (`tf.py_function`, `.numpy()`).
 
     Example:
 
@@ -87,12 +90,15 @@ def write_saved_model(
     holders = [[], [preprocess], [preprocess, *holders]]
     while True:
         try:
-            _write(endpoints, directory, holders.pop(0))
-            return directory
+            with naming_python():
+                _write(endpoints, directory, holders.pop(0))
+            break
         except AssertionError:
             shutil.rmtree(directory, ignore_errors=True)
             if not holders:
                 raise
+    check_runs_without_python(directory)
+    return directory
 
 
 def _write(endpoints, directory, tracked):
