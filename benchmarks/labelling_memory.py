@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Resident memory while a teacher labels a million samples.
 
-    .venv/bin/python benchmarks/labelling_memory.py [samples]
+    .venv/bin/python benchmarks/labelling_memory.py
+    KERAS_KD_FAST=1 .venv/bin/python benchmarks/labelling_memory.py   # a look
 
 The samples are made as they are read (16 numbers each), so whatever grows
 belongs to labelling. Goal: a flat curve. The shards, about 70 MB, go to a
@@ -11,21 +12,26 @@ temporary folder.
 from __future__ import annotations
 
 import pathlib
-import sys
 import tempfile
 import threading
 import time
 
 import keras
 import tensorflow as tf
+from _timing import FAST
+from _timing import circumstances
+from _timing import footnote
+from _timing import keep
+from _timing import verdict
 
 import keras_kd as kd
 from keras_kd.labels import shards
-from keras_kd.report.environment import describe
-from keras_kd.report.environment import environment
 
-SAMPLES, FEATURES, CLASSES, BATCH = 1_000_000, 16, 10, 1024
+SCRIPT = "labelling_memory"
+SAMPLES = 100_000 if FAST else 1_000_000
+FEATURES, CLASSES, BATCH = 16, 10, 1024
 SHARD, POINTS = 4096, 20
+FLAT = 10.0  # MB between a tenth of the samples and all
 
 
 def dataset(samples: int) -> tf.data.Dataset:
@@ -58,8 +64,8 @@ def watch(folder: pathlib.Path, curve: list, done: threading.Event) -> None:
         curve.append((labelled, resident()))
 
 
-def main() -> None:
-    samples = int(sys.argv[1]) if len(sys.argv) > 1 else SAMPLES
+def measure() -> dict:
+    """Returns the curve and what labelling took."""
     teacher = keras.Sequential(
         [
             keras.Input((FEATURES,)),
@@ -74,27 +80,49 @@ def main() -> None:
         watcher.start()
         began = time.perf_counter()
         cache = kd.TeacherCache(directory, shard_size=SHARD)
-        cache.build(teacher, dataset(samples), batch_size=BATCH)
+        cache.build(teacher, dataset(SAMPLES), batch_size=BATCH)
         seconds = time.perf_counter() - began
         done.set()
         watcher.join()
         size = cache.info()["bytes_per_sample_and_view"]
         engine = cache.info()["labelled_with"][0]["engine"]
-    print(f"{'samples':>10}{'MB':>8}")
-    for point in range(1, POINTS + 1):
-        wanted = point * samples // POINTS
-        labelled, memory = min(curve, key=lambda c: abs(c[0] - wanted))
-        print(f"{labelled:>10,}{memory:>8.0f}")
-    first = [mb for count, mb in curve if count >= samples // 10][0]
-    print(
-        f"growth from a tenth of the samples to all: "
-        f"{curve[-1][1] - first:+.0f} MB"
+    first = next(mb for count, mb in curve if count >= SAMPLES // 10)
+    wanted = [n * SAMPLES // POINTS for n in range(1, POINTS + 1)]
+    return {
+        "curve": [min(curve, key=lambda c: abs(c[0] - n)) for n in wanted],
+        "growth": curve[-1][1] - first,
+        "samples_per_second": SAMPLES / seconds,
+        "engine": engine,
+        "bytes_per_sample": size,
+    }
+
+
+def to_markdown(results: dict) -> str:
+    growth = results["growth"]
+    points = [f"| {count:,} | {mb:.0f} |" for count, mb in results["curve"]]
+    return "\n".join(
+        [
+            f"# Resident memory while a teacher labels {SAMPLES:,} samples",
+            "",
+            "| samples labelled | MB |",
+            "|---|---|",
+            *points,
+            "",
+            f"From a tenth of the samples to all: {growth:+.1f} MB, goal at "
+            f"most {FLAT:g} MB: {verdict(growth <= FLAT)}. "
+            f"{results['samples_per_second']:,.0f} samples a second by "
+            f"`{results['engine']}`, {results['bytes_per_sample']} bytes a "
+            "sample on disk.",
+            "",
+            footnote(results),
+            "",
+        ]
     )
-    print(
-        f"{samples / seconds:,.0f} samples/s by {engine!r}, {size} bytes a "
-        "sample on disk"
-    )
-    print(describe(environment()))
+
+
+def main() -> None:
+    results = {**circumstances(SCRIPT), **measure()}
+    keep(SCRIPT, results, to_markdown(results))
 
 
 if __name__ == "__main__":
