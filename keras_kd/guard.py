@@ -13,7 +13,7 @@ import keras
 import numpy as np
 from keras import ops
 
-_NOT_FINITE, _PROBABILITIES, _LABEL, _TEMPERATURE = range(4)
+_NOT_FINITE, _PROBABILITIES, _LABEL, _TEMPERATURE, _CLASSES = range(5)
 
 _MESSAGES = {
     _NOT_FINITE: (
@@ -36,6 +36,12 @@ _MESSAGES = {
         "another temperature than the loss has. Set the loss to the "
         "temperature of the cache, or store targets with `top_k` or dense "
         "ones, which serve every temperature."
+    ),
+    _CLASSES: (
+        "{count} class id(s) of the sparse targets of {batch} are none of the "
+        "student's classes. Expected a student with as many outputs as the "
+        "teacher that was stored; for a part of its classes, store the "
+        "answers of kd.teachers.ClassMapping."
     ),
 }
 
@@ -93,6 +99,14 @@ class StepGuard:
             differs: Boolean tensor of any shape.
         """
         self._count(_TEMPERATURE, differs)
+
+    def classes(self, unknown) -> None:
+        """Counts class ids that the student has no output for.
+
+        Args:
+            unknown: Boolean tensor of any shape.
+        """
+        self._count(_CLASSES, unknown)
 
     def _count(self, kind, bad):
         count = ops.sum(ops.cast(bad, "int32"))

@@ -134,11 +134,12 @@ class Terms:
             if loss.logits and not attached:
                 if self.teacher.activation_of(loss.teacher) is None:
                     guard.not_probabilities(_tap(targets, loss.teacher))
-            if loss.accepts_sparse and sparse.is_sparse(
-                target := targets.get(loss.teacher)
-            ):
+            target = targets.get(loss.teacher) if loss.logits else None
+            if sparse.is_sparse(target):
                 temperature = Scalar.of(loss, "temperature", 1.0)
-                guard.temperature(sparse.differs(target, temperature))
+                if loss.accepts_sparse:
+                    guard.temperature(sparse.differs(target, temperature))
+                targets[loss.teacher] = self._known_ids(loss, target, guard)
         targets = keras.tree.map_structure(ops.stop_gradient, targets)
         return {**targets, **index}
 
@@ -234,6 +235,15 @@ class Terms:
         if shape is None and taps is not None:
             shape = tuple(taps[tap].shape)
         return shape
+
+    def _known_ids(self, loss, target, guard):
+        """Returns a sparse target whose ids are classes of the student."""
+        shape = self.student_pass.shape(loss.student)
+        if shape is None or shape[-1] is None:
+            return target
+        ids = ops.cast(target["ids"], "int32")
+        guard.classes(ids >= shape[-1])
+        return {**target, "ids": ops.minimum(ids, shape[-1] - 1)}
 
     def _teacher_head(self, loss):
         if self._are_attached:

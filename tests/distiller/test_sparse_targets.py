@@ -99,3 +99,16 @@ def test_nan_in_sparse_targets_is_refused():
     target["log_probs"][3] = np.nan
     with pytest.raises(ValueError, match="NaN or Inf for 1 example"):
         first_step(x, losses.SoftTargets(2.0))
+
+
+@pytest.mark.parametrize("jit_compile", [False, True])
+@pytest.mark.parametrize(
+    "loss", [losses.SoftTargets(2.0), losses.Decoupled(temperature=2.0)]
+)
+def test_sparse_targets_of_classes_that_the_student_lacks_are_refused(
+    loss, jit_compile
+):
+    x, target = attached(TopK(2))
+    target["ids"][5, 1] = tiny.CLASSES + 3
+    with pytest.raises(ValueError, match="1 class id.* none of the student's"):
+        first_step(x, loss, jit_compile=jit_compile)
