@@ -251,6 +251,10 @@ def test_global_threshold_is_exact_after_every_batch(optimizer):
 
 def kind_model(kind):
     """A model that holds nothing to prune but one layer of a kind."""
+    if kind is layers.Embedding:
+        x = keras.Input((6,), dtype="int32")
+        flat = layers.Flatten()(kind(VOCABULARY, 8, name="pruned")(x))
+        return keras.Model(x, layers.Dense(CLASSES, name="logits")(flat))
     flat = (layers.Dense, layers.EinsumDense, *RECURRENT)
     rank = 1 if kind in flat else int(kind.__name__[4])
     x = keras.Input((6,) * (0 if kind is layers.Dense else rank) + (8,))
@@ -266,12 +270,14 @@ def kind_model(kind):
     return keras.Model(x, layers.Dense(CLASSES, name="logits")(flat))
 
 
+VOCABULARY = 20
 RECURRENT = (layers.SimpleRNN, layers.GRU, layers.LSTM)
+ON_REQUEST = (*RECURRENT, layers.Embedding)
 KINDS = [
     *(layers.Dense, layers.EinsumDense),
     *(layers.Conv1D, layers.Conv2D, layers.Conv3D),
     *(layers.Conv1DTranspose, layers.Conv2DTranspose, layers.Conv3DTranspose),
-    *RECURRENT,
+    *ON_REQUEST,
 ]
 
 
@@ -279,13 +285,17 @@ KINDS = [
 def test_every_kind_of_layer_is_pruned_exactly(kind):
     model = compiled(kind_model(kind), run_eagerly=True)
     rng = np.random.default_rng(0)
-    x = rng.normal(size=(32, *model.input_shape[1:])).astype("float32")
+    shape = (32, *model.input_shape[1:])
+    x = rng.normal(size=shape).astype("float32")
+    if kind is layers.Embedding:
+        x = rng.integers(VOCABULARY, size=shape)
     pruning = Pruning(0.6, end_step=2, include=["pruned"])
     model.fit(x, rng.integers(CLASSES, size=32), 16, 2, 0, callbacks=[pruning])
     assert len(pruning.kernels) == (2 if kind in RECURRENT else 1)
     assert_sparse(pruning.kernels, 0.6)
     by_default = [path for path, _ in prunable_kernels(kind_model(kind))]
-    assert ("pruned/kernel" in by_default) == (kind not in RECURRENT)
+    assert ("pruned/kernel" in by_default) == (kind not in ON_REQUEST)
+    assert "pruned/embeddings" not in by_default
 
 
 def test_two_of_four_holds_along_the_input_channels_of_a_convolution():

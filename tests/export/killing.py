@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """A process that publishes, and is killed at a given line of its own.
 
-python tests/export/killing.py release BASE SECOND WORK STEP
+python tests/export/killing.py release BASE SECOND WORK
 python tests/export/killing.py export FOLDER KILLS
 
 TensorFlow is imported once; each kill happens to a fork. Between two system
@@ -108,8 +108,11 @@ def publish_second(base, second):
         release(staged, base, None, texts, say=lambda text: None)
 
 
-def killed_releases(base, second, work, step):
-    """Kills a release at every `step`-th line; prints what it left behind.
+def killed_releases(base, second, work):
+    """Kills a release at line after line; prints what each left behind.
+
+    At every 50th line until something is published, then at every fourth:
+    there are more than that between two renames.
 
     Each different state of the folder, by which files are old, new or gone,
     is kept under its number in `work`; beside it lies what the next release
@@ -118,8 +121,8 @@ def killed_releases(base, second, work, step):
     base, second, work = map(pathlib.Path, (base, second, work))
     # A kill loses nothing that was written, and this is many times faster.
     os.fsync = lambda descriptor: None
-    before, states, points = contents(base), {}, []
-    for last in range(1, 1_000_000, int(step)):
+    before, states, points, last = contents(base), {}, [], 1
+    while True:
         folder = work / "now" / base.name
         shutil.rmtree(work / "now", ignore_errors=True)
         shutil.copytree(base, folder)
@@ -142,6 +145,7 @@ def killed_releases(base, second, work, step):
         points.append(states[state])
         if not killed:
             break
+        last += 50 if states[state] == 0 else 4
     print(json.dumps(points))
 
 

@@ -3,12 +3,14 @@
 
 from __future__ import annotations
 
+import concurrent.futures
 import json
 import os
 import pathlib
 import shutil
 import subprocess
 import sys
+import threading
 
 import numpy as np
 import pytest
@@ -21,6 +23,7 @@ from keras_kd.export.golden import read_golden
 from keras_kd.export.manifest import check_manifest
 from keras_kd.export.manifest import golden_path
 from keras_kd.export.replacement import publish_file
+from keras_kd.records import file_sha256
 
 
 def run_killing(*arguments):
@@ -36,13 +39,44 @@ def run_killing(*arguments):
     return json.loads(process.stdout)
 
 
+def test_releases_at_once_leave_files_of_one_publisher(
+    copied, second, tmp_path
+):
+    """Versions get a number each; what keeps its name is never mixed."""
+    base = copied.folder / "cnn"
+    start, count = threading.Barrier(2), 5
+    # Not `base` itself: it changes while it is copied.
+    first = shutil.copytree(base, tmp_path / "first")
+
+    def publish(source):
+        start.wait()
+        for _ in range(count):
+            killing.publish_second(base, source)
+
+    with concurrent.futures.ThreadPoolExecutor(2) as pool:
+        for done in [pool.submit(publish, who) for who in (first, second)]:
+            done.result()
+    killing.check_all(base)
+    numbers = sorted(int(p.name) for p in base.iterdir() if p.name.isdigit())
+    assert numbers == list(range(1, 2 * count + 2))
+    golden = read_golden(base / "cnn.tflite")
+    mine = [
+        folder
+        for folder in (first, second)
+        if golden.sha256 == file_sha256(folder / "cnn.tflite")
+    ]
+    expected = read_golden(mine[0] / "cnn.tflite").expected["logits"]
+    np.testing.assert_array_equal(golden.expected["logits"], expected)
+
+
 @pytest.mark.slow
 def test_release_killed_at_any_line_leaves_whole_files(
     exported, second, tmp_path
 ):
     base = exported.folder / "cnn"
-    points = run_killing("release", base, second, tmp_path, 11)
-    # From nothing to all: one state for each of the nine files renamed.
+    points = run_killing("release", base, second, tmp_path)
+    # From nothing to all: a state for the version, the six files of serving
+    # and the three of the .tflite file.
     assert points == sorted(points) and len(set(points)) == 11
     counts = {state: points.count(state) for state in set(points)}
     print(f"{len(points) - 1} kills; states left behind: {counts}")

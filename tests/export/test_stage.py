@@ -187,6 +187,23 @@ def test_export_sigmoid_in_mixed_precision_answers_in_float32(tmp_path):
     assert model.layers[1].compute_dtype == "float16"
 
 
+def test_export_regression_answers_numbers_in_both_formats(tmp_path):
+    keras.utils.set_random_seed(0)
+    x = keras.Input((4,), name="measurements")
+    model = keras.Model(x, layers.Dense(1)(layers.Dense(30, "tanh")(x)))
+    batch = np.random.default_rng(0).normal(size=(50, 4)).astype("float32")
+    options = {"inputs": batch, "quantize": [None, "int8"], "verbose": False}
+    export(model, tmp_path, "price", head="regression", **options)
+    expected = model.predict(batch, verbose=0)
+    folder = tmp_path / "price"
+    answers = serve(folder / "1", measurements=batch)
+    assert sorted(answers) == ["output"]
+    np.testing.assert_allclose(answers["output"], expected, atol=1e-5)
+    for kind, limit in (("float32", 1e-5), ("int8", 0.05 * np.ptp(expected))):
+        lite = run_tflite(folder / f"price.{kind}.tflite", batch)
+        assert np.abs(lite["output"] - expected).max() < limit
+
+
 class Subclassed(keras.Model):
     """Integer inputs and two named outputs, without a graph to read."""
 
