@@ -164,6 +164,7 @@ def parameters(first, second):
         (dict(ratio=0.6, multiple_of=4), (4, 8)),
         (dict(ratio=0.5, exclude=["first"]), (8, 8)),
         (dict(ratio=0.5, include=["first"]), (4, 16)),
+        (dict(include=[layers.Conv2D], exclude=["second"]), (4, 16)),
         (dict(ratio={"first": 0.25}), (6, 16)),
         (dict(ratio={"first": 0.25, "second": 0.75}), (6, 4)),
     ],
@@ -183,6 +184,27 @@ def test_prune_channels_leaves_the_size_asked_for(arguments, widths):
     assert json.loads(json.dumps(record.to_json())) == record.to_json()
     for old, new in zip(before, model.get_weights(), strict=True):
         np.testing.assert_array_equal(old, new)
+
+
+def test_layers_are_chosen_by_class_also_inside_nested_models():
+    x = keras.Input((8, 8, 3))
+    inner = keras.Sequential(
+        [keras.Input((8, 8, 3)), layers.Conv2D(8, 3, name="conv")], name="inner"
+    )
+    y = layers.Flatten()(layers.Conv2D(6, 3, name="conv2")(inner(x)))
+    y = layers.Dense(10, name="hidden")(y)
+    model = keras.Model(x, layers.Dense(2, name="scores")(y))
+    # The last Dense makes the answers: it is passed over, not refused.
+    smaller, record = kd.prune_channels(model, include=[layers.Dense])
+    assert smaller.get_layer("hidden").units == 5
+    assert smaller.get_layer("conv2").filters == 6
+    assert record.settings["include"] == ["hidden"]
+    smaller, record = kd.prune_channels(model, exclude=[layers.Dense])
+    assert smaller.get_layer("hidden").units == 10
+    assert smaller.get_layer("inner").get_layer("conv").filters == 4
+    smaller, _ = kd.prune_channels(model, include=[layers.Conv2D])
+    assert smaller.get_layer("conv2").filters == 3
+    assert smaller.get_layer("inner").get_layer("conv").filters == 4
 
 
 def test_magnitude_keeps_the_largest_filters_as_they_are():
@@ -393,6 +415,12 @@ REFUSED = {
     "criterion": (two_convolutions, dict(by="luck"), "'activation'"),
     "multiple": (two_convolutions, dict(multiple_of=0), "at least 1"),
     "string": (two_convolutions, dict(exclude="first"), "a list of layer"),
+    "class": (two_convolutions, dict(include=layers.Dense), "a list of layer"),
+    "no such class": (
+        two_convolutions,
+        dict(exclude=[layers.Conv1D]),
+        r"Conv1D. Their classes: \['Conv2D', 'Dense'\]",
+    ),
     "name": (two_convolutions, dict(exclude=["fist"]), "Near names.*'first'"),
     "ratio name": (two_convolutions, dict(ratio={"firs": 0.5}), "'first'"),
     "output": (

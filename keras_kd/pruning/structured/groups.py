@@ -54,6 +54,46 @@ def groups_of(graph: ChannelGraph) -> list[Group]:
     return [Group(k[0], np.array(v), *k[1:]) for k, v in members.items()]
 
 
+def names_of(
+    chosen: Sequence[str | type],
+    graph: ChannelGraph,
+    exclude: Sequence[str] | None = None,
+) -> list[str]:
+    """Returns layer names, with the paths of its layers for each class.
+
+    Args:
+        chosen: Names, and layer classes.
+        graph: The graph of the model.
+        exclude: If given, a class stands only for those of its layers that
+            are not named here and whose channels need not all stay.
+
+    Raises:
+        ValueError: If a class is not in the model.
+    """
+    names, free = [], {t.path for t in graph.producers}
+    if exclude is not None:
+        free = {
+            path
+            for group in groups_of(graph)
+            if not group.whole and not _names_any(exclude, group.layers)
+            for path in group.layers
+        }
+    for choice in chosen:
+        if not isinstance(choice, type):
+            names.append(choice)
+            continue
+        makers = [t for t in graph.producers if isinstance(t.layer, choice)]
+        if not makers:
+            kinds = {type(t.layer).__name__ for t in graph.producers}
+            raise ValueError(
+                "`include` and `exclude` must name layers of the model that "
+                f"have channels. Received: {choice.__name__}. Their classes: "
+                f"{sorted(kinds)}"
+            )
+        names += [t.path for t in makers if t.path in free]
+    return names
+
+
 def choose(
     groups: Sequence[Group],
     known: Sequence[str],

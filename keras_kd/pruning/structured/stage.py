@@ -14,6 +14,7 @@ import numpy as np
 from keras_kd.pruning.structured.groups import choose
 from keras_kd.pruning.structured.groups import exclusion
 from keras_kd.pruning.structured.groups import groups_of
+from keras_kd.pruning.structured.groups import names_of
 from keras_kd.pruning.structured.scores import CRITERIA
 from keras_kd.pruning.structured.scores import mean_scores
 from keras_kd.pruning.structured.surgery import cut
@@ -26,8 +27,8 @@ def prune_channels(
     ratio: float | Mapping[str, float] = 0.5,
     data: Any = None,
     by: str = "magnitude",
-    include: Sequence[str] | None = None,
-    exclude: Sequence[str] = (),
+    include: Sequence[str | type] | None = None,
+    exclude: Sequence[str | type] = (),
     multiple_of: int = 1,
 ) -> tuple[keras.Model, StageRecord]:
     """Removes whole channels, which gives a smaller ordinary model.
@@ -62,10 +63,10 @@ def prune_channels(
             norm of their filters. `"scale"`: the scale of their batch norms.
             `"activation"`: their mean absolute value on `data`, where the
             next layers read it.
-        include: Names of the only layers to prune, or of nested models that
-            hold them. What is tied to them is pruned with them.
-        exclude: Names of layers, or of nested models, to leave whole; so is
-            what is tied to them.
+        include: The only layers to prune: names, also of nested models that
+            hold them, or classes such as `keras.layers.Dense`. What is tied
+            to them is pruned with them.
+        exclude: Layers to leave whole, likewise; so is what is tied to them.
         multiple_of: The number of channels that stay in a group is rounded
             up to a multiple of this (8 suits most hardware).
 
@@ -89,8 +90,10 @@ def prune_channels(
     """
     _check(ratio, by, include, exclude, multiple_of)
     began = time.perf_counter()
-    exclude = list(exclude or ())
     graph = trace(model)
+    exclude = names_of(exclude or (), graph)
+    if include is not None:
+        include = names_of(include, graph, exclude)
     chosen = choose(groups_of(graph), _paths(model), ratio, include, exclude)
     scores = mean_scores(graph, CRITERIA[by](graph, model, data))
     unscored = [g for g in chosen if np.isnan(scores[g.channels]).any()]
@@ -113,7 +116,7 @@ def prune_channels(
         settings={
             "ratio": dict(ratio) if isinstance(ratio, Mapping) else ratio,
             "by": by,
-            "include": include if include is None else list(include),
+            "include": include,
             "exclude": exclude,
             "multiple_of": multiple_of,
         },
@@ -168,8 +171,8 @@ def _check(ratio, by, include, exclude, multiple_of):
             f"`multiple_of` must be at least 1. Received: {multiple_of}"
         )
     for name, value in (("include", include), ("exclude", exclude)):
-        if isinstance(value, str):
+        if isinstance(value, (str, type)):
             raise ValueError(
-                f"`{name}` must be a list of layer names. "
-                f"Received the string {value!r}"
+                f"`{name}` must be a list of layer names or classes. "
+                f"Received: {value!r}"
             )
