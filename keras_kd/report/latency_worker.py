@@ -61,7 +61,7 @@ def work(folder: str | os.PathLike) -> None:
             repeats,
             request["warmup"],
             seconds,
-            in_a_row=request.get("in_a_row", 1),
+            in_a_row=request["in_a_row"],
         )
         batch_times = time_in_turn(
             batches,

@@ -12,7 +12,11 @@ from contextlib import contextmanager
 import numpy as np
 import pytest
 
+from keras_kd import recipes
 from keras_kd.data import UNLABELLED
+from keras_kd.export.converting import convert
+from keras_kd.export.saved_model import write_saved_model
+from keras_kd.export.variants import variants
 from keras_kd.recipes import _fetch
 from keras_kd.recipes import fashion_mnist
 
@@ -120,6 +124,30 @@ def test_sources_deliver_the_same_bytes(tmp_path, monkeypatch):
     assert [array.shape for array in arrays] == shapes
     np.testing.assert_array_equal(arrays[0], x)
     np.testing.assert_array_equal(arrays[3], y_test)
+
+
+def test_students_int8_file_is_a_fiftieth_of_the_teachers(tmp_path):
+    """Untrained: what a kernel holds does not change what it takes."""
+    images = np.random.default_rng(0).random((8, 28, 28, 1), "float32")
+    sizes = {}
+    for build, quantize in (
+        (fashion_mnist.build_teacher, None),
+        (fashion_mnist.build_student, "int8"),
+    ):
+        folder = tmp_path / build.__name__
+        write_saved_model(build(), folder, batch_size=1, names={"input": "x"})
+        content = convert(folder, quantize, {"x": images})
+        sizes[quantize] = len(content)
+    # A fitted batch normalisation has longer names: about 1 KB of them.
+    assert sizes[None] > 50 * (sizes["int8"] + 400)
+
+
+def test_the_recipe_makes_an_int8_file_beside_the_float32_one():
+    settings = recipes.settings_of(fashion_mnist)
+    assert variants(settings["quantize"]) == {
+        "tflite.float32": None,
+        "tflite.int8": "int8",
+    }
 
 
 @pytest.mark.slow
