@@ -63,7 +63,7 @@ def latency(
 
     Returns:
         Name to `{"p50_ms", "p90_ms", "p99_ms", "warmup", "repeats",
-        "threads", "throughput_per_second", "throughput_batch",
+        "in_a_row", "threads", "throughput_per_second", "throughput_batch",
         "throughput_repeats", "peak_memory_bytes"}`. The memory is `None`
         where the system does not tell it (only Linux does).
 

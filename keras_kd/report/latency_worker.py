@@ -77,6 +77,7 @@ def work(folder: str | os.PathLike) -> None:
             "p99_ms": float(np.percentile(values, 99)),
             "warmup": request["warmup"],
             "repeats": len(values),
+            "in_a_row": request["in_a_row"],
             "threads": threads,
             "throughput_per_second": float(
                 1000 * batch_size / np.median(batch_times[name])

@@ -76,9 +76,10 @@ def measure(
           the sum of its files.
         - With `latency`: `latency_ms_p50`, `latency_ms_p90`,
           `latency_ms_p99` at `latency_batch` 1, `latency_threads`,
-          `latency_warmup`, `latency_repeats`; `throughput_per_second` at
-          `throughput_batch` 32, `throughput_repeats`; `peak_memory_bytes`
-          (see `keras_kd.report.latency`).
+          `latency_warmup`, `latency_repeats`, `latency_in_a_row`;
+          `throughput_per_second` at `throughput_batch` 32,
+          `throughput_repeats`; `peak_memory_bytes` (see
+          `keras_kd.report.latency`).
 
     Raises:
         ValueError: If the artefact, the data and the predictions do not fit

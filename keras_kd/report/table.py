@@ -165,6 +165,8 @@ def latency_caption(records: Sequence[StageRecord]) -> str | None:
             threads = metrics.get("latency_threads", 1)
             repeats = metrics.get("latency_repeats")
             runs = f", {repeats} runs" if repeats else ""
+            if metrics.get("latency_in_a_row"):
+                runs += f", {metrics['latency_in_a_row']} of each in turn"
             return (
                 f"Latency: median on the CPU, batch of {batch}, "
                 f"{threads} thread{'s' if threads > 1 else ''}{runs}."

@@ -116,6 +116,14 @@ def test_report_prints_rows_gain_and_notes(tmp_path):
     assert "batch of 1, 1 thread, 200 runs" in report.to_markdown()
 
 
+def test_report_says_how_often_each_was_timed_in_a_row(tmp_path):
+    shown = records()
+    for record in shown:
+        record.metrics["latency_in_a_row"] = 10
+    text = Report(tmp_path, shown).to_markdown()
+    assert "1 thread, 200 runs, 10 of each in turn." in text
+
+
 def test_report_says_no_gain_in_words(tmp_path):
     report = Report(tmp_path, records(distilled=[0.901, 0.905, 0.895]))
     assert report.gain.verdict == "no gain"
