@@ -290,3 +290,10 @@ def test_interrupt_keeps_what_is_done(capsys, monkeypatch):
     monkeypatch.setattr("keras_kd.recipe_runs.run_recipe", interrupted)
     assert cli.main(["run", "digits"]) == 130
     assert "goes on" in capsys.readouterr().err
+
+
+def test_run_where_nothing_can_be_written_is_a_sentence(tmp_path, capsys):
+    file = tmp_path / "file"
+    file.write_text("")
+    assert cli.main(["run", "digits", "--directory", str(file / "run")]) == 2
+    assert "keras-kd: [Errno" in capsys.readouterr().err

@@ -46,6 +46,25 @@ def golden_path(path: str | os.PathLike) -> pathlib.Path:
     return path / "golden.npz"
 
 
+def model_files(path: str | os.PathLike) -> list[pathlib.Path]:
+    """Returns the files of an export, or of any folder, that are the model.
+
+    Left out is what proves and warms it up: the manifest, golden answers, and
+    what lies in a SavedModel's `assets.extra`.
+    """
+    path = pathlib.Path(path)
+    if path.is_file():
+        return [path]
+    beside = {manifest_path(path), golden_path(path)}
+    return [
+        file
+        for file in sorted(path.rglob("*"))
+        if file.is_file()
+        and file not in beside
+        and "assets.extra" not in file.parts
+    ]
+
+
 def write_manifest(path: str | os.PathLike) -> dict[str, str]:
     """Writes the manifest of a folder or of one .tflite file.
 

@@ -19,6 +19,7 @@ from keras_kd.export.endpoint import make_endpoint
 from keras_kd.export.endpoint import names_without_classes
 from keras_kd.export.golden import write_golden
 from keras_kd.export.litert import write_tflite
+from keras_kd.export.manifest import model_files
 from keras_kd.export.manifest import write_manifest
 from keras_kd.export.publish import check_name
 from keras_kd.export.release import release
@@ -227,7 +228,7 @@ def export(
             write_manifest(path)
             say(f"verifying the {kind} in a fresh process")
             metrics[kind] = {
-                "bytes": _size(path),
+                "bytes": sum(f.stat().st_size for f in model_files(path)),
                 "max_difference": verify(path, *checked),
                 "tolerance": allowed[kind],
             }
@@ -283,9 +284,3 @@ def _check_formats(formats):
 
 def _rows(batch):
     return len(next(iter(batch.values())))
-
-
-def _size(path):
-    if path.is_file():
-        return path.stat().st_size
-    return sum(p.stat().st_size for p in path.rglob("*") if p.is_file())

@@ -17,6 +17,7 @@ from keras_kd.data import Data
 from keras_kd.data import as_dataset
 from keras_kd.data import check_split
 from keras_kd.data import take
+from keras_kd.export.manifest import model_files
 from keras_kd.report import runtimes
 from keras_kd.report.calibration import calibration_of
 from keras_kd.report.flops import count_flops
@@ -126,8 +127,8 @@ def count_bytes(
 ) -> tuple[int, int]:
     """Returns the bytes of a file, a folder, or a model once saved.
 
-    What a SavedModel has in `assets.extra` is left out: requests to warm a
-    server up with, and no part of the model.
+    What `export` puts beside a model (manifest, golden answers, requests to
+    warm a server up with) is left out.
 
     Returns:
         `(bytes, gzip_bytes)`: as it lies there, and with each of its files
@@ -138,13 +139,7 @@ def count_bytes(
             path = pathlib.Path(folder) / "model.keras"
             _save_without_optimizer(model_or_path, path)
             return count_bytes(path)
-    path = pathlib.Path(model_or_path)
-    files = [path] if path.is_file() else path.rglob("*")
-    files = [
-        file
-        for file in files
-        if file.is_file() and "assets.extra" not in file.parts
-    ]
+    files = model_files(model_or_path)
     plain = sum(file.stat().st_size for file in files)
     return plain, sum(map(_gzip_bytes, files))
 

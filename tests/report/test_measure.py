@@ -140,6 +140,8 @@ def test_measure_leaves_out_what_is_no_part_of_the_model(
     extra = folder / "assets.extra"
     extra.mkdir(exist_ok=True)
     (extra / "requests").write_bytes(b"x" * 1000)
+    for name in ("golden.npz", "manifest.json"):
+        (folder / name).write_bytes(b"x" * 1000)
     found = measure(folder, tiny, latency=False)
     for name in ("bytes", "gzip_bytes"):
         assert found[name] == plain[name]
