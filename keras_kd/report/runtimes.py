@@ -163,10 +163,28 @@ class _LiteRTRunner:
         self.resized = None
         self.names = list(self.inputs)
         self.answers = [(n, d["index"], d) for n, d in self.outputs.items()]
+        # One array as the file takes it needs no more than the runtime.
+        self.plain = None
+        details = [*self.inputs.values(), *self.outputs.values()]
+        scaled = any(detail["quantization"][0] for detail in details)
+        if len(self.inputs) == 1 and not self.is_free and not scaled:
+            detail = self.inputs[self.names[0]]
+            self.plain = tuple(detail["shape"]), np.dtype(detail["dtype"])
+            self.plain_input = detail["index"]
+            self.plain_answers = [(n, i) for n, i, _ in self.answers]
 
     # Small models take a few microseconds: what is done here for a single
     # example is counted as theirs.
     def __call__(self, inputs: Any) -> dict[str, np.ndarray]:
+        if type(inputs) is np.ndarray and self.plain == (
+            inputs.shape,
+            inputs.dtype,
+        ):
+            interpreter = self.interpreter
+            interpreter.set_tensor(self.plain_input, inputs)
+            interpreter.invoke()
+            get = interpreter.get_tensor
+            return {name: get(index) for name, index in self.plain_answers}
         named = name_inputs(inputs, self.names)
         for name, detail in self.inputs.items():
             named[name] = _quantize(np.asarray(named[name]), detail)
