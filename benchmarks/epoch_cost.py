@@ -15,13 +15,11 @@ of training runs once to compile, then all of them in turn:
                      teacher.predict(x) and a plain fit
 
 The first two also with the settings of the step that `kd.fastest_step` chose
-for each by measurement, among those that change no number; and for both,
-steps of 8 and 32 an execution.
+for each by measurement, among those that change no number.
 """
 
 from __future__ import annotations
 
-import dataclasses
 import os
 import statistics
 import tempfile
@@ -49,7 +47,6 @@ ROUNDS, BATCH, SECONDS = (3, 128, 0.2) if FAST else (7, 128, 2.5)
 GOAL = 1.05
 PLAIN, CACHE, ARRAYS = "plain fit", "cache", "attached arrays"
 LIVE, PREDICT = "live teacher", "teacher.predict"
-EXECUTIONS = (8, 32)
 MEASURED = "measured step"
 
 
@@ -110,13 +107,6 @@ def measure(pair: Pair) -> dict:
             chosen[name] = str(settings)
             data = ways[name][1]
             epochs[f"{name}, {MEASURED}"] = epoch_of(model, data, settings)
-            for number in EXECUTIONS:
-                settings = dataclasses.replace(
-                    settings, steps_per_execution=number
-                )
-                model = student_of[name](pair.build_student())
-                way = f"{name}, {number} steps"
-                epochs[way] = epoch_of(model, data, settings)
         epochs[PREDICT] = seconds_of(
             lambda: teacher.predict(x, batch_size=BATCH, verbose=0)
         )
@@ -138,12 +128,9 @@ def measure(pair: Pair) -> dict:
         },
         "live_to_limit": ratio(seconds[LIVE], limit),
         "step": chosen,
-        "same_step": {
-            kind: ratio(
-                seconds[f"{CACHE}, {kind}"], seconds[f"{PLAIN}, {kind}"]
-            )
-            for kind in (MEASURED, *(f"{n} steps" for n in EXECUTIONS))
-        },
+        "same_step": ratio(
+            seconds[f"{CACHE}, {MEASURED}"], seconds[f"{PLAIN}, {MEASURED}"]
+        ),
     }
 
 
@@ -162,7 +149,7 @@ def to_markdown(results: dict) -> str:
     lines = []
     for name, pair in results["pairs"].items():
         ratios, live = pair["ratios"], pair["live_to_limit"]
-        same = pair["same_step"][MEASURED]
+        same = pair["same_step"]
         plain = statistics.median(pair["seconds"][PLAIN])
         teacher, student = pair["weights"]
         lines.append(
@@ -191,7 +178,10 @@ def to_markdown(results: dict) -> str:
             "|---|---|---|---|---|---|---|---|",
             *lines,
             "",
-            *steps_table(results),
+            "What was measured to be the fastest step (no number changes by "
+            "it):",
+            "",
+            *chosen_steps(results),
             "",
             footnote(results),
             "",
@@ -199,31 +189,13 @@ def to_markdown(results: dict) -> str:
     )
 
 
-def steps_table(results: dict) -> list[str]:
-    """Returns what `steps_per_execution` brings each pair, as lines."""
-    lines = [
-        "With more steps per execution (nothing else differs, no number "
-        "changes); each over a plain fit in the same round, and the cache "
-        "over a plain fit with the same setting:",
-        "",
-        "| pair | steps | plain fit | cache | cache / plain, same setting |",
-        "|---|---|---|---|---|",
+def chosen_steps(results: dict) -> list[str]:
+    """Returns what was chosen for each pair and way, as lines."""
+    return [
+        f"- {name}, {way}: `{text}`"
+        for name, pair in results["pairs"].items()
+        for way, text in pair["step"].items()
     ]
-    for name, pair in results["pairs"].items():
-        for kind, same in pair["same_step"].items():
-            plain, cache = (
-                spread(pair["ratios"][f"{way}, {kind}"])
-                for way in (PLAIN, CACHE)
-            )
-            lines.append(
-                f"| {name} | {kind} | {plain} | {cache} | {spread(same)} |"
-            )
-    lines.append("")
-    for name, pair in results["pairs"].items():
-        lines += [
-            f"- {name}, {way}: `{text}`" for way, text in pair["step"].items()
-        ]
-    return lines
 
 
 def main() -> None:

@@ -216,8 +216,8 @@ class Size:
 
 PAIRS = {
     "small": Size(60_000, 30_000, 8, 3, 3.0),
-    "depthwise": Size(60_000, 30_000, 8, 2, 3.0),
-    "heavy": Size(20_000, 4_000, 6, 2, 8.0),
+    "depthwise": Size(60_000, 30_000, 8, 3, 3.0),
+    "heavy": Size(20_000, 4_000, 6, 1, 8.0),
 }
 if FAST:
     PAIRS = {
@@ -240,7 +240,7 @@ def to_markdown(results: dict) -> str:
                 f"| {title} ({teacher:,} to {student:,} weights, "
                 f"{pair['images']:,} images, a teacher pass is "
                 f"{of_pass:.1f} student epochs; "
-                f"{pair['rounds']} rounds) | {labelling} "
+                f"{pair.get('rounds', 3)} round(s)) | {labelling} "
                 f"({engine_of(row)}) | {spread(times, 1)} x, goal "
                 f"{goal:g}: {verdict(times['median'] >= goal)} | "
                 f"{spread(row['ceiling'], 1)} x | {over:+.0%}, "
