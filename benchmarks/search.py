@@ -46,7 +46,7 @@ DISK, OVERHEAD = 1 / 5, 0.10
 
 # Images, trials of the rival, rounds, and the goal.
 PAIRS: dict[str, tuple[int, int, int, float]] = {
-    "depthwise": (1500, 1, 1, 5.0) if FAST else (20_000, 3, 2, 5.0),
+    "depthwise": (1500, 1, 1, 5.0) if FAST else (20_000, 3, 1, 5.0),
     "heavy": (256, 1, 1, 12.0) if FAST else (3000, 1, 1, 12.0),
 }
 
