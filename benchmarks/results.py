@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Runs the recipes whose tables are in the README, and writes them there.
 
-    make results                                   # all; an hour on two cores
+    make results                                   # all; half an hour on two cores
     .venv/bin/python benchmarks/results.py digits  # one of them
     .venv/bin/python benchmarks/results.py --render  # the README only
 
@@ -31,10 +31,6 @@ README = ROOT / "README.md"
 COMMANDS = {
     "digits": "keras-kd run digits",
     "fashion_mnist": "keras-kd run fashion_mnist",
-    "fashion_mnist_all_labels": (
-        "keras-kd run fashion_mnist --data labelled=None "
-        "--directory saved_models/fashion_mnist_all_labels"
-    ),
 }
 
 
