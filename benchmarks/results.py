@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Runs the recipes whose tables are in the README, and writes them there.
 
-    make results                                   # all; half an hour on two cores
-    .venv/bin/python benchmarks/results.py digits  # one of them
+    make results                                     # all; half an hour
+    .venv/bin/python benchmarks/results.py digits    # one of them
     .venv/bin/python benchmarks/results.py --render  # the README only
 
 Each run's report.json is kept in benchmarks/results/, with machine and
