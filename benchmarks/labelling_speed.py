@@ -65,6 +65,7 @@ def measure() -> dict:
         )
         chosen[name] = {
             "engine": engine.name,
+            "asked_again": engine.asked_again,
             "seconds_to_choose": time.perf_counter() - began,
             "measured": engine.measured,
         }
@@ -92,8 +93,11 @@ def to_markdown(results: dict) -> str:
     for name, row in results["chosen"].items():
         fast = row["times_faster"]["median"] >= GOAL
         reached |= fast and row["agreement"] >= BOUND
+        engine = row["engine"]
+        if row["asked_again"]:
+            engine += f", the teacher for {row['asked_again']:.1%}"
         lines.append(
-            f"| {name} | {row['engine']} | {row['samples_per_second']:,.0f} | "
+            f"| {name} | {engine} | {row['samples_per_second']:,.0f} | "
             f"{spread(row['times_faster'])} x | {row['agreement']:.2%} | "
             f"{row['largest_difference']:.1e} | "
             f"{row['seconds_to_choose']:.1f} s |"

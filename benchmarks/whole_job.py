@@ -174,6 +174,7 @@ class Job:
                 self.build_student().count_params(),
             ],
             "pass_in_student_epochs": ratio(passes, seconds[PLAIN_FITS]),
+            "rival_in_plain_fits": ratio(seconds[RIVAL], seconds[PLAIN_FITS]),
             "seconds": seconds,
             "rows": rows,
         }
@@ -234,12 +235,14 @@ def to_markdown(results: dict) -> str:
         notes += [f"{name}: {footnote(pair)}", ""]
         teacher, student = pair["weights"]
         of_pass = pair["pass_in_student_epochs"]["median"]
+        of_rival = pair["rival_in_plain_fits"]["median"]
         for labelling, row in pair["rows"].items():
             times, over = row["times_faster"], row["over_ideal"]["median"] - 1
             lines.append(
                 f"| {title} ({teacher:,} to {student:,} weights, "
                 f"{pair['images']:,} images, a teacher pass is "
-                f"{of_pass:.1f} student epochs; "
+                f"{of_pass:.1f} student epochs, `{RIVAL}` {of_rival:.1f} "
+                "times a plain fit; "
                 f"{pair.get('rounds', 3)} round(s)) | {labelling} "
                 f"({engine_of(row)}) | {spread(times, 1)} x, goal "
                 f"{goal:g}: {verdict(times['median'] >= goal)} | "
@@ -277,9 +280,12 @@ def engine_of(row: dict) -> str:
     """Returns the engine, or engines, that the labels were made with."""
     found = []
     for used in row["labelled_with"]:
-        same = used.get("agreement")
-        same = "" if same is None else f", agreement {same:.2%}"
-        found.append(f"{used['engine']}{same}")
+        text = used["engine"]
+        if used["asked_again"]:
+            text += f", the teacher for {used['asked_again']:.1%}"
+        if used["agreement"] is not None:
+            text += f", agreement {used['agreement']:.2%}"
+        found.append(text)
     return "; ".join(found)
 
 

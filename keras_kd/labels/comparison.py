@@ -11,6 +11,12 @@ import tensorflow as tf
 from keras_kd.labels.closeness import Closeness
 from keras_kd.labels.closeness import compare
 from keras_kd.labels.race import length
+from keras_kd.labels.second_look import SecondLook
+from keras_kd.labels.second_look import margin_for
+from keras_kd.labels.second_look import margins
+
+LEAST = 0.75
+"""Share of equal decisions below which a second look would take too long."""
 
 
 class Comparison:
@@ -40,26 +46,47 @@ class Comparison:
         self.samples = sum(map(length, batches))
         self._expected: list[dict[str, np.ndarray]] = []
 
-    def judge(self, engine: Any) -> None:
+    def judge(self, engine: Any, second_look: bool = False) -> None:
         """Compares an engine on all batches, unless it has lost before.
 
         Args:
             engine: An `Engine`, whose `agreement`, `largest_difference`,
                 `compared` and `reason` are set.
+            second_look: Whether the teacher may answer for it where its
+                decision is close; sets its `margin` and `asked_again`, too.
         """
         found = []
         for number, x in enumerate(self.batches):
             x = tf.nest.map_structure(tf.constant, x)
             found.append(_arrays(engine(x)))
-            close = compare(
-                _joined(self._answers(number)), _joined(found), self.binary
-            )
-            engine.compared = len(next(iter(_joined(found).values())))
-            engine.agreement = close.agreement
-            engine.largest_difference = close.largest_difference
-            if self._is_lost(close, engine.compared):
+            expected, got = _joined(self._answers(number)), _joined(found)
+            close = compare(expected, got, self.binary)
+            engine.compared = len(next(iter(got.values())))
+            is_lost = _is_hopeless if second_look else self._is_lost
+            if is_lost(close, engine.compared):
                 break
+        else:
+            if second_look:
+                close = self._relieved(engine, expected, got)
+        engine.agreement = close.agreement
+        engine.largest_difference = close.largest_difference
         engine.reason = close.objection(self.agreement)
+
+    def _relieved(self, engine, expected, got):
+        """Has the teacher answer where it has to; returns what comes of it."""
+        engine.margin = margin_for(
+            expected["output"], got["output"], self.agreement, self.binary
+        )
+        if engine.margin is None:
+            return compare(expected, got, self.binary)
+        again = margins(got["output"], self.binary) <= engine.margin
+        engine.asked_again = float(again.mean())
+        engine.call = SecondLook(
+            engine.call, self.own, engine.margin, self.binary
+        )
+        for tap, values in expected.items():
+            got[tap][again] = values[again]
+        return compare(expected, got, self.binary)
 
     def _answers(self, number):
         """Returns the teacher's own answers to a batch and those before."""
@@ -77,6 +104,12 @@ class Comparison:
                 return True
             return close.objection(0.0) is not None
         return close.objection(self.agreement) is not None
+
+
+def _is_hopeless(close, compared):
+    """Whether a second look could not help, or would at most samples."""
+    del compared
+    return close.agreement < LEAST or close.objection(0.0) is not None
 
 
 def _arrays(answer):

@@ -38,7 +38,7 @@ LITERT = "litert"
 LITERT_INT8 = "litert-int8"
 
 CALIBRATION = 128  # samples; more did not raise the agreement
-EQUAL, AGREEING = 512, 2048  # samples that are compared
+EQUAL, AGREEING = 512, 1024  # samples that are compared
 BYTES = 2**28  # of inputs that are held for it, at most
 WORTHWHILE = 1.05  # times as fast as the teacher's own call
 ENOUGH = 2.0  # likewise; float32 in LiteRT has not been seen to reach it
@@ -59,6 +59,9 @@ class Engine:
             same side of zero. `None` if the output is no tap.
         largest_difference: Largest absolute difference in any tap.
         compared: Samples that were compared and timed, 0 if none.
+        margin: Decisions by this much or less are left to the teacher's own
+            call; `None` if it is not asked again. See `SecondLook`.
+        asked_again: Share of the compared samples that this was for.
         speed: Samples per second; `None` where nothing was timed.
         ratio: How many times as fast as the teacher's own call.
         reason: Why it was not taken, `None` for the one that was.
@@ -70,6 +73,8 @@ class Engine:
     agreement: float | None = None
     largest_difference: float | None = None
     compared: int = 0
+    margin: float | None = None
+    asked_again: float = 0.0
     speed: float | None = None
     ratio: float = 1.0
     reason: str | None = None
@@ -86,6 +91,8 @@ class Engine:
             "agreement": self.agreement,
             "largest_difference": self.largest_difference,
             "compared": self.compared,
+            "margin": self.margin,
+            "asked_again": self.asked_again,
         }
 
     def row(self) -> dict[str, Any]:
@@ -118,8 +125,9 @@ def choose(
         agreement: `None`: all values of all taps are within 1e-4 of the
             teacher's own (relative, and absolute). A share such as 0.995:
             at least that many of its decisions are the same, so int8
-            arithmetic is tried too; other taps than the output are still
-            within 1e-4.
+            arithmetic is tried too, with a `SecondLook` by the teacher at
+            close decisions; other taps than the output are still within
+            1e-4.
         verbose: Whether to say what was chosen.
         name: Take this engine, which was chosen before, however fast it is:
             a labelling that is resumed goes on as it began.
@@ -156,7 +164,8 @@ def choose(
             # call remains.
             try:
                 engine.call = LiteRTEngine(teacher, call, specs, ranges)
-                comparison.judge(engine)
+                is_rough = candidate == LITERT_INT8 and "output" in taps
+                comparison.judge(engine, second_look=is_rough)
             except Exception as error:
                 text = " ".join(str(error).split())[:200]
                 engine.reason = f"{type(error).__name__}: {text}"
@@ -280,6 +289,8 @@ def _sentence(best, own):
     speed = "as before"
     if best.speed is not None:
         speed = f"{best.ratio:.1f} x as fast as the teacher's own call"
+    if best.asked_again:
+        speed += f", which decides the {best.asked_again:.1%} that are close"
     return (
         f"labelling with {best.name}: {speed}{agreement} of {best.compared} "
         "samples"

@@ -18,6 +18,7 @@ from keras_kd.labels.engines import KERAS
 from keras_kd.labels.engines import LITERT
 from keras_kd.labels.engines import LITERT_INT8
 from keras_kd.labels.engines import choose
+from keras_kd.labels.second_look import margins
 
 COMPARED = 128
 
@@ -82,6 +83,7 @@ def test_int8_agreement_is_what_the_compared_samples_say():
     engine = choose(
         frozen(model), ["output"], [x], agreement=0.5, name=LITERT_INT8
     )
+    assert engine.margin is None
     compared = x[engines.CALIBRATION :]
     expected = answer(model, compared)
     got = engine(tf.constant(compared))["output"]
@@ -160,20 +162,51 @@ def test_comparison_is_not_lost_while_the_rest_could_save_it(monkeypatch):
     monkeypatch.setattr(engines, "LiteRTEngine", wrong_once)
     monkeypatch.setattr(engines, "race", race_won_by(4.0))
     data = batched(images(400), size=16)
-    engine = choose(frozen(cnn()), ["output"], data, agreement=0.95)
+    engine = choose(frozen(cnn()), ["output"], data, agreement=0.9)
     assert engine.name == LITERT_INT8
     assert engine.compared >= COMPARED
+    # Few enough to spare the second look.
     assert engine.agreement == pytest.approx(1.0 - 3 / engine.compared)
+    assert (engine.margin, engine.asked_again) == (None, 0.0)
 
 
-def test_choose_leaves_out_what_agrees_too_little(monkeypatch):
-    monkeypatch.setattr(engines, "race", race_won_by(4.0))
+def close_decisions():
+    """A teacher whose every answer is nearly a tie."""
     model = cnn()
-    # Every answer nearly a tie, so that int8 decides some otherwise.
     model.layers[-1].kernel.assign(1e-3 * model.layers[-1].kernel)
     model.layers[-1].bias.assign(np.zeros(4))
+    return model
+
+
+def test_choose_leaves_close_decisions_to_the_teacher(monkeypatch):
+    monkeypatch.setattr(engines, "race", race_won_by(4.0))
+    model, x = close_decisions(), images(engines.CALIBRATION + COMPARED)
+    engine = choose(frozen(model), ["output"], [x], agreement=1.0)
+    assert engine.name == LITERT_INT8
+    assert engine.agreement == 1.0
+    assert engine.margin > 0.0
+    assert 0.0 < engine.asked_again < 1.0
+    compared = x[engines.CALIBRATION :]
+    expected = answer(model, compared)
+    rough = engine.call.fast(tf.constant(compared))["output"]
+    assert (rough.argmax(1) != expected.argmax(1)).any(), "nothing to mend"
+    got = engine(tf.constant(compared))["output"]
+    np.testing.assert_array_equal(got.argmax(1), expected.argmax(1))
+    again = margins(rough) <= engine.margin
+    assert again.mean() == pytest.approx(engine.asked_again)
+    np.testing.assert_allclose(got[again], expected[again], atol=1e-6)
+    np.testing.assert_array_equal(got[~again], rough[~again])
+    assert engine.description["margin"] == engine.margin
+
+
+def test_choose_gives_int8_no_second_look_if_it_is_mostly_wrong(monkeypatch):
+    monkeypatch.setattr(engines, "race", race_won_by(4.0))
+    monkeypatch.setattr("keras_kd.labels.comparison.LEAST", 0.99)
     engine = choose(
-        frozen(model), ["output"], batched(images(300)), agreement=1.0
+        frozen(close_decisions()),
+        ["output"],
+        batched(images(300)),
+        agreement=1.0,
     )
     assert engine.name == LITERT
     assert "agrees on 0." in row_of(engine, LITERT_INT8)["reason"]
@@ -311,6 +344,8 @@ def test_little_data_is_not_worth_a_race():
         "agreement": 1.0,
         "largest_difference": 0.0,
         "compared": 0,
+        "margin": None,
+        "asked_again": 0.0,
     }
 
 
