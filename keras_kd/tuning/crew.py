@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Crew: several worker processes on one machine, watched by this one."""
+"""Crew: worker processes beside this one, on the same machine."""
 
 from __future__ import annotations
 
@@ -7,13 +7,15 @@ import os
 import pathlib
 import subprocess
 import sys
-import time
+import threading
 from collections.abc import Callable
 
+from keras_kd.tuning.job import Job
 from keras_kd.tuning.rows import RUNNING
 from keras_kd.tuning.rows import Row
 from keras_kd.tuning.study import Study
 from keras_kd.tuning.worker import SearchError
+from keras_kd.tuning.worker import work
 
 POLL = 0.5
 LIVES = 3
@@ -21,7 +23,7 @@ LIVES = 3
 
 
 def run_crew(
-    directory: pathlib.Path,
+    job: Job,
     study: Study,
     workers: int,
     running: Callable[[Row], None],
@@ -29,97 +31,143 @@ def run_crew(
 ) -> None:
     """Runs all trials of a search in several processes.
 
-    A worker that dies is replaced; its trial is run again by whoever is free.
-    They share the cores of the machine evenly.
+    This process is one of them: it has TensorFlow and the data already. A
+    worker that dies is replaced; its trial is run again by whoever is free.
 
     Args:
-        directory: Folder of the search, with its job.
+        job: The search.
         study: Its state.
-        workers: Number of processes.
-        running: Is told of each trial that begins.
-        ended: Is told of each trial that has ended.
+        workers: Number of processes, this one included.
+        running: Is told of each trial that begins, from another thread.
+        ended: Is told of each trial that has ended, likewise.
 
     Raises:
         SearchError: If a worker ends with an error, or dies too often.
     """
-    seen: dict[str, str] = {}
+    job.write()
+    with Crew(job.directory, study, workers - 1, running, ended) as crew:
+        work(job, study, lambda row: crew.check())
+    crew.check()
 
-    def tell():
-        for row in study.rows():
-            if seen.get(row.name) == row.status:
-                continue
-            if row.name not in seen or row.status == RUNNING:
-                running(row)
-            if row.status != RUNNING:
-                ended(row)
-            seen[row.name] = row.status
 
-    seen.update({row.name: row.status for row in study.rows()})
-    crew = [_start(directory, workers) for _ in range(workers)]
-    lives = LIVES * workers
-    try:
-        while crew:
-            time.sleep(POLL)
-            tell()
-            for worker in list(crew):
-                code = worker.poll()
-                if code is None:
-                    continue
-                crew.remove(worker)
-                if code == 0:
-                    continue
-                if code > 0:
-                    raise SearchError(_last_words(worker))
-                lives -= 1
-                if not lives:
-                    raise SearchError(
-                        f"Workers were killed {LIVES * workers} times, the "
-                        f"last one by signal {-code}. Is there memory enough "
-                        f"for {workers} of them? Finished trials are kept: "
-                        "call again, with fewer `workers`."
-                    )
-                crew.append(_start(directory, workers))
-        tell()
-    finally:
-        for worker in crew:
+class Crew:
+    """The workers beside this process, watched by a thread.
+
+    Args:
+        directory: Folder of the search, with its job.
+        study: Its state.
+        count: Number of workers.
+        running: Is told of each trial that begins, here or there.
+        ended: Is told of each trial that has ended.
+    """
+
+    def __init__(
+        self,
+        directory: pathlib.Path,
+        study: Study,
+        count: int,
+        running: Callable[[Row], None],
+        ended: Callable[[Row], None],
+    ):
+        self.directory = directory
+        self.study = study
+        self.count = count
+        self.running, self.ended = running, ended
+        self._workers: list[subprocess.Popen] = []
+        self._lives = LIVES * count
+        self._error: Exception | None = None
+        self._seen = {row.name: row.status for row in study.rows()}
+        self._left = threading.Event()
+        self._watch = threading.Thread(target=self._run, daemon=True)
+
+    def __enter__(self) -> Crew:
+        self._workers = [self._start() for _ in range(self.count)]
+        self._watch.start()
+        return self
+
+    def __exit__(self, *_) -> None:
+        self._left.set()
+        self._watch.join()
+        for worker in self._workers:
             worker.terminate()
-        for worker in crew:
+        for worker in self._workers:
             worker.wait()
+        if self._error is None:
+            self._tell()
 
+    def check(self) -> None:
+        """Raises what ended one of the workers, or the watch over them."""
+        if self._error is not None:
+            raise self._error
 
-def _start(directory, workers):
-    threads = str(max(1, (os.cpu_count() or 1) // workers))
-    environment = {
-        **os.environ,
-        "TF_NUM_INTRAOP_THREADS": threads,
-        "TF_NUM_INTEROP_THREADS": threads,
-        "OMP_NUM_THREADS": threads,
-        # What the user's functions import is found there, too.
-        "PYTHONPATH": os.pathsep.join(filter(None, sys.path)),
-    }
-    log = open(directory / "workers.log", "ab")  # noqa: SIM115
-    with log:
-        worker = subprocess.Popen(
-            [
-                sys.executable,
-                "-m",
-                "keras_kd.tuning.worker",
-                str(directory),
-                "--parent",
-                str(os.getpid()),
-            ],
-            env=environment,
-            stdout=log,
-            stderr=log,
-        )
-    worker.log = directory / "workers.log"
-    return worker
+    def _run(self):
+        try:
+            while not self._left.wait(POLL):
+                self._tell()
+                self._replace_the_dead()
+        except Exception as error:  # raised by `check`, in the main thread
+            self._error = error
 
+    def _tell(self):
+        for row in self.study.rows():
+            if self._seen.get(row.name) == row.status:
+                continue
+            if row.name not in self._seen or row.status == RUNNING:
+                self.running(row)
+            if row.status != RUNNING:
+                self.ended(row)
+            self._seen[row.name] = row.status
 
-def _last_words(worker):
-    text = worker.log.read_text("utf-8", "replace").strip().splitlines()
-    said = [line for line in text if line.startswith("keras-kd: ")]
-    last = (
-        said[-1].removeprefix("keras-kd: ") if said else "\n".join(text[-15:])
-    )
-    return f"A worker of the search stopped ({worker.log}): {last}"
+    def _replace_the_dead(self):
+        for worker in list(self._workers):
+            code = worker.poll()
+            if code is None:
+                continue
+            self._workers.remove(worker)
+            if code == 0:
+                continue
+            if code > 0:
+                raise SearchError(self._last_words())
+            self._lives -= 1
+            if not self._lives:
+                raise SearchError(
+                    f"Workers were killed {LIVES * self.count} times, the "
+                    f"last one by signal {-code}. Is there memory enough for "
+                    f"{self.count + 1} processes? Finished trials are kept: "
+                    "call again, with fewer `workers`."
+                )
+            self._workers.append(self._start())
+
+    def _start(self):
+        threads = str(max(1, (os.cpu_count() or 1) // (self.count + 1)))
+        environment = {
+            **os.environ,
+            "TF_NUM_INTRAOP_THREADS": threads,
+            "TF_NUM_INTEROP_THREADS": threads,
+            "OMP_NUM_THREADS": threads,
+            # What the user's functions import is found there, too.
+            "PYTHONPATH": os.pathsep.join(filter(None, sys.path)),
+        }
+        with open(self.directory / "workers.log", "ab") as log:
+            return subprocess.Popen(
+                [
+                    sys.executable,
+                    "-m",
+                    "keras_kd.tuning.worker",
+                    str(self.directory),
+                    "--parent",
+                    str(os.getpid()),
+                ],
+                env=environment,
+                stdout=log,
+                stderr=log,
+            )
+
+    def _last_words(self):
+        path = self.directory / "workers.log"
+        text = path.read_text("utf-8", "replace").strip().splitlines()
+        said = [line for line in text if line.startswith("keras-kd: ")]
+        last = "\n".join(text[-15:])
+        if said:
+            last = said[-1].removeprefix("keras-kd: ")
+        return f"A worker of the search stopped ({path}): {last}"

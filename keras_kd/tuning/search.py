@@ -19,9 +19,9 @@ from keras_kd import heads
 from keras_kd.data import Data
 from keras_kd.lesson import Lesson
 from keras_kd.training import default_metrics
-from keras_kd.tuning import crew
 from keras_kd.tuning import oracles
 from keras_kd.tuning.confirming import confirm_settings
+from keras_kd.tuning.crew import run_crew
 from keras_kd.tuning.definition import definition_of
 from keras_kd.tuning.definition import losses_of
 from keras_kd.tuning.hyper_distiller import HyperDistiller
@@ -109,7 +109,8 @@ def search(
             median of the others at its age.
         confirm: Fresh seeds to train the best settings with, the defaults
             and the control; 0 for none.
-        workers: Processes on this machine that run trials side by side.
+        workers: Processes on this machine that run trials side by side, this
+            one included.
         overwrite: Whether to begin again where `directory` holds a search.
 
     Returns:
@@ -207,10 +208,7 @@ def run(job: Job, study: Study, trials: int, workers: int) -> None:
         if workers == 1:
             work(job, study, table.running, table.ended)
         else:
-            job.write()
-            crew.run_crew(
-                job.directory, study, workers, table.running, table.ended
-            )
+            run_crew(job, study, workers, table.running, table.ended)
     finally:
         table.close()
         (job.directory / JOB).unlink(missing_ok=True)

@@ -127,7 +127,7 @@ class Study:
 
     def rows(self) -> list[Row]:
         """Returns all trials, in the order in which they were started."""
-        return self._read().rows
+        return [Row(**row) for row in self._content()["rows"]]
 
     def set_trials(self, count: int) -> None:
         """Sets how many trials there may be; a finished search goes on."""
@@ -199,6 +199,23 @@ class Study:
             os.close(lock)
 
     def _read(self) -> _State:
+        content = self._content()
+        if content is None:
+            return _State(oracles.quiet(self._make_oracle()))
+        try:
+            oracle = cloudpickle.loads(base64.b64decode(content["oracle"]))
+        except Exception as error:
+            raise ValueError(
+                f"{self.directory / FILE} cannot be read by keras-tuner "
+                f"{keras_tuner.__version__}; it was written by "
+                f"{content['keras_tuner']}. Install that version, or begin "
+                f"again with overwrite=True. Received: {error}"
+            ) from error
+        rows = [Row(**row) for row in content["rows"]]
+        return _State(oracle, rows, content["running"], content["attempts"])
+
+    def _content(self) -> dict | None:
+        """Returns what is on disk, checked; `None` if nothing is to be."""
         path = self.directory / FILE
         try:
             text = path.read_text("utf-8")
@@ -208,7 +225,7 @@ class Study:
                     f"{self.directory} holds no search. Expected the "
                     "directory of one that was begun."
                 ) from None
-            return _State(oracles.quiet(self._make_oracle()))
+            return None
         try:
             found = json.loads(text)
             content = found["study"]
@@ -230,21 +247,7 @@ class Study:
                 "`workers` may change). Use another directory, or begin "
                 "again with overwrite=True."
             )
-        try:
-            oracle = cloudpickle.loads(base64.b64decode(content["oracle"]))
-        except Exception as error:
-            raise ValueError(
-                f"{path} cannot be read by keras-tuner "
-                f"{keras_tuner.__version__}; it was written by "
-                f"{content['keras_tuner']}. Install that version, or begin "
-                f"again with overwrite=True. Received: {error}"
-            ) from error
-        return _State(
-            oracle,
-            [Row(**row) for row in content["rows"]],
-            content["running"],
-            content["attempts"],
-        )
+        return content
 
     def _write(self, state):
         content = {
