@@ -174,7 +174,6 @@ class Job:
                 self.build_student().count_params(),
             ],
             "pass_in_student_epochs": ratio(passes, seconds[PLAIN_FITS]),
-            "rival_in_plain_fits": ratio(seconds[RIVAL], seconds[PLAIN_FITS]),
             "seconds": seconds,
             "rows": rows,
         }
@@ -235,7 +234,8 @@ def to_markdown(results: dict) -> str:
         notes += [f"{name}: {footnote(pair)}", ""]
         teacher, student = pair["weights"]
         of_pass = pair["pass_in_student_epochs"]["median"]
-        of_rival = pair["rival_in_plain_fits"]["median"]
+        times = pair["seconds"]
+        of_rival = ratio(times[RIVAL], times[PLAIN_FITS])["median"]
         for labelling, row in pair["rows"].items():
             times, over = row["times_faster"], row["over_ideal"]["median"] - 1
             lines.append(
@@ -281,9 +281,9 @@ def engine_of(row: dict) -> str:
     found = []
     for used in row["labelled_with"]:
         text = used["engine"]
-        if used["asked_again"]:
+        if used.get("asked_again"):
             text += f", the teacher for {used['asked_again']:.1%}"
-        if used["agreement"] is not None:
+        if used.get("agreement") is not None:
             text += f", agreement {used['agreement']:.2%}"
         found.append(text)
     return "; ".join(found)
