@@ -19,7 +19,7 @@ from keras_kd.labels.closeness import decisions
 ROWS = 16
 """Samples are asked again in multiples of these: a new batch size costs time
 to prepare for."""
-CERTAINTY = 0.95
+CERTAINTY = 0.99
 
 
 class SecondLook:
@@ -88,7 +88,7 @@ def margin_for(
         found: Those of the fast engine.
         agreement: Share of samples whose decisions should be the same, also
             among samples that are not compared here: it is reached with a
-            certainty of 95 %.
+            certainty of 99 % if they are of the same kind.
         binary: See `margins`.
 
     Returns:
@@ -104,8 +104,8 @@ def margin_for(
 def allowed(count: int, agreement: float) -> int:
     """Returns how many of that many samples may be decided otherwise.
 
-    So few that one more of 20 such samples would be a surprise if the share
-    among all samples were larger than agreed (Poisson). At least 0.
+    So few that fewer than 1 of 100 such samples would show no more of them if
+    the share among all were larger than agreed (Poisson). At least 0.
     """
     mean = count * (1.0 - agreement)
     chance = below = math.exp(-mean)

@@ -48,7 +48,7 @@ def test_margin_for_keeps_what_was_agreed_among_other_samples(
         share = same.reshape(len(same), -1).all(axis=1).mean()
         kept.append(share >= agreement)
         assert again.mean() < 0.8  # not by asking about nearly all
-    assert sum(kept) >= 17  # 95 % of them, by chance some fewer
+    assert sum(kept) >= 19  # 99 % of them, but for chance
 
 
 def test_margin_for_is_none_where_decisions_are_the_same():
@@ -56,7 +56,7 @@ def test_margin_for_is_none_where_decisions_are_the_same():
     assert margin_for(exact, rough, 1.0) is None
 
 
-@pytest.mark.parametrize("count, agreement", [(1024, 0.995), (2048, 0.99)])
+@pytest.mark.parametrize("count, agreement", [(4096, 0.995), (2048, 0.99)])
 def test_allowed_is_the_largest_number_that_would_be_a_surprise(
     count, agreement
 ):
@@ -67,7 +67,7 @@ def test_allowed_is_the_largest_number_that_would_be_a_surprise(
         return math.exp(-mean) * sum(terms)
 
     found = allowed(count, agreement)
-    assert at_most(found) <= 0.05 < at_most(found + 1)
+    assert at_most(found) <= 0.01 < at_most(found + 1)
 
 
 def test_allowed_at_the_ends():
