@@ -77,7 +77,7 @@ def train(
         watch: Figure whose best epoch is kept and its direction, such as
             `("val_accuracy", "max")`, which is the default of a classifier;
             of others it is `("val_loss", "min")`.
-        step: `"measured"`: a training of 5,000 steps or more first measures
+        step: `"measured"`: a training of 4,000 steps or more first measures
             whether more `steps_per_execution` are faster, and says what was
             chosen; what is learned is the same to the last bit. `None`: it
             does not.

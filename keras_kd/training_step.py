@@ -17,7 +17,7 @@ from keras_kd.step_race import replayed
 from keras_kd.step_settings import fastest_step
 
 MEASURED = "measured"
-MEASURED_FROM = 5_000
+MEASURED_FROM = 4_000
 """Steps of a training from which on it is worth measuring its step."""
 CANDIDATES = (16,)
 """Values of `steps_per_execution` that are tried beside the model's own."""

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-ROUNDS = 5
+ROUNDS = 3
 ROUND_SECONDS = 0.2
 LEAST_ROWS = 32  # fewer would not keep all cores busy
 

@@ -4,12 +4,12 @@
 from __future__ import annotations
 
 import os
-import pathlib
 import subprocess
 import sys
 import threading
 from collections.abc import Callable
 
+from keras_kd.tuning.job import FILE as JOB
 from keras_kd.tuning.job import Job
 from keras_kd.tuning.rows import RUNNING
 from keras_kd.tuning.rows import Row
@@ -44,8 +44,7 @@ def run_crew(
     Raises:
         SearchError: If a worker ends with an error, or dies too often.
     """
-    job.write()
-    with Crew(job.directory, study, workers - 1, running, ended) as crew:
+    with Crew(job, study, workers - 1, running, ended) as crew:
         work(job, study, lambda row: crew.check())
     crew.check()
 
@@ -54,22 +53,27 @@ class Crew:
     """The workers beside this process, watched by a thread.
 
     Args:
-        directory: Folder of the search, with its job.
+        job: The search.
         study: Its state.
         count: Number of workers.
         running: Is told of each trial that begins, here or there.
         ended: Is told of each trial that has ended.
+
+    Raises:
+        ValueError: If the job cannot be handed to other processes.
     """
 
     def __init__(
         self,
-        directory: pathlib.Path,
+        job: Job,
         study: Study,
         count: int,
         running: Callable[[Row], None],
         ended: Callable[[Row], None],
     ):
-        self.directory = directory
+        self.job = job
+        self.directory = job.directory
+        self._content = job.to_bytes()
         self.study = study
         self.count = count
         self.running, self.ended = running, ended
@@ -81,6 +85,8 @@ class Crew:
         self._watch = threading.Thread(target=self._run, daemon=True)
 
     def __enter__(self) -> Crew:
+        # What a killed search left; they wait for the new one.
+        (self.directory / JOB).unlink(missing_ok=True)
         self._workers = [self._start() for _ in range(self.count)]
         self._watch.start()
         return self
@@ -102,6 +108,9 @@ class Crew:
 
     def _run(self):
         try:
+            # They need seconds to load TensorFlow, so they were started before.
+            self.job.write(self._content)
+            self._content = None
             while not self._left.wait(POLL):
                 self._tell()
                 self._replace_the_dead()

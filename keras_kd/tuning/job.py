@@ -3,10 +3,10 @@
 
 from __future__ import annotations
 
+import bz2
 import contextlib
 import dataclasses
 import functools
-import gzip
 import inspect
 import os
 import pathlib
@@ -113,8 +113,8 @@ class Job:
         hp = keras_tuner.HyperParameters() if hp is None else hp
         return self.hyper.build_student(hp)
 
-    def write(self) -> None:
-        """Writes the job for other processes.
+    def to_bytes(self) -> bytes:
+        """Returns what other processes read, not yet compressed.
 
         Raises:
             ValueError: If it holds something that cannot be written.
@@ -123,7 +123,7 @@ class Job:
             with _whole_functions(
                 self.build_student, self.space["distillation_losses"]
             ):
-                content = gzip.compress(cloudpickle.dumps(self), 1)
+                return cloudpickle.dumps(self)
         except Exception as error:
             raise ValueError(
                 "With several workers the data and functions are handed to "
@@ -132,14 +132,22 @@ class Job:
                 f"tf.data.Dataset, no open file). Received: {error}. Pass "
                 "arrays, or workers=1."
             ) from error
-        write_atomically(self.directory / FILE, content)
+
+    def write(self, content: bytes) -> None:
+        """Writes the job for other processes.
+
+        Args:
+            content: What `to_bytes` returned.
+        """
+        # Two thirds of what gzip makes of images, and read as fast as needed.
+        write_atomically(self.directory / FILE, bz2.compress(content, 1))
 
     @staticmethod
     def read(directory: str | os.PathLike) -> Job:
         """Reads the job that a search has written in this folder."""
         path = pathlib.Path(directory) / FILE
         try:
-            job = cloudpickle.loads(gzip.decompress(path.read_bytes()))
+            job = cloudpickle.loads(bz2.decompress(path.read_bytes()))
         except FileNotFoundError:
             raise ValueError(
                 f"{directory} holds no search for several workers. Expected "

@@ -16,6 +16,7 @@ from keras_kd.tuning import table
 from keras_kd.tuning.confirmed import Confirmed
 from keras_kd.tuning.figures import scale_of
 from keras_kd.tuning.figures import with_unit
+from keras_kd.tuning.importance import Importance
 from keras_kd.tuning.importance import importance
 from keras_kd.tuning.rows import CONTROL
 from keras_kd.tuning.rows import FAILED
@@ -36,6 +37,8 @@ def write_page(
     confirmed: Confirmed | None = None,
     notes: Sequence[str] = (),
     environment: dict[str, Any] | None = None,
+    mattered: Importance | None = None,
+    image: bytes | None = None,
 ) -> None:
     """Writes a search as one HTML file, atomically.
 
@@ -51,9 +54,13 @@ def write_page(
         notes: More sentences under the verdict, such as warnings.
         environment: Machine and versions of the search. Defaults to this
             process'.
+        mattered: The `importance` of these trials, if it is known.
+        image: Their picture, if it is drawn.
     """
     found = environment or environments.environment()
-    image = picture.render(rows, objective, direction, confirmed)
+    mattered = mattered or importance(rows)
+    if image is None:
+        image = picture.render(rows, objective, direction, confirmed, mattered)
     better = "higher" if direction == "max" else "lower"
     alt = (
         "Objective over temperature and alpha, importance, and best against "
@@ -70,7 +77,7 @@ def write_page(
         html.paragraphs(notes),
         html.section("Best settings", _settings(rows, direction, confirmed)),
         html.section("Picture", html.scroll(html.image(image, alt))),
-        html.section("Importance of each setting", _importance(rows)),
+        html.section("Importance of each setting", _importance(mattered)),
         html.section(
             "All trials",
             _table(rows, objective, direction)
@@ -140,8 +147,7 @@ def _settings(rows, direction, confirmed):
     return html.code(settings_code(settings))
 
 
-def _importance(rows):
-    found = importance(rows)
+def _importance(found):
     items = "".join(
         f"<li>{escape(name)}: {100 * share:.0f} %</li>"
         for name, share in found.shares.items()

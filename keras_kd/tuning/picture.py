@@ -34,6 +34,7 @@ def draw(
     objective: str,
     direction: str = "max",
     confirmed: Confirmed | None = None,
+    mattered: Importance | None = None,
 ) -> None:
     """Writes one PNG of a search, atomically.
 
@@ -49,8 +50,10 @@ def draw(
         objective: Name of the objective.
         direction: `"max"` or `"min"`.
         confirmed: The best settings run again, if they were.
+        mattered: The `importance` of these trials, if it is known.
     """
-    write_atomically(path, render(rows, objective, direction, confirmed))
+    image = render(rows, objective, direction, confirmed, mattered)
+    write_atomically(path, image)
 
 
 def render(
@@ -58,15 +61,16 @@ def render(
     objective: str,
     direction: str = "max",
     confirmed: Confirmed | None = None,
+    mattered: Importance | None = None,
 ) -> bytes:
     """Returns what `draw` writes."""
     buffer = io.BytesIO()
-    figure = plot(rows, objective, direction, confirmed)
+    figure = plot(rows, objective, direction, confirmed, mattered)
     figure.savefig(buffer, dpi=_DPI, format="png")
     return buffer.getvalue()
 
 
-def plot(rows, objective, direction="max", confirmed=None):
+def plot(rows, objective, direction="max", confirmed=None, mattered=None):
     """Returns the matplotlib figure that `render` turns into a PNG."""
     # The object API leaves the caller's backend and pyplot alone.
     from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -82,7 +86,7 @@ def plot(rows, objective, direction="max", confirmed=None):
     figure.get_layout_engine().set(wspace=0.06)
     left.set_title("Where the search looked", fontsize=11, loc="left", pad=16)
     draw_landscape(figure, left, rows, objective, direction)
-    _bars(middle, importance(rows))
+    _bars(middle, mattered or importance(rows))
     _seeds(right, objective, confirmed)
     for panel in (left, middle, right):
         panel.tick_params(labelsize=8.5)

@@ -12,6 +12,7 @@ import keras_tuner
 from keras_kd.tuning import figures
 from keras_kd.tuning import table
 from keras_kd.tuning.confirmed import Confirmed
+from keras_kd.tuning.importance import importance
 from keras_kd.tuning.job import Job
 from keras_kd.tuning.page import write_page
 from keras_kd.tuning.picture import draw
@@ -98,19 +99,19 @@ class SearchResult:
 
     def save(self) -> None:
         """Writes the page and the picture into the search's folder."""
-        draw(
-            self.rows,
-            self.directory / "search.png",
-            self.objective.name,
-            self.objective.direction,
-            self.confirmed,
-        )
+        image_path = self.directory / "search.png"
+        facts = {
+            "objective": self.objective.name,
+            "direction": self.objective.direction,
+            "confirmed": self.confirmed,
+            "mattered": importance(self.rows),
+        }
+        draw(self.rows, image_path, **facts)
         write_page(
             self.directory / "search.html",
             self.rows,
-            objective=self.objective.name,
-            direction=self.objective.direction,
-            confirmed=self.confirmed,
+            **facts,
+            image=image_path.read_bytes(),
         )
 
     def __str__(self):

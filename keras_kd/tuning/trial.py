@@ -56,16 +56,14 @@ def run_trial(job: Job, attempt: Attempt, rows: Sequence[Row]) -> Row:
             message=text,
             seconds=time.perf_counter() - began,
         )
-    objective = job.objective
-    values = [v for v in history[objective.name] if finite(v) is not None]
-    best = max if objective.direction == "max" else min
+    value, name = best_value(job.objective, history), job.objective.name
     return dataclasses.replace(
         row,
-        status=status if values else FAILED,
-        objective=best(values) if values else None,
+        status=FAILED if value is None else status,
+        objective=value,
         history=history,
         seconds=time.perf_counter() - began,
-        message=None if values else f"{objective.name} was never a number",
+        message=f"{name} was never a number" if value is None else None,
     )
 
 
@@ -108,7 +106,8 @@ def _taught(job, attempt, rows):
         callbacks=callbacks,
         verbose=0,
     ).history
-    _keep(job, attempt.name, distiller.student)
+    if _may_be_best(objective, history, rows):
+        _keep(job, attempt.name, distiller.student)
     if job.keep_all:
         with replacing(weights_path(job.directory, attempt.name)) as path:
             distiller.save_weights(path)
@@ -168,6 +167,18 @@ def weights_path(directory: pathlib.Path, name: str) -> pathlib.Path:
     return directory / "trials" / f"{name}.weights.h5"
 
 
+def best_value(objective, history: dict[str, list]) -> float | None:
+    """Returns the best value of a trial's epochs, `None` if it has none.
+
+    Args:
+        objective: `keras_tuner.Objective`.
+        history: What was measured, by name.
+    """
+    values = [v for v in history[objective.name] if finite(v) is not None]
+    best = max if objective.direction == "max" else min
+    return best(values, default=None)
+
+
 def keep_best_only(job: Job, rows: Sequence[Row]) -> None:
     """Removes students of trials that have ended and are not the best."""
     best = best_of(rows, job.objective.direction)
@@ -175,6 +186,18 @@ def keep_best_only(job: Job, rows: Sequence[Row]) -> None:
         ended = row.counts or row.status == FAILED
         if ended and row.name != CONTROL and row is not best:
             model_path(job.directory, row.name).unlink(missing_ok=True)
+
+
+def _may_be_best(objective, history, rows):
+    """Whether no trial that has ended was better, so that it may be kept."""
+    value, best = (
+        best_value(objective, history),
+        best_of(rows, objective.direction),
+    )
+    if value is None or best is None:
+        return value is not None
+    better = max if objective.direction == "max" else min
+    return better(value, best.objective) == value
 
 
 def _keep(job, name, student):
