@@ -9,6 +9,7 @@ import sys
 import threading
 from collections.abc import Callable
 
+from keras_kd.tuning.cores import share_of_cores
 from keras_kd.tuning.job import FILE as JOB
 from keras_kd.tuning.job import Job
 from keras_kd.tuning.rows import RUNNING
@@ -44,7 +45,10 @@ def run_crew(
     Raises:
         SearchError: If a worker ends with an error, or dies too often.
     """
-    with Crew(job, study, workers - 1, running, ended) as crew:
+    with (
+        Crew(job, study, workers - 1, running, ended) as crew,
+        share_of_cores(workers, but=crew.thread),
+    ):
         work(job, study, lambda row: crew.check())
     crew.check()
 
@@ -87,7 +91,6 @@ class Crew:
     def __enter__(self) -> Crew:
         # What a killed search left; they wait for the new one.
         (self.directory / JOB).unlink(missing_ok=True)
-        self._workers = [self._start() for _ in range(self.count)]
         self._watch.start()
         return self
 
@@ -101,6 +104,11 @@ class Crew:
         if self._error is None:
             self._tell()
 
+    @property
+    def thread(self) -> int:
+        """Native id of the thread that starts the workers."""
+        return self._watch.native_id
+
     def check(self) -> None:
         """Raises what ended one of the workers, or the watch over them."""
         if self._error is not None:
@@ -108,7 +116,8 @@ class Crew:
 
     def _run(self):
         try:
-            # They need seconds to load TensorFlow, so they were started before.
+            self._workers = [self._start() for _ in range(self.count)]
+            # Meanwhile, since they need seconds to load TensorFlow.
             self.job.write(self._content)
             self._content = None
             while not self._left.wait(POLL):
