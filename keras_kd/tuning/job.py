@@ -113,8 +113,8 @@ class Job:
         hp = keras_tuner.HyperParameters() if hp is None else hp
         return self.hyper.build_student(hp)
 
-    def to_bytes(self) -> bytes:
-        """Returns what other processes read, not yet compressed.
+    def write(self) -> None:
+        """Writes the job for other processes.
 
         Raises:
             ValueError: If it holds something that cannot be written.
@@ -123,7 +123,7 @@ class Job:
             with _whole_functions(
                 self.build_student, self.space["distillation_losses"]
             ):
-                return cloudpickle.dumps(self)
+                content = cloudpickle.dumps(self)
         except Exception as error:
             raise ValueError(
                 "With several workers the data and functions are handed to "
@@ -132,13 +132,6 @@ class Job:
                 f"tf.data.Dataset, no open file). Received: {error}. Pass "
                 "arrays, or workers=1."
             ) from error
-
-    def write(self, content: bytes) -> None:
-        """Writes the job for other processes.
-
-        Args:
-            content: What `to_bytes` returned.
-        """
         # Two thirds of what gzip makes of images, and read as fast as needed.
         write_atomically(self.directory / FILE, bz2.compress(content, 1))
 

@@ -10,6 +10,7 @@ import pathlib
 import shutil
 import warnings
 from collections.abc import Callable
+from contextlib import nullcontext
 from typing import Any
 
 import keras
@@ -21,7 +22,7 @@ from keras_kd.lesson import Lesson
 from keras_kd.training import default_metrics
 from keras_kd.tuning import oracles
 from keras_kd.tuning.confirming import confirm_settings
-from keras_kd.tuning.crew import run_crew
+from keras_kd.tuning.crew import Crew
 from keras_kd.tuning.definition import definition_of
 from keras_kd.tuning.definition import losses_of
 from keras_kd.tuning.hyper_distiller import HyperDistiller
@@ -109,8 +110,7 @@ def search(
             median of the others at its age.
         confirm: Fresh seeds to train the best settings with, the defaults
             and the control; 0 for none.
-        workers: Processes on this machine that run trials side by side, this
-            one included.
+        workers: Processes on this machine that run trials side by side.
         overwrite: Whether to begin again where `directory` holds a search.
 
     Returns:
@@ -159,34 +159,36 @@ def search(
             "teacher's cannot be stored, or the training split is no arrays. "
             f"Pass workers=1. Received: workers={workers}"
         )
-    job = Job(
-        directory,
-        build_student,
-        # Trials do not look at the test split.
-        dataclasses.replace(data, test=data.validation),
-        teacher=None if lesson.runs_once else lesson.teacher,
-        labels=lesson.cache.directory if lesson.runs_once else None,
-        in_memory=lesson.in_memory,
-        space=space,
-        objective=objective,
-        epochs=epochs,
-        batch_size=batch_size,
-        seed=seed,
-        stop_hopeless=stop_hopeless,
-        keep_all=tuner == "hyperband",
-    )
-    hyperparameters = keras_tuner.HyperParameters()
-    job.hyper.build(hyperparameters)  # declares what is searched
-    study = Study(
-        directory,
-        lambda: oracles.make_oracle(
-            tuner, objective, trials, seed, epochs, hyperparameters
-        ),
-        definition_of(job, lesson, tuner, hyperparameters, control),
-        control,
-    )
-    study.set_trials(trials - control)
-    run(job, study, trials, workers)
+    several = workers > 1
+    with Crew(directory, workers) if several else nullcontext() as crew:
+        job = Job(
+            directory,
+            build_student,
+            # Trials do not look at the test split.
+            dataclasses.replace(data, test=data.validation),
+            teacher=None if lesson.runs_once else lesson.teacher,
+            labels=lesson.cache.directory if lesson.runs_once else None,
+            in_memory=lesson.in_memory,
+            space=space,
+            objective=objective,
+            epochs=epochs,
+            batch_size=batch_size,
+            seed=seed,
+            stop_hopeless=stop_hopeless,
+            keep_all=tuner == "hyperband",
+        )
+        hyperparameters = keras_tuner.HyperParameters()
+        job.hyper.build(hyperparameters)  # declares what is searched
+        study = Study(
+            directory,
+            lambda: oracles.make_oracle(
+                tuner, objective, trials, seed, epochs, hyperparameters
+            ),
+            definition_of(job, lesson, tuner, hyperparameters, control),
+            control,
+        )
+        study.set_trials(trials - control)
+        run(job, study, trials, crew)
     result = SearchResult(job, study)
     if confirm and result.best is not None:
         result.confirmed = confirm_settings(
@@ -196,19 +198,20 @@ def search(
     return result
 
 
-def run(job: Job, study: Study, trials: int, workers: int) -> None:
+def run(job: Job, study: Study, trials: int, crew: Crew | None) -> None:
     """Runs what is left of a search, and shows it."""
     name, direction = job.objective.name, job.objective.direction
+    workers = 1 if crew is None else crew.count
     table = LiveTable(name, trials, direction, workers=workers)
     done = [row for row in study.rows() if row.status != RUNNING]
     table.begin(done)
     for row in done:  # of one the log may be missing, if that was the end
         log_trial(job.directory / "logs", row, name)
     try:
-        if workers == 1:
+        if crew is None:
             work(job, study, table.running, table.ended)
         else:
-            run_crew(job, study, workers, table.running, table.ended)
+            crew.run(job, study, table.running, table.ended)
     finally:
         table.close()
         (job.directory / JOB).unlink(missing_ok=True)
