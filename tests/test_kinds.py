@@ -11,6 +11,7 @@ import functools
 
 import keras
 import numpy as np
+import pytest
 from sklearn.ensemble import RandomForestClassifier
 
 import keras_kd as kd
@@ -75,6 +76,7 @@ def distil(teacher, x, y, losses, alpha):
     return student
 
 
+@pytest.mark.slow
 def test_pseudo_labels_gain_over_no_teacher():
     x, y = few_labels().train
     assert np.sum(y == UNLABELLED) == len(y) - 100
@@ -145,6 +147,7 @@ def halves(x):
     return {"upper": x[:, :4], "lower": x[:, 4:]}
 
 
+@pytest.mark.slow
 def test_teacher_of_two_modalities_teaches_a_student_of_one():
     """The teacher sees both halves of a scan, the student the upper one."""
     (x, y), (x_test, y_test) = few_labels().train, few_labels().test

@@ -145,6 +145,7 @@ def test_function_matching_shows_both_models_the_same_picture():
         assert not np.isin(student[0], x).all()
 
 
+@pytest.mark.slow
 def test_function_matching_teaches_digits_without_any_label():
     data = digits.load_data()
     teacher = digits.build_teacher()

@@ -238,6 +238,7 @@ def fit(distiller, targets=None, epochs=2, **kwargs):
     ).history
 
 
+@pytest.mark.slow
 def test_attached_taps_teach_what_a_live_teacher_teaches():
     live, attached = make_distiller(), make_distiller(teacher=None)
     targets = kd.tap(live.teacher, ["output", "hidden"]).predict(X, verbose=0)
@@ -356,6 +357,7 @@ def rank_of_own_pair(layer, teacher, student):
     return (similarity < own).sum() / similarity.size
 
 
+@pytest.mark.slow
 def test_digits_student_finds_the_teachers_embedding_of_a_new_scan():
     data = digits.load_teacher_data()
     (x, y), (x_test, y_test) = data.train, data.test

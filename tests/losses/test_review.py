@@ -229,6 +229,7 @@ def test_mixed_precision_stays_finite():
     assert {w.dtype for w in fusion.weights} == {"float32"}
 
 
+@pytest.mark.slow
 def test_review_teaches_real_scans():
     data = digits.load_data(labelled=None)
     fit = {"batch_size": 64, "verbose": 0}

@@ -114,6 +114,7 @@ def test_search_with_two_workers(tmp_path):
         assert found[name] == pytest.approx(same[name], abs=1 / 64)
 
 
+@pytest.mark.slow
 def test_search_with_workers_takes_a_recipe_of_ones_own(tmp_path):
     recipe = tmp_path / "mine.py"
     recipe.write_text(RECIPE)

@@ -77,6 +77,7 @@ def test_shared_trial_in_half_precision_equals_one_trained_alone():
         keras.config.set_dtype_policy("float32")
 
 
+@pytest.mark.slow
 def test_shared_trial_on_two_replicas_equals_one_trained_alone():
     strategy = two_replicas()
     with strategy.scope():
