@@ -98,7 +98,7 @@ def small_student() -> keras.Model:
     """A CNN of three strided convolutions, about 6,000 weights.
 
     Without batch norm, as in most tutorials: a step is so short that a live
-    teacher makes it four to six times as long.
+    teacher makes it about four times as long.
     """
     model = [keras.Input((28, 28, 1))]
     for filters in (8, 16, 32):

@@ -62,23 +62,26 @@ class Comparison:
             expected, got = _joined(self._answers(number)), _joined(found)
             close = compare(expected, got, self.binary)
             engine.compared = len(next(iter(got.values())))
-            is_lost = _is_hopeless if second_look else self._is_lost
-            if is_lost(close, engine.compared):
+            if second_look:
+                is_lost = _is_hopeless(close)
+            else:
+                is_lost = self._is_lost(close, engine.compared)
+            if is_lost:
                 break
         else:
             if second_look:
-                close = self._relieved(engine, expected, got)
+                close = self._relieved(engine, expected, got, close)
         engine.agreement = close.agreement
         engine.largest_difference = close.largest_difference
         engine.reason = close.objection(self.agreement)
 
-    def _relieved(self, engine, expected, got):
+    def _relieved(self, engine, expected, got, close):
         """Has the teacher answer where it has to; returns what comes of it."""
         engine.margin = margin_for(
             expected["output"], got["output"], self.agreement, self.binary
         )
         if engine.margin is None:
-            return compare(expected, got, self.binary)
+            return close
         again = margins(got["output"], self.binary) <= engine.margin
         engine.asked_again = float(again.mean())
         engine.call = SecondLook(
@@ -106,9 +109,8 @@ class Comparison:
         return close.objection(self.agreement) is not None
 
 
-def _is_hopeless(close, compared):
+def _is_hopeless(close):
     """Whether a second look could not help, or would at most samples."""
-    del compared
     return close.agreement < LEAST or close.objection(0.0) is not None
 
 

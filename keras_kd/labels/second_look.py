@@ -3,7 +3,7 @@
 
 Int8 arithmetic changes a decision where the largest two logits are close, and
 hardly ever elsewhere. So it answers what is clear, and the teacher's own call
-what is not: nearly as fast, and the labels that matter most are exact.
+what is not: slower than int8 alone, but the labels that matter most are exact.
 """
 
 from __future__ import annotations
