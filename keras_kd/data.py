@@ -120,7 +120,7 @@ def _tuples(value):
     return value
 
 
-def compile_for(function: Callable, x: Any) -> Callable:
+def compile_for(function: Callable, x: Any, autograph: bool = True) -> Callable:
     """Compiles a function of one batch, for batches of any size.
 
     It is traced once: a last, smaller batch would trace a second graph, and
@@ -129,11 +129,16 @@ def compile_for(function: Callable, x: Any) -> Callable:
     Args:
         function: Takes one batch of inputs: tensors, or a dict of them.
         x: A batch that tells shapes and dtypes.
+        autograph: Whether it may hold Python's `if` and `for` over tensors.
+            Keras runs its models without; a large one is traced in half the
+            time.
     """
     specs = tf.nest.map_structure(
         lambda t: tf.TensorSpec((None, *t.shape[1:]), t.dtype), x
     )
-    return tf.function(function).get_concrete_function(specs)
+    return tf.function(function, autograph=autograph).get_concrete_function(
+        specs
+    )
 
 
 def labels_of(split: Any) -> np.ndarray:

@@ -8,28 +8,34 @@ was the fastest anywhere: bfloat16, frozen graphs, larger batches and XLA
 (25 times slower on depthwise convolutions) were measured and left out.
 Looking is kept short, since converting and comparing a large teacher costs as
 much as labelling thousands of samples: the one that is fastest wherever it is
-allowed, int8, goes first, a comparison ends where it is lost, and nobody looks
-where the teacher itself is done within seconds.
+allowed, int8, goes first, one that is not faster is not compared, a comparison
+ends where it is lost, and nobody looks where the teacher itself is done within
+seconds.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import itertools
+import math
 from collections.abc import Callable
 from collections.abc import Iterable
 from collections.abc import Iterator
 from typing import Any
 
-import numpy as np
 import tensorflow as tf
 
 from keras_kd.labels.comparison import Comparison
 from keras_kd.labels.labelling import teacher_call
 from keras_kd.labels.litert_engine import LiteRTEngine
-from keras_kd.labels.race import length
+from keras_kd.labels.race import LEAST
 from keras_kd.labels.race import race
 from keras_kd.labels.race import seconds
+from keras_kd.labels.samples import first_samples
+from keras_kd.labels.samples import length
+from keras_kd.labels.samples import rows_of
+from keras_kd.labels.samples import specs_of
+from keras_kd.labels.second_look import CERTAINTY
+from keras_kd.labels.second_look import SecondLook
 from keras_kd.teachers.base import Teacher
 from keras_kd.teachers.frozen import FrozenTeacher
 
@@ -38,7 +44,8 @@ LITERT = "litert"
 LITERT_INT8 = "litert-int8"
 
 CALIBRATION = 128  # samples; more did not raise the agreement
-EQUAL, AGREEING = 512, 1024  # samples that are compared
+EQUAL = 512  # samples that are compared if all values have to be equal
+AGREEING = range(256, 1025)  # likewise if decisions have to agree
 BYTES = 2**28  # of inputs that are held for it, at most
 WORTHWHILE = 1.05  # times as fast as the teacher's own call
 ENOUGH = 2.0  # likewise; float32 in LiteRT has not been seen to reach it
@@ -82,6 +89,12 @@ class Engine:
 
     def __call__(self, x) -> dict:
         return self.call(x)
+
+    def answers(self, batches: Iterable) -> Iterator:
+        """Yields `(answers, note)` for each `(x, note)`, in order."""
+        if isinstance(self.call, SecondLook):
+            return self.call.answers(batches)
+        return ((self.call(x), note) for x, note in batches)
 
     @property
     def description(self) -> dict[str, Any]:
@@ -139,20 +152,22 @@ def choose(
     """
     _check_agreement(agreement)
     taps = tuple(taps)
-    specs, batches = _specs_of(batches)
+    specs, batches = specs_of(batches)
     call = teacher_call(teacher, taps, specs)
     own = Engine(KERAS, call, 1.0 if "output" in taps else None, 0.0)
     names = _candidates(teacher, agreement, name)
-    count = EQUAL if agreement is None else AGREEING
     sample = None
     if names:
-        sample = _first_batches(batches, CALIBRATION + count, name is not None)
+        count = _samples_to_compare(agreement)
+        sample = first_samples(
+            batches, CALIBRATION, count, BYTES, fewer=name is not None
+        )
     engines = [own]
     if sample is not None and name is None and answers is not None:
-        if answers * _seconds_each(call, sample[0]) < SHORT:
+        if answers * _seconds_each(own, sample[0]) < SHORT:
             sample = None
     if sample is not None:
-        calibration, *sample = sample
+        calibration, sample = sample
         own.compared = sum(map(length, sample))
         binary = teacher.activation_of("output") == "sigmoid"
         comparison = Comparison(own, sample, agreement, binary)
@@ -163,17 +178,13 @@ def choose(
             # Whatever a converter or a runtime may raise, the teacher's own
             # call remains.
             try:
-                engine.call = LiteRTEngine(teacher, call, specs, ranges)
+                engine.call = LiteRTEngine(call, specs, ranges)
                 is_rough = candidate == LITERT_INT8 and "output" in taps
-                comparison.judge(engine, second_look=is_rough)
+                _look_at(engine, comparison, is_rough, is_timed=name is None)
             except Exception as error:
                 text = " ".join(str(error).split())[:200]
                 engine.reason = f"{type(error).__name__}: {text}"
-            if engine.reason or name is not None:
-                continue
-            timed = race([own.call, engine.call], sample)
-            (own.speed, _), (engine.speed, engine.ratio) = timed
-            if engine.ratio >= ENOUGH:
+            if name is None and not engine.reason and engine.ratio >= ENOUGH:
                 break
     best = _settle(engines, name)
     if verbose and sample is not None:
@@ -189,20 +200,14 @@ def _check_agreement(agreement):
         )
 
 
-def _specs_of(batches):
-    """Returns specs of the inputs, and an iterator over all batches."""
-    specs = getattr(batches, "element_spec", None)
-    batches = iter(batches)
-    if specs is not None:
-        return specs, batches
-    first = next(batches, None)
-    if first is None:
-        raise ValueError("There is nothing to label: the data set is empty.")
-    specs = tf.nest.map_structure(
-        lambda array: tf.TensorSpec((None, *array.shape[1:]), array.dtype),
-        first,
-    )
-    return specs, itertools.chain([first], batches)
+def _samples_to_compare(agreement):
+    """Returns how many show that decisions agree, if all of them do."""
+    if agreement is None:
+        return EQUAL
+    needed = math.inf
+    if agreement < 1.0:
+        needed = math.log(1.0 - CERTAINTY) / (agreement - 1.0)
+    return math.ceil(min(max(needed, AGREEING[0]), AGREEING[-1]))
 
 
 def _candidates(teacher, agreement, name):
@@ -214,44 +219,26 @@ def _candidates(teacher, agreement, name):
     return names if has_graph else []
 
 
-def _first_batches(batches: Iterator, count: int, fewer: bool):
-    """Returns `CALIBRATION` samples, then batches, `count` samples in all.
-
-    Fewer are taken where they are large; else `None` if there are fewer,
-    unless `fewer` will do.
-    """
-    found, samples, size = [], 0, 0
-    for x in batches:
-        x = tf.nest.map_structure(np.asarray, x)
-        found.append(x)
-        samples += length(x)
-        size += sum(array.nbytes for array in tf.nest.flatten(x))
-        if samples >= count or (size >= BYTES and len(found) > 1):
-            break
-    else:
-        if not fewer or samples == 0:
-            return None
-    ranges, rest = [], []
-    needed = min(CALIBRATION, max(1, samples // 2))
-    for x in found:
-        here = min(needed, length(x))
-        needed -= here
-        ranges.append(_rows(x, slice(here)))
-        if here < length(x):
-            rest.append(_rows(x, slice(here, None)))
-    joined = tf.nest.map_structure(lambda *a: np.concatenate(a), *ranges)
-    return [joined, *(rest or found)]
-
-
-def _seconds_each(call, x):
+def _seconds_each(engine, x):
     """Returns what an answer of a batch takes, without the first call."""
     x = tf.nest.map_structure(tf.constant, x)
-    call(x)
-    return seconds(call, [x]) / length(x)
+    engine(rows_of(x, slice(LEAST)))
+    return seconds(engine, [x]) / length(x)
 
 
-def _rows(x, rows):
-    return tf.nest.map_structure(lambda array: array[rows], x)
+def _look_at(engine, comparison, is_rough, is_timed):
+    """Times an engine, and compares it unless it is too slow anyway."""
+    own = comparison.own
+    if is_timed:
+        timed = race([own, engine], comparison.batches)
+        (own.speed, _), (engine.speed, engine.ratio) = timed
+        if engine.ratio < WORTHWHILE:
+            return
+    comparison.judge(engine, second_look=is_rough)
+    if is_timed and engine.asked_again:
+        # What the teacher answers itself takes as long as it always does.
+        engine.ratio /= 1.0 + engine.asked_again * engine.ratio
+        engine.speed = engine.ratio * own.speed
 
 
 def _settle(engines, name):

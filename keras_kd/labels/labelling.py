@@ -31,6 +31,7 @@ from keras_kd.labels.shards import name_of
 from keras_kd.labels.shards import shards_on_disk
 from keras_kd.labels.shards import write_shard
 from keras_kd.teachers.base import Teacher
+from keras_kd.teachers.frozen import FrozenTeacher
 
 
 def teacher_call(teacher: Teacher, taps: tuple[str, ...], x: Any) -> Callable:
@@ -53,7 +54,8 @@ def teacher_call(teacher: Teacher, taps: tuple[str, ...], x: Any) -> Callable:
             for tap in taps
         }
 
-    return compile_for(call, x)
+    is_keras = isinstance(teacher, FrozenTeacher) and not teacher.preprocess
+    return compile_for(call, x, autograph=not is_keras)
 
 
 class Labelling:
@@ -136,11 +138,11 @@ class Labelling:
                 "`extend(teacher, dataset)` to label the new ones too."
             )
         batches, place = [], first
-        for x, marks in stream:
-            marks = marks.numpy()
-            batches.append(self._fields(x, marks, place))
-            place += len(marks)
-            advance(len(marks))
+        answered = self.engine.answers(self._seen(stream, advance))
+        each = 1 if self.views is None else len(self.views)
+        for views in iter(lambda: [*itertools.islice(answered, each)], []):
+            batches.append(self._fields(views, place))
+            place += len(batches[-1]["fingerprint"])
         fields = {
             name: np.concatenate([batch[name] for batch in batches])
             for name in batches[0]
@@ -181,15 +183,33 @@ class Labelling:
             return None
         return shard
 
-    def _fields(self, x, marks, place):
-        seen = [x]
+    def _seen(self, stream, advance):
+        """Yields what the teacher is asked, view after view of a batch.
+
+        As pairs of the inputs and, to go with the answers, the fingerprints
+        of the samples and, if there are several, of their views.
+        """
+        for x, marks in stream:
+            marks = marks.numpy()
+            if self.views is None:
+                yield x, (marks, None)
+            else:
+                for number in range(len(self.views)):
+                    view = self.views.apply(x, number, marks)
+                    yield view, (marks, fingerprints(view).numpy())
+            advance(len(marks))
+
+    def _fields(self, views, place):
+        """Returns what is stored of a batch.
+
+        Args:
+            views: Answers to each view of it, with what `_seen` gave it.
+            place: Place of its first sample in the data.
+        """
+        answers, notes = zip(*views, strict=True)
+        marks, of_views = zip(*notes, strict=True)
+        fields = {"fingerprint": marks[0]}
         if self.views is not None:
-            every = range(len(self.views))
-            seen = [self.views.apply(x, view, marks) for view in every]
-        answers = [self.engine.call(view) for view in seen]
-        fields = {"fingerprint": marks}
-        if self.views is not None:
-            of_views = [fingerprints(view).numpy() for view in seen]
             fields["view_fingerprint"] = np.stack(of_views, axis=1)
         for tap_number, (tap, encoding) in enumerate(self.encodings.items()):
             values = [np.asarray(answer[tap], "float32") for answer in answers]

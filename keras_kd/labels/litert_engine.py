@@ -8,15 +8,12 @@ before it labels anything (see `engines`).
 from __future__ import annotations
 
 import os
-import uuid
 import warnings
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
-
-from keras_kd.teachers.base import Teacher
 
 ROWS = 32
 """Samples per invocation. More do not make it faster, and cost memory."""
@@ -30,8 +27,8 @@ class LiteRTEngine:
     NaN into ordinary targets.
 
     Args:
-        teacher: The teacher, whose weights are copied.
-        call: Its own call, `x -> {tap: tensor}`.
+        call: The teacher's own call, `x -> {tap: tensor}`; the weights it
+            uses are copied.
         specs: `tf.TensorSpec` of the inputs, in their nesting; all sizes
             but the batch's must be known.
         calibration: A batch of inputs from which to learn the ranges of
@@ -42,25 +39,24 @@ class LiteRTEngine:
         RuntimeError: If LiteRT does not load the converted teacher.
     """
 
-    def __init__(
-        self,
-        teacher: Teacher,
-        call: Callable,
-        specs: Any,
-        calibration: Any = None,
-    ):
+    def __init__(self, call: Callable, specs: Any, calibration: Any = None):
         from ai_edge_litert.interpreter import Interpreter
 
         self._call = call
         self._sizes = [spec.shape[1:] for spec in tf.nest.flatten(specs)]
         if not all(size.is_fully_defined() for size in self._sizes):
             raise ValueError("the size of the inputs is not fixed")
-        variables = [v.value for m in teacher.models for v in m.variables]
-        content, self._taps = _convert(call, variables, specs, calibration)
-        interpreter = Interpreter(
+        content, self._taps = _convert(call, specs, calibration)
+        self._program = Interpreter(
             model_content=content, num_threads=os.cpu_count()
         )
-        self._runner = interpreter.get_signature_runner()
+        self._program.allocate_tensors()
+        inputs = self._program.get_input_details()
+        # By name, in the order of `specs`: LiteRT has one of its own.
+        index_of = {one["name"]: one["index"] for one in inputs}
+        self._inputs = [
+            index_of.get(_name(number)) for number in range(len(self._sizes))
+        ]
 
     def __call__(self, x) -> dict:
         arrays = [np.asarray(tensor) for tensor in tf.nest.flatten(x)]
@@ -68,13 +64,21 @@ class LiteRTEngine:
             return self._call(x)
         length = len(arrays[0])
         pieces = [
-            self._runner(**_named("input", [_piece(a, row) for a in arrays]))
+            self._answer([_piece(array, row) for array in arrays])
             for row in range(0, length, ROWS)
         ]
         return {
-            tap: np.concatenate([piece[name] for piece in pieces])[:length]
-            for name, tap in self._taps.items()
+            tap: np.concatenate(values)[:length]
+            for tap, *values in zip(self._taps, *pieces, strict=True)
         }
+
+    def _answer(self, arrays):
+        for index, array in zip(self._inputs, arrays, strict=True):
+            if index is not None:  # an input that the teacher does not use
+                self._program.set_tensor(index, array)
+        self._program.invoke()
+        outputs = self._program.get_output_details()
+        return [self._program.get_tensor(one["index"]) for one in outputs]
 
     def _suits(self, arrays):
         pairs = zip(arrays, self._sizes, strict=True)
@@ -85,52 +89,46 @@ class LiteRTEngine:
         )
 
 
-def _convert(call, variables, specs, calibration):
-    """Returns the program, and which tap each of its outputs is."""
-    flat = [
-        tf.TensorSpec((ROWS, *spec.shape[1:]), spec.dtype, name=name)
-        for name, spec in _named("input", tf.nest.flatten(specs)).items()
+def _convert(call, specs, calibration):
+    """Returns the program, and the taps that its outputs are, in order."""
+    flat = tf.nest.flatten(specs)
+    signature = [
+        tf.TensorSpec((ROWS, *spec.shape[1:]), spec.dtype, _name(number))
+        for number, spec in enumerate(flat)
     ]
-    taps = {}
+    taps = []
 
+    @tf.function(input_signature=signature, autograph=False)
     def answer(*tensors):
         found = call(tf.nest.pack_sequence_as(specs, tensors))
-        outputs = _named("output", list(found.values()))
-        taps.update(zip(outputs, found, strict=True))
-        return outputs
+        taps[:] = found
+        return list(found.values())
 
-    module = tf.Module()
-    # By hand: a module does not see the weights of a Keras 3 model, and the
-    # converter would leave them out without a word.
-    module.variables_ = variables
-    module.answer = tf.function(answer, input_signature=flat)
+    concrete = answer.get_concrete_function()
+    converter = tf.lite.TFLiteConverter.from_concrete_functions(
+        [concrete], tf.Module()
+    )
+    # Its weights become constants at once. A SavedModel would be written and
+    # read three times before they do.
+    converter.experimental_lower_to_saved_model = False
+    converter.exclude_conversion_metadata = True
     if calibration is not None:
-        _refuse_loops(module.answer.get_concrete_function().graph)
-    # In memory, so a process that dies leaves no files behind.
-    folder = f"ram://keras_kd-{uuid.uuid4().hex}"
-    try:
-        with warnings.catch_warnings():
-            # The calibration's own interpreter is announced as deprecated.
-            warnings.simplefilter("ignore")
-            tf.saved_model.save(module, folder, signatures=module.answer)
-            return _converter(folder, calibration).convert(), taps
-    finally:
-        if tf.io.gfile.exists(folder):
-            tf.io.gfile.rmtree(folder)
+        _refuse_loops(concrete.graph)
+        _calibrate(converter, tf.nest.flatten(calibration))
+    with warnings.catch_warnings():
+        # The calibration's own interpreter is announced as deprecated.
+        warnings.simplefilter("ignore")
+        return converter.convert(), taps
 
 
-def _converter(folder, calibration):
-    converter = tf.lite.TFLiteConverter.from_saved_model(folder)
-    if calibration is not None:
-        arrays = [np.asarray(tensor) for tensor in tf.nest.flatten(calibration)]
-        converter.optimizations = [tf.lite.Optimize.DEFAULT]
-        converter.representative_dataset = lambda: (
-            _named("input", [_piece(array, row) for array in arrays])
-            for row in range(0, len(arrays[0]), ROWS)
-        )
-        int8 = tf.lite.OpsSet.TFLITE_BUILTINS_INT8
-        converter.target_spec.supported_ops = [int8]
-    return converter
+def _calibrate(converter, arrays):
+    converter.optimizations = [tf.lite.Optimize.DEFAULT]
+    converter.representative_dataset = lambda: (
+        [_piece(np.asarray(array), row) for array in arrays]
+        for row in range(0, len(arrays[0]), ROWS)
+    )
+    int8 = tf.lite.OpsSet.TFLITE_BUILTINS_INT8
+    converter.target_spec.supported_ops = [int8]
 
 
 def _refuse_loops(graph):
@@ -146,8 +144,8 @@ def _refuse_loops(graph):
         raise ValueError("a recurrent teacher cannot be calibrated for int8")
 
 
-def _named(kind, values):
-    return {f"{kind}_{index}": value for index, value in enumerate(values)}
+def _name(number):
+    return f"input_{number}"
 
 
 def _piece(array, row):

@@ -9,6 +9,7 @@ import numpy as np
 import tensorflow as tf
 
 from keras_kd.labels.fingerprint import fingerprints
+from keras_kd.labels.samples import rows_of
 
 _PART = 4096  # samples of an array that are looked up at a time
 IN_MEMORY = 2**28
@@ -63,7 +64,7 @@ class Lookup:
         count = len(tf.nest.flatten(x)[0])
         marks = tf.concat(
             [
-                fingerprints(_rows_of(x, slice(at, at + _PART)))
+                fingerprints(rows_of(x, slice(at, at + _PART)))
                 for at in range(0, count, _PART)
             ],
             axis=0,
@@ -171,10 +172,6 @@ class Lookup:
         for tensor, array in zip(found, tf.nest.flatten(like), strict=True):
             tensor.set_shape((None, *array.shape[1:]))
         return tf.nest.pack_sequence_as(like, found)
-
-
-def _rows_of(x, rows):
-    return tf.nest.map_structure(lambda array: array[rows], x)
 
 
 class ViewCheck:

@@ -10,15 +10,20 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from collections.abc import Iterable
+from collections.abc import Iterator
 
 import numpy as np
 import tensorflow as tf
 
 from keras_kd.labels.closeness import decisions
+from keras_kd.labels.samples import rows_of
 
-ROWS = 16
-"""Samples are asked again in multiples of these: a new batch size costs time
-to prepare for."""
+ROWS = 32
+"""Samples are asked again in so many at a time: a new batch size costs time to
+prepare for."""
+HELD = 2**24
+"""Bytes of answers and inputs that wait for the second look, about."""
 CERTAINTY = 0.99
 
 
@@ -42,19 +47,51 @@ class SecondLook:
         self.binary = binary
 
     def __call__(self, x) -> dict:
-        answers = {tap: np.array(value) for tap, value in self.fast(x).items()}
-        close = np.flatnonzero(
-            margins(answers["output"], self.binary) <= self.margin
-        )
-        if len(close):
-            # The last one again and again, up to a multiple of `ROWS`.
-            rows = np.pad(close, (0, -len(close) % ROWS), mode="edge")
-            exact = self.own(
-                tf.nest.map_structure(lambda a: tf.gather(a, rows), x)
-            )
-            for tap, value in exact.items():
-                answers[tap][close] = np.asarray(value)[: len(close)]
+        ((answers, _),) = self.answers([(x, None)])
         return answers
+
+    def answers(self, batches: Iterable) -> Iterator:
+        """Yields `(answers, note)` for each `(x, note)`, in order.
+
+        Close decisions of several batches are asked again together, since a
+        batch has few: its answers wait for those of the next ones.
+        """
+        held, size = [], 0
+        for x, note in batches:
+            found = {tap: np.array(v) for tap, v in self.fast(x).items()}
+            gaps = margins(found["output"], self.binary)
+            close = np.flatnonzero(gaps <= self.margin)
+            rows = [tf.gather(a, close).numpy() for a in tf.nest.flatten(x)]
+            held.append((found, close, rows, note))
+            size += sum(a.nbytes for a in [*found.values(), *rows])
+            if size >= HELD:
+                yield from self._settled(held, x)
+                held, size = [], 0
+        if held:
+            yield from self._settled(held, x)
+
+    def _settled(self, held, like):
+        """Yields what is held, asking again where it is close."""
+        parts = zip(*(rows for _, _, rows, _ in held), strict=True)
+        rows = [np.concatenate(arrays) for arrays in parts]
+        exact = self._asked(tf.nest.pack_sequence_as(like, rows), len(rows[0]))
+        for found, close, _, note in held:
+            for row in close:
+                for tap, value in next(exact).items():
+                    found[tap][row] = value
+            yield found, note
+
+    def _asked(self, x, count):
+        """Yields the teacher's answer to each sample."""
+        for first in range(0, count, ROWS):
+            # The last one again and again, where rows run out.
+            rows = np.minimum(np.arange(first, first + ROWS), count - 1)
+            answers = self.own(
+                tf.nest.map_structure(tf.constant, rows_of(x, rows))
+            )
+            found = {tap: np.asarray(v) for tap, v in answers.items()}
+            for row in range(min(ROWS, count - first)):
+                yield {tap: value[row] for tap, value in found.items()}
 
 
 def margins(logits: np.ndarray, binary: bool = False) -> np.ndarray:

@@ -26,7 +26,7 @@ COMPARED = 128
 @pytest.fixture(autouse=True)
 def few_samples(monkeypatch):
     monkeypatch.setattr(engines, "EQUAL", COMPARED)
-    monkeypatch.setattr(engines, "AGREEING", COMPARED)
+    monkeypatch.setattr(engines, "AGREEING", [COMPARED])
     monkeypatch.setattr("keras_kd.labels.race.ROUND_SECONDS", 0.001)
 
 
@@ -129,7 +129,7 @@ def test_choose_takes_the_fastest_and_looks_no_further_than_it_has_to(
 def test_comparison_ends_where_it_is_lost(monkeypatch):
     asked = []
 
-    def upside_down(teacher, call, specs, calibration):
+    def upside_down(call, specs, calibration):
         def answer(x):
             asked.append(len(x))
             return {"output": -np.asarray(call(x)["output"])}
@@ -137,6 +137,7 @@ def test_comparison_ends_where_it_is_lost(monkeypatch):
         return answer
 
     monkeypatch.setattr(engines, "LiteRTEngine", upside_down)
+    monkeypatch.setattr(engines, "race", race_won_by(4.0))
     data = batched(images(400), size=16)
     engine = choose(frozen(cnn()), ["output"], data, agreement=0.9)
     assert engine.name == KERAS
@@ -147,8 +148,33 @@ def test_comparison_ends_where_it_is_lost(monkeypatch):
     assert "agrees on 0." in found["reason"]
 
 
+def test_engine_that_is_not_faster_is_not_compared(monkeypatch):
+    monkeypatch.setattr(engines, "race", race_won_by(1.04))
+    engine = choose(frozen(cnn()), ["output"], batched(images(300)))
+    assert engine.name == KERAS
+    found = row_of(engine, LITERT)
+    assert (found["compared"], found["agreement"]) == (0, None)
+    assert found["reason"] == "keras is 0.96 x as fast"
+
+
+@pytest.mark.parametrize(
+    "agreement, count", [(None, 512), (0.995, 922), (0.5, 256), (1.0, 1024)]
+)
+def test_as_many_are_compared_as_show_the_agreement(
+    agreement, count, monkeypatch
+):
+    monkeypatch.undo()
+    monkeypatch.setattr(engines, "race", race_won_by(4.0))
+    data = batched(images(engines.CALIBRATION + 1024))
+    engine = choose(frozen(cnn()), ["output"], data, agreement)
+    assert engine.compared == count
+    if agreement not in (None, 1.0):
+        # Fewer than 1 of 100 such samples hold none of a larger share.
+        assert agreement**count <= 0.01
+
+
 def test_comparison_is_not_lost_while_the_rest_could_save_it(monkeypatch):
-    def wrong_once(teacher, call, specs, calibration):
+    def wrong_once(call, specs, calibration):
         left = [3]
 
         def answer(x):
@@ -210,7 +236,7 @@ def test_choose_gives_int8_no_second_look_if_it_is_mostly_wrong(monkeypatch):
     )
     assert engine.name == LITERT
     assert "agrees on 0." in row_of(engine, LITERT_INT8)["reason"]
-    assert row_of(engine, LITERT_INT8)["speed"] is None
+    assert row_of(engine, LITERT_INT8)["margin"] is None
 
 
 def test_choose_tries_no_int8_unless_asked():
@@ -288,7 +314,7 @@ def test_candidate_that_fails_is_left_out_with_its_reason(monkeypatch):
 
 
 def test_candidate_with_values_that_are_not_finite_is_left_out(monkeypatch):
-    def broken(teacher, call, specs, calibration):
+    def broken(call, specs, calibration):
         return lambda x: {"output": np.full((len(x), 4), np.nan, "float32")}
 
     monkeypatch.setattr(engines, "LiteRTEngine", broken)

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from keras_kd.labels import second_look
 from keras_kd.labels.closeness import decisions
 from keras_kd.labels.second_look import ROWS
 from keras_kd.labels.second_look import SecondLook
@@ -104,6 +105,30 @@ def test_second_look_asks_about_close_decisions_only():
     assert len(asked) == ROWS  # one size, however many are close
     np.testing.assert_allclose(asked[:2], a[[1, 3]])
     np.testing.assert_allclose(asked[2:], np.repeat(a[3:], ROWS - 2, 0))
+
+
+def test_second_look_asks_about_several_batches_together(monkeypatch):
+    a = np.random.default_rng(0).normal(size=(20, 8, 2)).astype("float32")
+    alone = SecondLook(fast, Counting(), 0.5)
+    expected = [alone({"a": x})["output"] for x in a]
+
+    def stream(own):
+        numbered = (({"a": x}, number) for number, x in enumerate(a))
+        return SecondLook(fast, own, 0.5).answers(numbered)
+
+    own = Counting()
+    found = list(stream(own))
+    close = int((margins(a.reshape(-1, 2)) <= 0.5).sum())
+    assert len(own.asked) == math.ceil(close / ROWS) < 20
+    assert [note for _, note in found] == list(range(20))
+    np.testing.assert_array_equal([f["output"] for f, _ in found], expected)
+    # Not all of a large data set waits: what is held is limited.
+    monkeypatch.setattr(second_look, "HELD", 3 * 8 * 2 * 2 * 4)
+    own = Counting()
+    few = stream(own)
+    next(few)
+    assert 0 < sum(map(len, own.asked)) <= ROWS
+    np.testing.assert_array_equal([f["output"] for f, _ in few], expected[1:])
 
 
 def test_second_look_asks_nothing_where_all_is_clear():
