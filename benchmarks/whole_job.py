@@ -44,9 +44,10 @@ from _timing import verdict
 
 import keras_kd as kd
 from keras_kd.labels import engines
+from keras_kd.step_input import first_rows
 from keras_kd.teachers import FrozenTeacher
-from keras_kd.training_step import CANDIDATES
 from keras_kd.training_step import MEASURED_FROM
+from keras_kd.training_step import measure_step
 
 SCRIPT = "whole_job"
 EPOCHS, RIVAL_EPOCHS, BATCH, LABELLING_BATCH = 10, 2, 128, 256
@@ -122,21 +123,15 @@ class Job:
             train = cache.attach((self.x, self.y), BATCH, shuffle=True)
             distiller = kd.Distiller(None, student, TEMPERATURE, ALPHA)
             compiled(distiller)
-            if EPOCHS * math.ceil(len(self.x) / BATCH) >= MEASURED_FROM:
-                self.measure_step(distiller, cache)
+            steps = EPOCHS * math.ceil(len(self.x) / BATCH)
+            if steps >= MEASURED_FROM:
+                # As `kd.compress` does.
+                first = first_rows((self.x, self.y), BATCH)
+                sample = cache.attach(first, BATCH)
+                measure_step(distiller, sample, BATCH, steps)
             before = time.perf_counter() - began
             self.labelled_with[name] = cache.info()["labelled_with"]
             return before + self.fit(distiller, train)
-
-    def measure_step(self, distiller: kd.Distiller, cache) -> None:
-        """Has the step run as `kd.compress` would run it."""
-        first = self.x[: 40 * BATCH], self.y[: 40 * BATCH]
-        kd.fastest_step(
-            distiller,
-            cache.attach(first, BATCH),
-            candidates=CANDIDATES,
-            verbose=False,
-        ).apply(distiller)
 
     def predict(self) -> float:
         teacher = self.teacher()

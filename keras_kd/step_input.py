@@ -21,8 +21,13 @@ BATCHES_KEPT = 4
 
 
 def first_rows(arrays: Any, batch_size: int) -> Any:
-    """Returns as much of arrays, in any structure, as is measured with."""
-    rows = BATCHES_KEPT * batch_size
+    """Returns as much of arrays, in any structure, as is measured with.
+
+    With as small a last batch as all of them have: a step is traced anew for
+    batches whose size varies.
+    """
+    count = len(tf.nest.flatten(arrays)[0])
+    rows = BATCHES_KEPT * batch_size + count % batch_size
     return tf.nest.map_structure(lambda array: array[:rows], arrays)
 
 

@@ -7,6 +7,7 @@ import dataclasses
 import statistics
 import time
 import warnings
+from collections.abc import Callable
 from typing import Any
 
 import keras
@@ -101,6 +102,10 @@ class StepRace:
         began = time.perf_counter()
         _wait_for(self._functions[setting](iterator))
         self.trace_seconds[setting] = time.perf_counter() - began
+
+    def step(self, setting: Setting) -> Callable:
+        """Returns the compiled step of a setting that has been entered."""
+        return self._functions[setting]
 
     def run(self, settings: list[Setting], steps: int) -> dict:
         """Times settings in turn, every other round in reverse.

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Callable
 from collections.abc import Iterable
 from typing import Any
 
@@ -44,6 +45,8 @@ class StepSettings:
             where that was measured.
         left_out: What was not measured and why, and what XLA brings, in words.
         current: The model's own setting, by its name.
+        step: What was compiled for it; right until the model is compiled
+            again or changed.
 
     Example:
 
@@ -64,6 +67,9 @@ class StepSettings:
     prefetch_speedup: float | None = None
     left_out: tuple[str, ...] = ()
     current: str = ""
+    step: Callable | None = dataclasses.field(
+        default=None, repr=False, compare=False
+    )
 
     def apply(self, model: keras.Model) -> None:
         """Makes a compiled model train so, from its next `fit` on."""
@@ -194,6 +200,7 @@ def fastest_step(
         prefetch_speedup=speedup,
         left_out=tuple(left_out),
         current=str(current),
+        step=race.step(chosen),
     )
     if verbose:
         print(settings)

@@ -92,4 +92,6 @@ def measure_step(
     if settings.repaid_after > steps:
         return None
     settings.apply(model)
+    # It is traced for such batches, and nothing has been changed since.
+    model.train_function = settings.step
     return str(settings)

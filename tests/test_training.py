@@ -12,6 +12,7 @@ import tensorflow as tf
 
 import keras_kd as kd
 from keras_kd.labels.attached import outputs_of
+from keras_kd.step_input import first_rows
 from keras_kd.step_settings import StepSettings
 from keras_kd.training import train
 from keras_kd.training_step import measure_step
@@ -162,6 +163,28 @@ def test_compilation_must_be_repaid_by_the_training(monkeypatch):
     assert model.steps_per_execution == 1
     assert measure_step(model, None, 16, steps=13) == str(found)
     assert model.steps_per_execution == 16
+
+
+@pytest.mark.parametrize("batch_size", [15, 16])
+def test_step_that_was_measured_is_not_traced_again(batch_size, tmp_path):
+    """Whether or not the last batch is a smaller one."""
+    data, traces = make_data(), []
+
+    class Counted(kd.Distiller):
+        def train_step(self, data):
+            traces.append(self.steps_per_execution)
+            return super().train_step(data)
+
+    cache = kd.TeacherCache(tmp_path / "labels")
+    cache.build(build(), data.train, verbose=False)
+    distiller = Counted(None, build())
+    distiller.compile("adam", "sparse_categorical_crossentropy")
+    few = cache.attach(first_rows(data.train, batch_size), batch_size)
+    assert measure_step(distiller, few, batch_size, steps=10**9)
+    before = len(traces)
+    train = cache.attach(data.train, batch_size)
+    distiller.fit(train, shuffle=False, verbose=0)
+    assert len(traces) == before > 0
 
 
 def test_step_is_measured_or_none():

@@ -49,7 +49,8 @@ AGREEING = range(256, 1025)  # likewise if decisions have to agree
 BYTES = 2**28  # of inputs that are held for it, at most
 WORTHWHILE = 1.05  # times as fast as the teacher's own call
 ENOUGH = 2.0  # likewise; float32 in LiteRT has not been seen to reach it
-SHORT = 10.0  # seconds of labelling that are not worth a look
+SHORT = 4.0, 1e-6
+"""Seconds of labelling that are not worth a look, and more for each weight."""
 
 
 @dataclasses.dataclass
@@ -127,7 +128,8 @@ def choose(
 
     That is the teacher's own call unless another was at least 5 % faster.
     No other is looked at if the data ends before there was enough of it to
-    compare them on, or the teacher gives all answers within ten seconds.
+    compare them on, or the teacher gives all answers within seconds: four,
+    and one more for each million of its weights.
 
     Args:
         teacher: Any teacher. Only a `FrozenTeacher` of a model with a graph
@@ -164,7 +166,9 @@ def choose(
         )
     engines = [own]
     if sample is not None and name is None and answers is not None:
-        if answers * _seconds_each(own, sample[0]) < SHORT:
+        weights = sum(model.count_params() for model in teacher.models)
+        short = SHORT[0] + SHORT[1] * weights
+        if answers * _seconds_each(own, sample[0]) < short:
             sample = None
     if sample is not None:
         calibration, sample = sample
