@@ -212,6 +212,8 @@ def test_choose_leaves_close_decisions_to_the_teacher(monkeypatch):
     assert engine.agreement == 1.0
     assert engine.margin > 0.0
     assert 0.0 < engine.asked_again < 1.0
+    # A quarter of the teacher's time for all, and all of it for those.
+    assert 1.0 / engine.ratio == pytest.approx(0.25 + engine.asked_again)
     compared = x[engines.CALIBRATION :]
     expected = answer(model, compared)
     rough = engine.call.fast(tf.constant(compared))["output"]
