@@ -10,7 +10,6 @@ import sys
 import time
 from collections.abc import Callable
 
-from keras_kd.tuning.job import FILE as JOB
 from keras_kd.tuning.job import Job
 from keras_kd.tuning.rows import RUNNING
 from keras_kd.tuning.rows import Row
@@ -39,11 +38,13 @@ class Crew:
         self.directory = directory
         self.count = count
         self._workers: list[subprocess.Popen] = []
+        self._before = 0
 
     def __enter__(self) -> Crew:
         self.directory.mkdir(parents=True, exist_ok=True)
-        # What a killed search has left is not what they wait for.
-        (self.directory / JOB).unlink(missing_ok=True)
+        # What a killed search has left, or one that runs, is not what they
+        # wait for.
+        self._before = Job.written_at(self.directory)
         self._workers = [self._start() for _ in range(self.count)]
         return self
 
@@ -131,6 +132,8 @@ class Crew:
                     str(self.directory),
                     "--parent",
                     str(os.getpid()),
+                    "--after",
+                    str(self._before),
                 ],
                 env=environment,
                 stdout=log,

@@ -136,6 +136,16 @@ class Job:
         write_atomically(self.directory / FILE, bz2.compress(content, 1))
 
     @staticmethod
+    def written_at(directory: str | os.PathLike) -> int:
+        """Returns when the job of this folder was written; 0 if it was not.
+
+        In nanoseconds: tells a job from the one that was there before.
+        """
+        with contextlib.suppress(FileNotFoundError):
+            return os.stat(pathlib.Path(directory) / FILE).st_mtime_ns
+        return 0
+
+    @staticmethod
     def read(directory: str | os.PathLike) -> Job:
         """Reads the job that a search has written in this folder."""
         path = pathlib.Path(directory) / FILE

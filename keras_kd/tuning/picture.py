@@ -4,13 +4,11 @@
 from __future__ import annotations
 
 import io
-import os
 import textwrap
 from collections.abc import Sequence
 
 import numpy as np
 
-from keras_kd.records import write_atomically
 from keras_kd.report.gain import mean_interval
 from keras_kd.tuning.confirmed import SIDES
 from keras_kd.tuning.confirmed import Confirmed
@@ -28,15 +26,14 @@ SIDE_COLOURS = {"best": "#0072b2", "default": "#e69f00", "control": ACCENT}
 _DPI = 160
 
 
-def draw(
+def render(
     rows: Sequence[Row],
-    path: str | os.PathLike,
     objective: str,
     direction: str = "max",
     confirmed: Confirmed | None = None,
     mattered: Importance | None = None,
-) -> None:
-    """Writes one PNG of a search, atomically.
+) -> bytes:
+    """Returns one PNG of a search.
 
     Left, the objective over temperature and alpha, with every trial; the
     background is a Gaussian process fitted to them, where there are enough.
@@ -46,24 +43,11 @@ def draw(
 
     Args:
         rows: All trials.
-        path: Where to write. The file ends in .png.
         objective: Name of the objective.
         direction: `"max"` or `"min"`.
         confirmed: The best settings run again, if they were.
         mattered: The `importance` of these trials, if it is known.
     """
-    image = render(rows, objective, direction, confirmed, mattered)
-    write_atomically(path, image)
-
-
-def render(
-    rows: Sequence[Row],
-    objective: str,
-    direction: str = "max",
-    confirmed: Confirmed | None = None,
-    mattered: Importance | None = None,
-) -> bytes:
-    """Returns what `draw` writes."""
     buffer = io.BytesIO()
     figure = plot(rows, objective, direction, confirmed, mattered)
     figure.savefig(buffer, dpi=_DPI, format="png")

@@ -9,13 +9,14 @@ from typing import Any
 import keras
 import keras_tuner
 
+from keras_kd.records import write_atomically
 from keras_kd.tuning import figures
+from keras_kd.tuning import picture
 from keras_kd.tuning import table
 from keras_kd.tuning.confirmed import Confirmed
 from keras_kd.tuning.importance import importance
 from keras_kd.tuning.job import Job
 from keras_kd.tuning.page import write_page
-from keras_kd.tuning.picture import draw
 from keras_kd.tuning.rows import FAILED
 from keras_kd.tuning.rows import STOPPED
 from keras_kd.tuning.rows import Row
@@ -99,20 +100,16 @@ class SearchResult:
 
     def save(self) -> None:
         """Writes the page and the picture into the search's folder."""
-        image_path = self.directory / "search.png"
         facts = {
             "objective": self.objective.name,
             "direction": self.objective.direction,
             "confirmed": self.confirmed,
             "mattered": importance(self.rows),
         }
-        draw(self.rows, image_path, **facts)
-        write_page(
-            self.directory / "search.html",
-            self.rows,
-            **facts,
-            image=image_path.read_bytes(),
-        )
+        image = picture.render(self.rows, **facts)
+        write_atomically(self.directory / "search.png", image)
+        page = self.directory / "search.html"
+        write_page(page, self.rows, **facts, image=image)
 
     def __str__(self):
         lines = [self.table, ""]

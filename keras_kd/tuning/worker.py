@@ -15,7 +15,6 @@ import sys
 import time
 from collections.abc import Callable
 
-from keras_kd.tuning.job import FILE
 from keras_kd.tuning.job import Job
 from keras_kd.tuning.logs import log_trial
 from keras_kd.tuning.rows import CONTROL
@@ -97,20 +96,18 @@ def _check_failures(rows):
         )
 
 
-def _is_there(directory):
-    return (directory / FILE).is_file()
-
-
 def main(arguments: list[str] | None = None) -> int:
     """Joins a search; returns the exit code."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("directory", type=pathlib.Path)
     parser.add_argument("--parent", type=int, help=argparse.SUPPRESS)
+    parser.add_argument("--after", type=int, help=argparse.SUPPRESS)
     options = parser.parse_args(arguments)
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    while options.parent == os.getppid() and not _is_there(options.directory):
-        time.sleep(0.1)  # the search is writing its job
-    job = Job.read(options.directory)
+    folder, before = options.directory, (0, options.after)
+    while options.parent == os.getppid() and Job.written_at(folder) in before:
+        time.sleep(0.1)  # the search has not written its job yet
+    job = Job.read(folder)
     study = Study(job.directory)
     try:
         work(job, study, parent=options.parent)

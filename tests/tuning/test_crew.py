@@ -17,6 +17,7 @@ import tensorflow as tf
 
 from keras_kd import recipes
 from keras_kd.recipe_runs import search_recipe
+from keras_kd.tuning.crew import Crew
 from keras_kd.tuning.rows import COMPLETED
 from keras_kd.tuning.rows import CONTROL
 from keras_kd.tuning.rows import STOPPED
@@ -100,7 +101,19 @@ def check_whole(directory, expected_count=TRIALS):
     assert sorted(oracle.end_order) == sorted(r["name"] for r in rows[1:])
 
 
+def test_workers_leave_the_job_that_is_there(tmp_path, monkeypatch):
+    """It may be that of a running search; whose folder it is shows later."""
+    monkeypatch.setattr(Crew, "_start", lambda self: subprocess.Popen(["true"]))
+    job = tmp_path / "job.pkl"
+    job.write_bytes(b"of another search")
+    with Crew(tmp_path, 1):
+        pass
+    assert job.read_bytes() == b"of another search"
+
+
 def test_search_with_two_workers(tmp_path):
+    # What a killed search left is not what its workers wait for.
+    (tmp_path / "job.pkl").write_bytes(b"of another search")
     result = quickly(tmp_path, trials=4, confirm=0, workers=2)
     check_whole(tmp_path, 4)
     assert result.best_model.predict(DATA.test[0], verbose=0).shape == (64, 3)
