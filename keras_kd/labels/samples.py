@@ -51,12 +51,12 @@ def first_samples(
         batches: Batches of inputs, of which the first ones are read.
         count: How many come first.
         rest: How many follow.
-        limit: Bytes from which on no more than two batches are read.
+        limit: Bytes of inputs that are held, about; two batches at least.
         fewer: Whether less than that will do.
 
     Returns:
-        `None` if there are fewer and they will not do. Where batches are
-        large, or all there is, some are in both parts rather than none in one.
+        `None` if there are fewer and they will not do. A single sample is in
+        both parts.
     """
     found, samples, size = [], 0, 0
     for x in batches:
