@@ -39,10 +39,8 @@ help: ## Show this list
 
 install: $(INSTALLED) ## Install the package and its tools into .venv
 
-# In the order of their names: files of few tests, which go last otherwise, are
-# the longest here, and one process would wait for the other.
 test: $(INSTALLED) ## Run the tests, without the slow ones
-	@$(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder
+	@$(BIN)/python -m pytest -n auto --dist loadfile
 
 test-slow: $(INSTALLED) ## Run the slow tests
 	@$(BIN)/python -m pytest -m 'slow and not gpu'
