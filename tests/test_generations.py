@@ -247,6 +247,7 @@ def test_ensemble_refuses_members_that_differ():
 # On real data.
 
 
+@pytest.mark.slow
 def test_born_again_learns_the_digits():
     data = digits.load_data(labelled=None)
     result = kd.born_again(

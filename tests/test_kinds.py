@@ -85,6 +85,7 @@ def test_pseudo_labels_gain_over_no_teacher():
     assert accuracy(student) > control() + 0.03
 
 
+@pytest.mark.slow
 def test_targets_from_arrays_gain_over_no_teacher(tmp_path):
     x, y = few_labels().train
     np.save(tmp_path / "targets.npy", log_probabilities(x))
@@ -116,6 +117,7 @@ def test_targets_from_arrays_must_belong_to_their_images():
     assert accuracy(student) < control()
 
 
+@pytest.mark.slow
 def test_last_epoch_makes_a_student_less_confident_and_as_good():
     x, y = digits.load_teacher_data().train
     x_test, _ = few_labels().test
@@ -195,6 +197,7 @@ def test_teacher_of_two_modalities_teaches_a_student_of_one():
     assert found["student"] > found["alone"] + 0.02, found
 
 
+@pytest.mark.slow
 def test_chain_of_assistants_ends_in_a_student_that_gains():
     def assistant():
         return keras.Sequential(

@@ -165,7 +165,10 @@ def test_mutual_binary_students_learn_unit_by_unit(xla):
 # The two extremes.
 
 
-@pytest.mark.parametrize("policy", ["float32", "mixed_float16"])
+@pytest.mark.parametrize(
+    "policy",
+    ["float32", pytest.param("mixed_float16", marks=pytest.mark.slow)],
+)
 def test_mutual_alpha_0_equals_independent_fits(policy):
     def build():
         keras.utils.set_random_seed(7)

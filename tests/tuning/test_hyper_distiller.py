@@ -72,8 +72,8 @@ def check_best_model(tuner):
     "kind",
     [
         keras_tuner.RandomSearch,
-        keras_tuner.BayesianOptimization,
-        keras_tuner.GridSearch,
+        pytest.param(keras_tuner.BayesianOptimization, marks=pytest.mark.slow),
+        pytest.param(keras_tuner.GridSearch, marks=pytest.mark.slow),
     ],
 )
 def test_hyper_distiller_works_with_tuner(kind, tmp_path, capsys):
