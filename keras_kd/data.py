@@ -101,11 +101,9 @@ def _stream(split: keras.utils.PyDataset) -> tf.data.Dataset:
     def batch(number):
         return tf.nest.map_structure(np.asarray, _tuples(split[number]))
 
-    specs = tf.nest.map_structure(
-        lambda a: tf.TensorSpec((None, *a.shape[1:]), a.dtype), batch(0)
-    )
     batches = tf.data.Dataset.from_generator(
-        lambda: map(batch, range(count)), output_signature=specs
+        lambda: map(batch, range(count)),
+        output_signature=batch_specs(batch(0)),
     )
     cardinality = tf.data.experimental.assert_cardinality(count)
     return batches.apply(cardinality).prefetch(tf.data.AUTOTUNE)
@@ -118,6 +116,13 @@ def _tuples(value):
     if isinstance(value, dict):
         return {key: _tuples(part) for key, part in value.items()}
     return value
+
+
+def batch_specs(x: Any) -> Any:
+    """Returns specs of batches like this one, of any size."""
+    return tf.nest.map_structure(
+        lambda t: tf.TensorSpec((None, *t.shape[1:]), t.dtype), x
+    )
 
 
 def compile_for(function: Callable, x: Any, autograph: bool = True) -> Callable:
@@ -133,12 +138,8 @@ def compile_for(function: Callable, x: Any, autograph: bool = True) -> Callable:
             Keras runs its models without; a large one is traced in half the
             time.
     """
-    specs = tf.nest.map_structure(
-        lambda t: tf.TensorSpec((None, *t.shape[1:]), t.dtype), x
-    )
-    return tf.function(function, autograph=autograph).get_concrete_function(
-        specs
-    )
+    compiled = tf.function(function, autograph=autograph)
+    return compiled.get_concrete_function(batch_specs(x))
 
 
 def labels_of(split: Any) -> np.ndarray:

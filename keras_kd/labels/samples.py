@@ -11,6 +11,8 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from keras_kd.data import batch_specs
+
 
 def length(x: Any) -> int:
     """Returns the number of samples in a batch."""
@@ -35,11 +37,7 @@ def specs_of(batches: Iterable) -> tuple[Any, Iterator]:
     first = next(batches, None)
     if first is None:
         raise ValueError("There is nothing to label: the data set is empty.")
-    specs = tf.nest.map_structure(
-        lambda array: tf.TensorSpec((None, *array.shape[1:]), array.dtype),
-        first,
-    )
-    return specs, itertools.chain([first], batches)
+    return batch_specs(first), itertools.chain([first], batches)
 
 
 def first_samples(
