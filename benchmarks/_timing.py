@@ -18,9 +18,9 @@ from collections.abc import Callable
 from collections.abc import Sequence
 from typing import Any
 
-from keras_kd.records import write_atomically
-from keras_kd.report.environment import describe
-from keras_kd.report.environment import environment
+from keras_kd.core.records import write_atomically
+from keras_kd.evaluation.environment import describe
+from keras_kd.evaluation.environment import environment
 
 RESULTS = pathlib.Path(__file__).parent / "results"
 FAST = bool(os.environ.get("KERAS_KD_FAST"))

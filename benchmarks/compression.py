@@ -31,12 +31,13 @@ from _timing import ratio
 from keras import layers
 
 import keras_kd as kd
-from keras_kd.data import take
+from keras_kd.data.splits import take
+from keras_kd.evaluation import latency
+from keras_kd.evaluation.evaluator import Evaluator
 from keras_kd.export import VerificationError
-from keras_kd.lesson import Lesson
 from keras_kd.recipes import fashion_mnist
-from keras_kd.report import latency
-from keras_kd.training import train
+from keras_kd.training.teacher_targets import TeacherTargets
+from keras_kd.training.trainer import train
 
 SCRIPT = "compression"
 TEACHER_EPOCHS, STUDENT_EPOCHS, RECOVERY_EPOCHS = (
@@ -94,25 +95,25 @@ def load(labelled: int | None) -> kd.Data:
     return dataclasses.replace(data, **splits)
 
 
-def make_models(lesson: Lesson) -> tuple[dict[str, keras.Model], dict]:
+def make_models(targets: TeacherTargets) -> tuple[dict[str, keras.Model], dict]:
     """Returns the student and what is made from it, and the zeros of each."""
     taught = {
         "batch_size": BATCH,
         "temperature": TEMPERATURE,
         "alpha": ALPHA,
-        **lesson.for_training(),
+        **targets.for_training(),
     }
     student, _ = train(
         build_student,
-        lesson.data,
+        targets.data,
         title="student",
         epochs=STUDENT_EPOCHS,
         learning_rate=LEARNING_RATE,
         **taught,
     )
     models, zeros = {UNPRUNED: student}, {}
-    data, teacher = lesson.for_pruning(BATCH)
-    steps = RECOVERY_EPOCHS * math.ceil(len(lesson.data.train[1]) / BATCH)
+    data, teacher = targets.for_pruning(BATCH)
+    steps = RECOVERY_EPOCHS * math.ceil(len(targets.data.train[1]) / BATCH)
     for name, options in PRUNED.items():
         print(f"{name}: pruning", flush=True)
         keras.utils.set_random_seed(0)
@@ -133,7 +134,7 @@ def make_models(lesson: Lesson) -> tuple[dict[str, keras.Model], dict]:
     smaller, _ = kd.prune_channels(student, 0.5)
     models[CHANNELS], _ = train(
         lambda: smaller,
-        lesson.data,
+        targets.data,
         title=CHANNELS,
         epochs=RECOVERY_EPOCHS,
         learning_rate=RECOVERY_RATE,
@@ -146,7 +147,7 @@ def make_file(
     model: keras.Model,
     folder: pathlib.Path,
     kind: str,
-    lesson: Lesson,
+    targets: TeacherTargets,
     sparse: bool = False,
 ) -> dict[str, Any]:
     """Exports one file and measures it, or says why there is none."""
@@ -157,7 +158,7 @@ def make_file(
             "model",
             formats="tflite",
             quantize=[KINDS[kind]],
-            calibration=lesson.data,
+            calibration=targets.data,
             sparse=sparse,
             verbose=False,
         )
@@ -165,13 +166,15 @@ def make_file(
         reason = " ".join(str(error).replace(str(folder), "").split())
         return {"refused": reason}
     path = folder / "model" / f"model.{kind}.tflite"
-    measured = lesson.measure(path)
+    measured = Evaluator(targets.teacher, targets.data).measure(path)
     kept = ("accuracy", "agreement", "bytes", "gzip_bytes")
     return {"path": str(path), **{name: measured[name] for name in kept}}
 
 
 def make_files(
-    models: dict[str, keras.Model], lesson: Lesson, folder: pathlib.Path
+    models: dict[str, keras.Model],
+    targets: TeacherTargets,
+    folder: pathlib.Path,
 ) -> list[dict[str, Any]]:
     """Returns a row for each file that was made or refused."""
     rows = []
@@ -183,7 +186,7 @@ def make_files(
                     continue
                 place = folder / f"{number}-{stored}"
                 made = make_file(
-                    model, place, kind, lesson, stored == "sparsely"
+                    model, place, kind, targets, stored == "sparsely"
                 )
                 outcome = made.get("refused", made.get("bytes"))
                 print(f"  {name}, {kind}, {stored}: {outcome}", flush=True)
@@ -231,18 +234,20 @@ def main() -> None:
     )
     with tempfile.TemporaryDirectory() as folder:
         folder = pathlib.Path(folder)
-        lesson = Lesson(teacher, load(3000), directory=folder / "labels")
-        models, zeros = make_models(lesson)
+        targets = TeacherTargets(
+            teacher, load(3000), directory=folder / "targets"
+        )
+        models, zeros = make_models(targets)
         models = {"teacher": teacher, **models}
-        rows = make_files(models, lesson, folder)
-        time_files(rows, take(lesson.data.test, 32))
+        rows = make_files(models, targets, folder)
+        time_files(rows, take(targets.data.test, 32))
     results = {
         **about,
         "seconds": time.perf_counter() - began,
         "epochs": [TEACHER_EPOCHS, STUDENT_EPOCHS, RECOVERY_EPOCHS],
         "rounds": ROUNDS,
         "repeats": REPEATS,
-        "test_images": len(lesson.data.test[1]),
+        "test_images": len(targets.data.test[1]),
         "weights": {name: m.count_params() for name, m in models.items()},
         "zeros": zeros,
         "rows": rows,

@@ -40,7 +40,7 @@ from _timing import spread
 from _timing import verdict
 
 import keras_kd as kd
-from keras_kd.labels.attached import attach_targets
+from keras_kd.targets.attached import attach_targets
 
 SCRIPT = "epoch_cost"
 ROUNDS, BATCH, SECONDS = (3, 128, 0.2) if FAST else (7, 128, 2.5)

@@ -25,7 +25,7 @@ from _timing import keep
 from _timing import verdict
 
 import keras_kd as kd
-from keras_kd.labels import shards
+from keras_kd.targets.store import shards
 
 SCRIPT = "labelling_memory"
 SAMPLES = 100_000 if FAST else 1_000_000

@@ -30,8 +30,8 @@ from _timing import spread
 from _timing import verdict
 
 from keras_kd import teachers
-from keras_kd.labels import engines
-from keras_kd.labels.closeness import compare
+from keras_kd.targets.inference import engines
+from keras_kd.targets.inference.closeness import compare
 
 SCRIPT = "labelling_speed"
 ROWS, ROUNDS, BATCH = (3000, 2, 256) if FAST else (20_000, 7, 256)

@@ -35,13 +35,13 @@ from _method_rows import ROWS
 from _method_rows import Row
 
 import keras_kd as kd
-from keras_kd.labels.attached import attach_targets
+from keras_kd.core.records import write_atomically
+from keras_kd.evaluation.environment import describe
+from keras_kd.evaluation.environment import environment
+from keras_kd.evaluation.gain import paired_gain
 from keras_kd.recipes import fashion_mnist
-from keras_kd.records import write_atomically
-from keras_kd.report.environment import describe
-from keras_kd.report.environment import environment
-from keras_kd.report.gain import paired_gain
-from keras_kd.training import train
+from keras_kd.targets.attached import attach_targets
+from keras_kd.training.trainer import train
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "benchmarks" / "results" / "methods"

@@ -17,12 +17,12 @@ import shlex
 import subprocess
 import sys
 
+from keras_kd.core.records import write_atomically
+from keras_kd.evaluation.environment import describe
 from keras_kd.losses import METHODS
 from keras_kd.losses.cards import markdown_table
-from keras_kd.records import write_atomically
 from keras_kd.report import Report
 from keras_kd.report import to_markdown
-from keras_kd.report.environment import describe
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "benchmarks" / "results"

@@ -26,10 +26,10 @@ from _timing import keep
 from _timing import kept
 
 from keras_kd import recipes
-from keras_kd.recipe_runs import search_recipe
-from keras_kd.tuning.confirmed import SIDES
-from keras_kd.tuning.confirmed import Confirmed
-from keras_kd.tuning.figures import settings_text
+from keras_kd.tuning.display.formatting import settings_text
+from keras_kd.tuning.trials.confirmed import SIDES
+from keras_kd.tuning.trials.confirmed import Confirmed
+from keras_kd.workflows.recipe_runs import search_recipe
 
 SCRIPT = "search_quality"
 TRIALS, SEEDS = (4, 2) if FAST else (20, 5)

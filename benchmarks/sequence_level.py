@@ -32,15 +32,15 @@ import numpy as np
 
 from keras_kd import Data
 from keras_kd import Distiller
-from keras_kd.labels.attached import attach_targets
-from keras_kd.labels.attached import outputs_of
+from keras_kd.core.records import write_atomically
+from keras_kd.data.sequences import generate
+from keras_kd.data.sequences import sequence_level
+from keras_kd.evaluation.environment import describe
+from keras_kd.evaluation.environment import environment
+from keras_kd.evaluation.gain import paired_gain
 from keras_kd.recipes import _pronunciation as task
-from keras_kd.records import write_atomically
-from keras_kd.report.environment import describe
-from keras_kd.report.environment import environment
-from keras_kd.report.gain import paired_gain
-from keras_kd.sequences import generate
-from keras_kd.sequences import sequence_level
+from keras_kd.targets.attached import attach_targets
+from keras_kd.targets.attached import outputs_of
 from keras_kd.teachers import FrozenTeacher
 
 RESULTS = pathlib.Path(__file__).parent / "results" / "sequence_level"

@@ -28,8 +28,8 @@ from _timing import keep
 from _timing import verdict
 
 import keras_kd as kd
-from keras_kd.report.gain import NO_GAIN
-from keras_kd.report.gain import paired_gain
+from keras_kd.evaluation.gain import NO_GAIN
+from keras_kd.evaluation.gain import paired_gain
 
 SCRIPT = "sparse_targets"
 SETTINGS = dict(

@@ -43,11 +43,11 @@ from _timing import spread
 from _timing import verdict
 
 import keras_kd as kd
-from keras_kd.labels import engines
-from keras_kd.step_input import first_rows
+from keras_kd.targets.inference import engines
 from keras_kd.teachers import FrozenTeacher
-from keras_kd.training_step import MEASURED_FROM
-from keras_kd.training_step import measure_step
+from keras_kd.training.step_input import first_rows
+from keras_kd.training.training_step import MEASURED_FROM
+from keras_kd.training.training_step import measure_step
 
 SCRIPT = "whole_job"
 EPOCHS, RIVAL_EPOCHS, BATCH, LABELLING_BATCH = 10, 2, 128, 256

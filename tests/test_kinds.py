@@ -15,9 +15,9 @@ import pytest
 from sklearn.ensemble import RandomForestClassifier
 
 import keras_kd as kd
-from distiller.tiny import cross_entropy
-from distiller.tiny import softmax
-from keras_kd.data import UNLABELLED
+from distillers.tiny import cross_entropy
+from distillers.tiny import softmax
+from keras_kd.data.splits import UNLABELLED
 from keras_kd.recipes import digits
 from teachers.learning import same_choice
 

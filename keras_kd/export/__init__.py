@@ -10,22 +10,22 @@ from __future__ import annotations
 import sys
 import types
 
-from keras_kd.export.classes import read_labels
-from keras_kd.export.directory import verify_directory
-from keras_kd.export.litert import run_tflite
-from keras_kd.export.litert import write_tflite
+from keras_kd.export.export import export
+from keras_kd.export.formats.litert import run_tflite
+from keras_kd.export.formats.litert import write_tflite
+from keras_kd.export.formats.saved_model import write_saved_model
 from keras_kd.export.manifest import VerificationError
 from keras_kd.export.manifest import check_manifest
-from keras_kd.export.publish import publish
-from keras_kd.export.retire import retire_versions
-from keras_kd.export.saved_model import write_saved_model
-from keras_kd.export.serving_files import docker_command
-from keras_kd.export.serving_files import server_command
-from keras_kd.export.stage import export
-from keras_kd.export.staging import staging
-from keras_kd.export.verify import verify
-from keras_kd.export.warmup import read_warmup
-from keras_kd.export.warmup import write_warmup
+from keras_kd.export.publishing.publish import publish
+from keras_kd.export.publishing.retire import retire_versions
+from keras_kd.export.publishing.staging import staging
+from keras_kd.export.serving.serving_files import docker_command
+from keras_kd.export.serving.serving_files import server_command
+from keras_kd.export.serving.warmup import read_warmup
+from keras_kd.export.serving.warmup import write_warmup
+from keras_kd.export.signatures.classes import read_labels
+from keras_kd.export.verification.directory import verify_directory
+from keras_kd.export.verification.verify import verify
 
 __all__ = [
     "VerificationError",

@@ -11,9 +11,9 @@ import os
 import pathlib
 import time
 
-from keras_kd.labels.sealed import read_sealed
-from keras_kd.labels.sealed import write_sealed
-from keras_kd.records import file_sha256
+from keras_kd.core.checksummed_json import read_checksummed
+from keras_kd.core.checksummed_json import write_checksummed
+from keras_kd.core.records import file_sha256
 
 NAME = "manifest.json"
 
@@ -102,7 +102,7 @@ def write_content(
             until the new one has taken its place.
     """
     content = {"files": files, "replaces": replaces or {}}
-    write_sealed(manifest_path(path), {**content, "created": time.time()})
+    write_checksummed(manifest_path(path), {**content, "created": time.time()})
 
 
 def read_manifest(path: str | os.PathLike) -> dict:
@@ -113,7 +113,7 @@ def read_manifest(path: str | os.PathLike) -> dict:
     """
     file = manifest_path(path)
     try:
-        content = read_sealed(file)
+        content = read_checksummed(file)
         # Other sealed files are no manifests.
         for part in ("files", "replaces"):
             dict(content[part])

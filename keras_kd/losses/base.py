@@ -9,8 +9,8 @@ from collections.abc import Sequence
 import keras
 from keras import ops
 
-from keras_kd.projectors import Projector
-from keras_kd.scalars import Scalar
+from keras_kd.core.scalars import Scalar
+from keras_kd.losses.projector import Projector
 
 
 class DistillationLoss(keras.losses.Loss):
@@ -47,7 +47,7 @@ class DistillationLoss(keras.losses.Loss):
     Attributes:
         logits: `True` for a loss between class scores. Its taps named
             `"output"` then arrive as float32 logits, whether the models end
-            in a softmax, a sigmoid or logits (see `keras_kd.heads`).
+            in a softmax, a sigmoid or logits (`keras_kd.core.output_heads`).
         label_aware: `True` for a loss that also needs the label; `y_true` is
             then the pair `(teacher tap, label)`.
         index_aware: `True` for a loss whose `project` needs to know which

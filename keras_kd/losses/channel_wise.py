@@ -26,8 +26,8 @@ from __future__ import annotations
 import keras
 from keras import ops
 
+from keras_kd.core.scalars import Scalar
 from keras_kd.losses.base import DistillationLoss
-from keras_kd.scalars import Scalar
 
 
 def channel_wise(teacher_maps, student_maps, temperature=4.0):

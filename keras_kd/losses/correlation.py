@@ -27,8 +27,8 @@ from __future__ import annotations
 import keras
 from keras import ops
 
+from keras_kd.core.scalars import Scalar
 from keras_kd.losses.base import DistillationLoss
-from keras_kd.scalars import Scalar
 
 # That of the authors' code: where one side varies less, nothing correlates.
 _EPSILON = 1e-8

@@ -23,9 +23,9 @@ from __future__ import annotations
 import keras
 from keras import ops
 
+from keras_kd.core.scalars import Scalar
 from keras_kd.losses import label_split
 from keras_kd.losses.base import DistillationLoss
-from keras_kd.scalars import Scalar
 
 
 def normalized_targets(

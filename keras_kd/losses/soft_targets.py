@@ -33,9 +33,9 @@ import math
 import keras
 from keras import ops
 
+from keras_kd.core.scalars import Scalar
 from keras_kd.losses import sparse
 from keras_kd.losses.base import DistillationLoss
-from keras_kd.scalars import Scalar
 
 
 def soft_targets(

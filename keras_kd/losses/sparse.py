@@ -100,7 +100,7 @@ def sparse_soft_targets(ids, log_probs, tail, student_logits, temperature=4.0):
     Example:
 
     ```python
-    from keras_kd.labels.encodings import TopK
+    from keras_kd.targets.store.encodings import TopK
     from keras_kd.losses.sparse import sparse_soft_targets
 
     target = TopK(k=1).target(TopK(k=1).fields([[9.0, 1.0, 0.0]]))

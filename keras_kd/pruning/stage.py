@@ -10,18 +10,18 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from keras_kd import heads
-from keras_kd import unlabelled
-from keras_kd.copies import copy_of
-from keras_kd.data import UNLABELLED
-from keras_kd.data import Data
-from keras_kd.data import check_split
-from keras_kd.distiller import Distiller
-from keras_kd.labels.attached import split_targets
+from keras_kd.core import output_heads
+from keras_kd.core.copying import copy_of
+from keras_kd.core.records import StageRecord
+from keras_kd.data.splits import UNLABELLED
+from keras_kd.data.splits import Data
+from keras_kd.data.splits import check_split
+from keras_kd.distillers import unlabelled
+from keras_kd.distillers.distiller import Distiller
 from keras_kd.pruning.callback import Pruning
 from keras_kd.pruning.kernels import prunable_kernels
 from keras_kd.pruning.kernels import sparsity_table
-from keras_kd.records import StageRecord
+from keras_kd.targets.attached import split_targets
 
 
 def prune(
@@ -90,7 +90,7 @@ def prune(
     check_split(split, "data")
     began = time.perf_counter()
     copy = copy_of(student)
-    loss = loss or student.loss or heads.default_loss(student)
+    loss = loss or student.loss or output_heads.default_loss(student)
     distilled = teacher is not None or _carries_targets(split)
     trained = copy
     if distilled:

@@ -9,7 +9,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from keras_kd.data import Data
+from keras_kd.data.splits import Data
 
 SAMPLES = 256
 

@@ -19,7 +19,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from keras_kd.records import write_atomically
+from keras_kd.core.records import write_atomically
 
 Files = Mapping[str, bytes]
 

@@ -24,9 +24,9 @@ import numpy as np
 import tensorflow as tf
 from keras import layers
 
-from keras_kd.data import Data
+from keras_kd.data.sequences import teacher_forced
+from keras_kd.data.splits import Data
 from keras_kd.recipes import _fetch
-from keras_kd.sequences import teacher_forced
 
 VERSION = "1.1.3"
 SHA256 = {

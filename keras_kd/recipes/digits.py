@@ -23,8 +23,8 @@ from keras import layers
 from sklearn.datasets import load_digits
 from sklearn.model_selection import train_test_split
 
-from keras_kd.data import UNLABELLED
-from keras_kd.data import Data
+from keras_kd.data.splits import UNLABELLED
+from keras_kd.data.splits import Data
 
 settings = dict(
     temperature=4.0,

@@ -29,8 +29,8 @@ import keras
 import numpy as np
 from keras import layers
 
-from keras_kd.data import UNLABELLED
-from keras_kd.data import Data
+from keras_kd.data.splits import UNLABELLED
+from keras_kd.data.splits import Data
 from keras_kd.recipes import _fetch
 
 settings = dict(

@@ -8,7 +8,7 @@ import os
 import pathlib
 from collections.abc import Sequence
 
-from keras_kd.records import StageRecord
+from keras_kd.core.records import StageRecord
 
 
 def read_lineage(

@@ -9,12 +9,12 @@ from collections.abc import Sequence
 from html import escape
 from typing import Any
 
-from keras_kd.records import StageRecord
-from keras_kd.report import environment as environments
+from keras_kd.core.records import StageRecord
+from keras_kd.evaluation import environment as environments
+from keras_kd.evaluation.disagreements import Disagreements
+from keras_kd.evaluation.examples import png_of
 from keras_kd.report import html
 from keras_kd.report import table
-from keras_kd.report.disagreements import Disagreements
-from keras_kd.report.examples import png_of
 from keras_kd.report.same_runtime import TEACHER_FILE
 
 CLASSES = 40

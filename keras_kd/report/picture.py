@@ -8,10 +8,10 @@ import os
 from collections.abc import Sequence
 from typing import Any
 
-from keras_kd.records import StageRecord
-from keras_kd.records import write_atomically
+from keras_kd.core.records import StageRecord
+from keras_kd.core.records import write_atomically
+from keras_kd.evaluation.gain import gain_of
 from keras_kd.report import table
-from keras_kd.report.gain import gain_of
 
 COLOURS = {
     "teacher": "#4d4d4d",

@@ -14,16 +14,16 @@ import textwrap
 from collections.abc import Sequence
 from typing import Any
 
-from keras_kd.records import StageRecord
-from keras_kd.records import write_atomically
-from keras_kd.report import environment as environments
+from keras_kd.core.records import StageRecord
+from keras_kd.core.records import write_atomically
+from keras_kd.evaluation import environment as environments
+from keras_kd.evaluation.disagreements import FILE
+from keras_kd.evaluation.disagreements import Disagreements
+from keras_kd.evaluation.gain import Gain
+from keras_kd.evaluation.gain import gain_of
 from keras_kd.report import page
 from keras_kd.report import picture
 from keras_kd.report import table
-from keras_kd.report.disagreements import FILE
-from keras_kd.report.disagreements import Disagreements
-from keras_kd.report.gain import Gain
-from keras_kd.report.gain import gain_of
 from keras_kd.report.lineage import read_lineage
 from keras_kd.report.same_runtime import Comparison
 from keras_kd.report.same_runtime import compare

@@ -10,7 +10,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 
-from keras_kd.records import StageRecord
+from keras_kd.core.records import StageRecord
 
 TEACHER_FILE = "teacher .tflite"
 """Name of the record of the teacher's float32 file."""

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from collections.abc import Sequence
 from typing import Any
 
-from keras_kd.records import StageRecord
+from keras_kd.core.records import StageRecord
 
 MISSING = "\N{EN DASH}"
 STAGES = ("teacher", "control", "student", "prune", "export")

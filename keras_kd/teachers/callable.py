@@ -9,7 +9,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from keras_kd import heads
+from keras_kd.core import output_heads
 from keras_kd.teachers.base import Teacher
 
 
@@ -62,10 +62,10 @@ class CallableTeacher(Teacher):
                 "`function` must be a function of NumPy arrays. Received: "
                 f"{type(function).__name__}"
             )
-        if activation not in heads.ACTIVATIONS:
+        if activation not in output_heads.ACTIVATIONS:
             raise ValueError(
-                f"`activation` must be one of {heads.ACTIVATIONS}. Received: "
-                f"activation={activation!r}"
+                f"`activation` must be one of {output_heads.ACTIVATIONS}. "
+                f"Received: activation={activation!r}"
             )
         self.function = function
         self.output_shape = output_shape

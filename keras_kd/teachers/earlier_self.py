@@ -9,8 +9,8 @@ from collections.abc import Iterable
 import keras
 import tensorflow as tf
 
-from keras_kd.copies import copy_of
-from keras_kd.taps import ForwardPass
+from keras_kd.core.copying import copy_of
+from keras_kd.core.taps import ForwardPass
 from keras_kd.teachers.base import Teacher
 
 

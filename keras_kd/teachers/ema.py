@@ -8,7 +8,7 @@ from collections.abc import Callable
 import tensorflow as tf
 from keras import ops
 
-from keras_kd.scalars import Scalar
+from keras_kd.core.scalars import Scalar
 from keras_kd.teachers.earlier_self import EarlierSelf
 
 

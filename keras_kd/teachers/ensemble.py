@@ -9,7 +9,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_kd import heads
+from keras_kd.core import output_heads
 from keras_kd.losses.base import compatible
 from keras_kd.teachers.base import MEMBERS
 from keras_kd.teachers.base import Teacher
@@ -174,7 +174,7 @@ class EnsembleTeacher(Teacher):
     def __call__(self, x) -> dict:
         members = ops.stack(
             [
-                heads.to_logits(
+                output_heads.to_logits(
                     teacher(x)["output"], teacher.activation_of("output")
                 )
                 for teacher in self.teachers
@@ -182,7 +182,7 @@ class EnsembleTeacher(Teacher):
             axis=1,
         )
         if self.binary:
-            pairs = self.combine(heads.binary_to_classes(members), 1.0)
+            pairs = self.combine(output_heads.binary_to_classes(members), 1.0)
             output = pairs[..., 1] - pairs[..., 0]
         else:
             output = self.combine(members, 1.0)

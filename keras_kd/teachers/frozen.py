@@ -8,8 +8,8 @@ from collections.abc import Iterable
 
 import keras
 
-from keras_kd import heads
-from keras_kd.taps import ForwardPass
+from keras_kd.core import output_heads
+from keras_kd.core.taps import ForwardPass
 from keras_kd.teachers.base import Teacher
 
 
@@ -57,10 +57,11 @@ class FrozenTeacher(Teacher):
                 "be converted first). "
                 f"Received: {type(model).__module__}.{type(model).__name__}"
             )
-        if activation not in ("auto", *heads.ACTIVATIONS):
+        if activation not in ("auto", *output_heads.ACTIVATIONS):
             raise ValueError(
                 "`activation` must be 'auto' or one of "
-                f"{heads.ACTIVATIONS}. Received: activation={activation!r}"
+                f"{output_heads.ACTIVATIONS}. Received: "
+                f"activation={activation!r}"
             )
         self.model = model
         self.preprocess = preprocess

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import keras
 from keras import ops
 
-from keras_kd import heads
+from keras_kd.core import output_heads
 from keras_kd.teachers.base import MEMBERS
 from keras_kd.teachers.base import Teacher
 from keras_kd.teachers.base import known_activation
@@ -122,7 +122,7 @@ class ClassMapping(Teacher):
         given = self.teacher(x)
         activation = self.teacher.activation_of("output")
         return {
-            name: self._map(heads.to_logits(given[name], activation))
+            name: self._map(output_heads.to_logits(given[name], activation))
             for name in ("output", MEMBERS)
             if name in given
         }

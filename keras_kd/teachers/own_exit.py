@@ -7,7 +7,7 @@ from collections.abc import Iterable
 
 import keras
 
-from keras_kd.taps import ForwardPass
+from keras_kd.core.taps import ForwardPass
 from keras_kd.teachers.base import Teacher
 
 

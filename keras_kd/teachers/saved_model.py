@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 import tensorflow as tf
 
-from keras_kd import heads
+from keras_kd.core import output_heads
 from keras_kd.teachers.base import Teacher
 
 _HEADS = {"logits": "linear", "probabilities": "softmax"}
@@ -57,9 +57,10 @@ class SavedModelTeacher(Teacher):
         activation: str = "auto",
         preprocess: Callable | None = None,
     ):
-        if activation not in ("auto", *heads.ACTIVATIONS):
+        if activation not in ("auto", *output_heads.ACTIVATIONS):
             raise ValueError(
-                f"`activation` must be 'auto' or one of {heads.ACTIVATIONS}. "
+                "`activation` must be 'auto' or one of "
+                f"{output_heads.ACTIVATIONS}. "
                 f"Received: activation={activation!r}"
             )
         if not tf.saved_model.contains_saved_model(str(path)):

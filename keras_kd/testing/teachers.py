@@ -9,8 +9,8 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from keras_kd import heads
 from keras_kd import teachers
+from keras_kd.core import output_heads
 from keras_kd.losses.base import compatible
 from keras_kd.testing.contract import ContractError
 from keras_kd.testing.contract import changed
@@ -92,11 +92,11 @@ def _check_taps(teacher, taps, given, rows):
 
 def _check_activation(teacher, name, tensor):
     activation = teacher.activation_of(name)
-    if activation not in (None, *heads.ACTIVATIONS):
+    if activation not in (None, *output_heads.ACTIVATIONS):
         raise ContractError(
             teacher,
             "activation_of() tells what a tap went through last",
-            f"None or one of {heads.ACTIVATIONS}",
+            f"None or one of {output_heads.ACTIVATIONS}",
             activation,
         )
     values = numbers(tensor)

@@ -9,20 +9,20 @@ from typing import Any
 import keras
 import keras_tuner
 
-from keras_kd.records import write_atomically
-from keras_kd.tuning import figures
-from keras_kd.tuning import picture
-from keras_kd.tuning import table
-from keras_kd.tuning.confirmed import Confirmed
-from keras_kd.tuning.importance import importance
-from keras_kd.tuning.job import Job
-from keras_kd.tuning.page import write_page
-from keras_kd.tuning.rows import FAILED
-from keras_kd.tuning.rows import STOPPED
-from keras_kd.tuning.rows import Row
-from keras_kd.tuning.rows import best_of
-from keras_kd.tuning.study import Study
-from keras_kd.tuning.trial import model_path
+from keras_kd.core.records import write_atomically
+from keras_kd.tuning.display import formatting
+from keras_kd.tuning.display import picture
+from keras_kd.tuning.display import table
+from keras_kd.tuning.display.importance import importance
+from keras_kd.tuning.display.page import write_page
+from keras_kd.tuning.trials.confirmed import Confirmed
+from keras_kd.tuning.trials.job import Job
+from keras_kd.tuning.trials.study import Study
+from keras_kd.tuning.trials.trial import model_path
+from keras_kd.tuning.trials.trial_record import FAILED
+from keras_kd.tuning.trials.trial_record import STOPPED
+from keras_kd.tuning.trials.trial_record import TrialRecord
+from keras_kd.tuning.trials.trial_record import best_of
 
 
 class SearchResult:
@@ -33,13 +33,13 @@ class SearchResult:
         study: Its trials.
 
     Attributes:
-        rows: All trials, as a list of `Row`.
+        rows: All trials, as a list of `TrialRecord`.
         confirmed: The best settings with fresh seeds beside the defaults and
             the control (`Confirmed`); `None` if that was not asked for.
     """
 
     def __init__(self, job: Job, study: Study):
-        self.rows: list[Row] = study.rows()
+        self.rows: list[TrialRecord] = study.rows()
         self.confirmed: Confirmed | None = None
         self.directory = job.directory
         self.objective = job.objective
@@ -47,7 +47,7 @@ class SearchResult:
         self._study = study
 
     @property
-    def best(self) -> Row | None:
+    def best(self) -> TrialRecord | None:
         """The best trial; `None` if none has a value."""
         return best_of(self.rows, self.objective.direction)
 
@@ -115,7 +115,7 @@ class SearchResult:
         lines = [self.table, ""]
         if self.best is None:
             return "\n".join([*lines, "No trial of this search has a value."])
-        settings = figures.settings_text(self.best.settings)
+        settings = formatting.settings_text(self.best.settings)
         stopped = sum(row.status == STOPPED for row in self.rows)
         failed = sum(row.status == FAILED for row in self.rows)
         lines.append(

@@ -16,26 +16,27 @@ from typing import Any
 import keras
 import keras_tuner
 
-from keras_kd import heads
-from keras_kd.data import Data
-from keras_kd.lesson import Lesson
-from keras_kd.training import default_metrics
-from keras_kd.tuning import oracles
-from keras_kd.tuning.confirming import confirm_settings
-from keras_kd.tuning.crew import Crew
-from keras_kd.tuning.definition import definition_of
-from keras_kd.tuning.definition import losses_of
-from keras_kd.tuning.hyper_distiller import HyperDistiller
-from keras_kd.tuning.job import FILE as JOB
-from keras_kd.tuning.job import Job
-from keras_kd.tuning.logs import log_trial
+from keras_kd.core import output_heads
+from keras_kd.data.splits import Data
+from keras_kd.training.teacher_targets import TeacherTargets
+from keras_kd.training.teacher_targets import targets_folder
+from keras_kd.training.trainer import default_metrics
+from keras_kd.tuning.display.table import LiveTable
 from keras_kd.tuning.result import SearchResult
-from keras_kd.tuning.rows import RUNNING
-from keras_kd.tuning.space import takes_hp
-from keras_kd.tuning.study import FILE as STUDY
-from keras_kd.tuning.study import Study
-from keras_kd.tuning.table import LiveTable
-from keras_kd.tuning.worker import work
+from keras_kd.tuning.space import oracles
+from keras_kd.tuning.space.definition import definition_of
+from keras_kd.tuning.space.definition import losses_of
+from keras_kd.tuning.space.hyper_distiller import HyperDistiller
+from keras_kd.tuning.space.searchable import takes_hp
+from keras_kd.tuning.trials.confirming import confirm_settings
+from keras_kd.tuning.trials.job import FILE as JOB
+from keras_kd.tuning.trials.job import Job
+from keras_kd.tuning.trials.logs import log_trial
+from keras_kd.tuning.trials.study import FILE as STUDY
+from keras_kd.tuning.trials.study import Study
+from keras_kd.tuning.trials.trial_record import RUNNING
+from keras_kd.tuning.trials.worker import work
+from keras_kd.tuning.trials.worker_pool import WorkerPool
 
 
 def search(
@@ -75,7 +76,7 @@ def search(
 
         directory/study.json        all trials; a killed search goes on
         directory/trials/           the best student
-        directory/labels/           the teacher's answers
+        directory/targets/          the teacher's answers
         directory/logs/             for TensorBoard, with its HParams page
         directory/search.{html,png}
 
@@ -83,7 +84,7 @@ def search(
 
     Args:
         teacher: A trained `keras.Model`, a `keras_kd.teachers.Teacher`, or
-            a `Lesson`, which has one and its stored answers.
+            `TeacherTargets`, which has one and its stored answers.
         build_student: Returns a new student. If it takes an argument, it is
             given the `keras_tuner.HyperParameters`, so that its architecture
             can be searched.
@@ -149,26 +150,28 @@ def search(
     directory = pathlib.Path(directory).absolute()
     if overwrite:
         _clear(directory)
-    lesson = teacher
-    if not isinstance(teacher, Lesson):
+    targets = teacher
+    if not isinstance(teacher, TeacherTargets):
         losses = losses_of(distillation_losses)
-        lesson = Lesson(teacher, data, losses, directory / "labels")
-    if workers > 1 and not lesson.runs_once:
+        targets = TeacherTargets(
+            teacher, data, losses, targets_folder(directory)
+        )
+    if workers > 1 and not targets.runs_once:
         raise ValueError(
             "Several workers share the teacher's stored answers, and this "
             "teacher's cannot be stored, or the training split is no arrays. "
             f"Pass workers=1. Received: workers={workers}"
         )
     several = workers > 1
-    with Crew(directory, workers) if several else nullcontext() as crew:
+    with WorkerPool(directory, workers) if several else nullcontext() as crew:
         job = Job(
             directory,
             build_student,
             # Trials do not look at the test split.
             dataclasses.replace(data, test=data.validation),
-            teacher=None if lesson.runs_once else lesson.teacher,
-            labels=lesson.cache.directory if lesson.runs_once else None,
-            in_memory=lesson.in_memory,
+            teacher=None if targets.runs_once else targets.teacher,
+            labels=targets.store().directory if targets.runs_once else None,
+            in_memory=targets.in_memory,
             space=space,
             objective=objective,
             epochs=epochs,
@@ -184,7 +187,7 @@ def search(
             lambda: oracles.make_oracle(
                 tuner, objective, trials, seed, epochs, hyperparameters
             ),
-            definition_of(job, lesson, tuner, hyperparameters, control),
+            definition_of(job, targets, tuner, hyperparameters, control),
             control,
         )
         study.set_trials(trials - control)
@@ -192,13 +195,13 @@ def search(
     result = SearchResult(job, study)
     if confirm and result.best is not None:
         result.confirmed = confirm_settings(
-            job, lesson, result.best_hyperparameters, confirm
+            job, targets, result.best_hyperparameters, confirm
         )
     result.save()
     return result
 
 
-def run(job: Job, study: Study, trials: int, crew: Crew | None) -> None:
+def run(job: Job, study: Study, trials: int, crew: WorkerPool | None) -> None:
     """Runs what is left of a search, and shows it."""
     name, direction = job.objective.name, job.objective.direction
     workers = 1 if crew is None else crew.count
@@ -221,7 +224,9 @@ def _objective(objective, build_student, loss):
     if loss is None:
         space = keras_tuner.HyperParameters()
         takes = takes_hp(build_student)
-        loss = heads.default_loss(build_student(*([space] if takes else [])))
+        loss = output_heads.default_loss(
+            build_student(*([space] if takes else []))
+        )
     classifies = bool(default_metrics(loss))
     if objective is None:
         objective = "val_accuracy" if classifies else "val_loss"

@@ -11,8 +11,8 @@ import keras
 import numpy as np
 import pytest
 
+from keras_kd.core.records import StageRecord
 from keras_kd.export import export
-from keras_kd.records import StageRecord
 
 
 @dataclasses.dataclass

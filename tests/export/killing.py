@@ -21,13 +21,13 @@ import signal
 import sys
 import time
 
-from keras_kd.export import directory
-from keras_kd.export.golden import read_golden
+from keras_kd.core.records import file_sha256
 from keras_kd.export.manifest import check_manifest
 from keras_kd.export.manifest import write_manifest
-from keras_kd.export.release import release
-from keras_kd.export.staging import staging
-from keras_kd.records import file_sha256
+from keras_kd.export.publishing.release import release
+from keras_kd.export.publishing.staging import staging
+from keras_kd.export.verification import directory
+from keras_kd.export.verification.golden import read_golden
 
 WATCHED = ("/keras_kd/", "/shutil.py")
 
@@ -175,23 +175,23 @@ def export_once(folder, last=None, told=None):
     """Exports a new model, version after version."""
     import keras
 
-    from keras_kd.export import stage
+    from keras_kd.export import export
 
     keras.utils.set_random_seed(time.time_ns() % 2**31)
     model = keras.Sequential(
         [keras.Input((6,), name="x"), keras.layers.Dense(400)]
     )
     lines = Lines(last)
-    released = stage.release
+    released = export.release
 
     def seen(*args):
         told.write_text(json.dumps([lines.count]))
         return released(*args)
 
     if told:
-        stage.release = seen
+        export.release = seen
     sys.settrace(lines)
-    stage.export(model, folder, "model", keep=3, verbose=False)
+    export.export(model, folder, "model", keep=3, verbose=False)
     sys.settrace(None)
     if told:
         told.write_text(

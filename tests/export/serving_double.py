@@ -20,9 +20,9 @@ from concurrent import futures
 import numpy as np
 import tensorflow as tf
 
-from keras_kd.export._c_api import DTYPES
-from keras_kd.export._c_api import STRING
-from keras_kd.export._c_api import SavedModelSession
+from keras_kd.export.verification.c_api import DTYPES
+from keras_kd.export.verification.c_api import STRING
+from keras_kd.export.verification.c_api import SavedModelSession
 
 MAX_WARMUP_RECORDS = 1000
 

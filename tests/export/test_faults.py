@@ -17,13 +17,13 @@ import pytest
 
 import keras_kd
 from export import killing
-from keras_kd import cli
+from keras_kd.cli import main
+from keras_kd.core.records import file_sha256
 from keras_kd.export import verify_directory
-from keras_kd.export.golden import read_golden
 from keras_kd.export.manifest import check_manifest
 from keras_kd.export.manifest import golden_path
-from keras_kd.export.replacement import publish_file
-from keras_kd.records import file_sha256
+from keras_kd.export.publishing.replacement import publish_file
+from keras_kd.export.verification.golden import read_golden
 
 
 def run_killing(*arguments):
@@ -170,7 +170,7 @@ def test_verify_names_every_file_with_one_flipped_byte(
     base = copied.folder / "cnn"
     # Files are compared before any is run; what runs is not damaged here.
     monkeypatch.setattr(killing.directory, "verify", lambda *args: 0.0)
-    assert cli.main(["verify", str(base)]) == 0
+    assert main(["verify", str(base)]) == 0
     paths = [path for path in base.rglob("*") if path.is_file()]
     assert len(paths) == 16
     random = np.random.default_rng(0)
@@ -180,12 +180,12 @@ def test_verify_names_every_file_with_one_flipped_byte(
         for place in map(int, places):
             flip(path, place)
             capsys.readouterr()
-            assert cli.main(["verify", str(base)]) == 1, (path, place)
+            assert main(["verify", str(base)]) == 1, (path, place)
             failed = capsys.readouterr().out
             assert failed.count("FAILED") == 1
             assert str(path) in failed.partition("FAILED")[2]
             path.write_bytes(sound)
-    assert cli.main(["verify", str(base)]) == 0
+    assert main(["verify", str(base)]) == 0
 
 
 def test_verify_leaves_alone_what_no_export_wrote(copied, monkeypatch):

@@ -9,11 +9,11 @@ import pytest
 import tensorflow as tf
 
 import keras_kd as kd
-from distiller.tiny import assert_same_weights
-from distiller.tiny import cross_entropy
-from distiller.tiny import features
-from distiller.tiny import labels
-from distiller.tiny import mlp
+from distillers.tiny import assert_same_weights
+from distillers.tiny import cross_entropy
+from distillers.tiny import features
+from distillers.tiny import labels
+from distillers.tiny import mlp
 from keras_kd.losses import Contrastive
 from keras_kd.losses.contrastive_memory import NOBODY
 from keras_kd.losses.contrastive_memory import ContrastiveMemory

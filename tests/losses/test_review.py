@@ -10,9 +10,9 @@ from keras import layers
 
 import keras_kd as kd
 import reference
-from distiller.tiny import Count
-from distiller.tiny import assert_same_weights
-from distiller.tiny import cross_entropy
+from distillers.tiny import Count
+from distillers.tiny import assert_same_weights
+from distillers.tiny import cross_entropy
 from keras_kd.losses.review_fusion import ReviewFusion
 from keras_kd.losses.review_fusion import resize_nearest
 from keras_kd.recipes import digits

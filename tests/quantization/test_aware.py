@@ -9,8 +9,8 @@ import pytest
 from ai_edge_litert.interpreter import Interpreter
 from keras import layers
 
-from keras_kd.copies import copy_of
-from keras_kd.distiller import Distiller
+from keras_kd.core.copying import copy_of
+from keras_kd.distillers.distiller import Distiller
 from keras_kd.export import export
 from keras_kd.export import run_tflite
 from keras_kd.quantization import FakeQuantize

@@ -4,7 +4,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from keras_kd.data import UNLABELLED
+from keras_kd.data.splits import UNLABELLED
 from keras_kd.recipes import digits
 
 

@@ -13,10 +13,10 @@ import numpy as np
 import pytest
 
 from keras_kd import recipes
-from keras_kd.data import UNLABELLED
-from keras_kd.export.converting import convert
-from keras_kd.export.saved_model import write_saved_model
-from keras_kd.export.variants import variants
+from keras_kd.data.splits import UNLABELLED
+from keras_kd.export.formats.converting import convert
+from keras_kd.export.formats.saved_model import write_saved_model
+from keras_kd.export.formats.variants import variants
 from keras_kd.recipes import _fetch
 from keras_kd.recipes import fashion_mnist
 

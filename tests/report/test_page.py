@@ -13,11 +13,11 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from keras_kd.records import StageRecord
+from keras_kd.core.records import StageRecord
+from keras_kd.evaluation.disagreements import FILE
+from keras_kd.evaluation.disagreements import Disagreements
+from keras_kd.evaluation.disagreements import find_disagreements
 from keras_kd.report import Report
-from keras_kd.report.disagreements import FILE
-from keras_kd.report.disagreements import Disagreements
-from keras_kd.report.disagreements import find_disagreements
 
 HOSTILE = "<script>alert('&')</script>"
 VOID = {"meta", "img", "br"}

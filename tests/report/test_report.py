@@ -11,7 +11,7 @@ import sys
 
 import pytest
 
-from keras_kd.records import StageRecord
+from keras_kd.core.records import StageRecord
 from keras_kd.report import Report
 from keras_kd.report import picture
 from keras_kd.report import table

@@ -7,7 +7,7 @@ import json
 
 import pytest
 
-from keras_kd.records import StageRecord
+from keras_kd.core.records import StageRecord
 from keras_kd.report import Report
 from keras_kd.report.same_runtime import TEACHER_FILE
 from keras_kd.report.same_runtime import compare

@@ -10,14 +10,14 @@ import tensorflow as tf
 from sklearn.ensemble import RandomForestClassifier
 
 import keras_kd as kd
-from distiller.tiny import assert_same_weights
-from distiller.tiny import cross_entropy
-from distiller.tiny import dense
-from distiller.tiny import features
-from distiller.tiny import labels
-from distiller.tiny import linear
-from distiller.tiny import softmax
-from keras_kd.labels.attached import outputs_of
+from distillers.tiny import assert_same_weights
+from distillers.tiny import cross_entropy
+from distillers.tiny import dense
+from distillers.tiny import features
+from distillers.tiny import labels
+from distillers.tiny import linear
+from distillers.tiny import softmax
+from keras_kd.targets.attached import outputs_of
 from keras_kd.teachers import CallableTeacher
 from teachers.learning import digits
 from teachers.learning import learned_agreement

@@ -9,15 +9,15 @@ import pytest
 from keras import layers
 
 import keras_kd as kd
-from distiller.tiny import assert_same_weights
-from distiller.tiny import cross_entropy
-from distiller.tiny import features
-from distiller.tiny import labels
-from distiller.tiny import linear
-from distiller.tiny import mlp
-from keras_kd.data import Data
-from keras_kd.lesson import Lesson
+from distillers.tiny import assert_same_weights
+from distillers.tiny import cross_entropy
+from distillers.tiny import features
+from distillers.tiny import labels
+from distillers.tiny import linear
+from distillers.tiny import mlp
+from keras_kd.data.splits import Data
 from keras_kd.teachers import EMATeacher
+from keras_kd.training.teacher_targets import TeacherTargets
 from replicas import two_replicas
 from teachers.learning import digits
 from teachers.learning import same_choice
@@ -191,7 +191,7 @@ def subclassed():
             "must be built",
         ),
         (
-            lambda: Lesson(
+            lambda: TeacherTargets(
                 EMATeacher(), Data(train=(X, Y), validation=(X, Y))
             ).teacher_record(),
             "no student to follow",

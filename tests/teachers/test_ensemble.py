@@ -8,23 +8,24 @@ import numpy as np
 import pytest
 
 import keras_kd as kd
-from distiller.tiny import assert_same_weights
-from distiller.tiny import cross_entropy
-from distiller.tiny import dense
-from distiller.tiny import features
-from distiller.tiny import kl
-from distiller.tiny import labels
-from distiller.tiny import linear
-from distiller.tiny import log_softmax
-from distiller.tiny import nll
-from distiller.tiny import softmax
-from keras_kd.data import Data
-from keras_kd.labels.attached import outputs_of
-from keras_kd.lesson import Lesson
+from distillers.tiny import assert_same_weights
+from distillers.tiny import cross_entropy
+from distillers.tiny import dense
+from distillers.tiny import features
+from distillers.tiny import kl
+from distillers.tiny import labels
+from distillers.tiny import linear
+from distillers.tiny import log_softmax
+from distillers.tiny import nll
+from distillers.tiny import softmax
+from keras_kd.data.splits import Data
+from keras_kd.evaluation.evaluator import Evaluator
+from keras_kd.targets.attached import outputs_of
 from keras_kd.teachers import EnsembleTeacher
 from keras_kd.teachers import FrozenTeacher
 from keras_kd.teachers.ensemble import confidence
 from keras_kd.teachers.ensemble import mixture
+from keras_kd.training.teacher_targets import TeacherTargets
 from teachers.learning import digits
 from teachers.learning import learned_agreement
 from teachers.learning import network
@@ -218,14 +219,14 @@ def test_ensemble_teacher_keeps_the_promises_in_training():
 
 def test_ensemble_teacher_is_not_stored_once():
     data = Data(train=(X, Y), validation=(X, Y))
-    assert Lesson(linear(1), data).runs_once
-    lesson = Lesson([linear(1), linear(3)], data)
-    assert not lesson.runs_once
-    other = Lesson([linear(1), linear(4)], data)
-    assert lesson.fingerprint != other.fingerprint
+    assert TeacherTargets(linear(1), data).runs_once
+    stored = TeacherTargets([linear(1), linear(3)], data)
+    assert not stored.runs_once
+    other = TeacherTargets([linear(1), linear(4)], data)
+    assert stored.fingerprint != other.fingerprint
     members = np.stack([dense(linear(seed), X) for seed in (1, 3)], axis=1)
     np.testing.assert_allclose(
-        log_softmax(lesson._test_logits),
+        log_softmax(Evaluator(stored.teacher, data).test_logits),
         np.log(mean_at(members, 1.0)),
         atol=1e-4,
     )

@@ -9,15 +9,15 @@ import pytest
 from keras import layers
 
 import keras_kd as kd
-from distiller.tiny import assert_same_weights
-from distiller.tiny import cross_entropy
-from distiller.tiny import dense
-from distiller.tiny import features
-from distiller.tiny import kl
-from distiller.tiny import labels
-from distiller.tiny import linear
-from distiller.tiny import log_softmax
-from distiller.tiny import mlp
+from distillers.tiny import assert_same_weights
+from distillers.tiny import cross_entropy
+from distillers.tiny import dense
+from distillers.tiny import features
+from distillers.tiny import kl
+from distillers.tiny import labels
+from distillers.tiny import linear
+from distillers.tiny import log_softmax
+from distillers.tiny import mlp
 from keras_kd.teachers import LastEpochTeacher
 from replicas import two_replicas
 

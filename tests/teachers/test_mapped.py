@@ -8,17 +8,17 @@ import numpy as np
 import pytest
 
 import keras_kd as kd
-from distiller.tiny import assert_same_weights
-from distiller.tiny import cross_entropy
-from distiller.tiny import dense
-from distiller.tiny import features
-from distiller.tiny import labels
-from distiller.tiny import linear
-from distiller.tiny import softmax
-from keras_kd.data import Data
-from keras_kd.lesson import Lesson
+from distillers.tiny import assert_same_weights
+from distillers.tiny import cross_entropy
+from distillers.tiny import dense
+from distillers.tiny import features
+from distillers.tiny import labels
+from distillers.tiny import linear
+from distillers.tiny import softmax
+from keras_kd.data.splits import Data
 from keras_kd.teachers import ClassMapping
 from keras_kd.teachers import EnsembleTeacher
+from keras_kd.training.teacher_targets import TeacherTargets
 from teachers.learning import digits
 from teachers.learning import network
 from teachers.learning import same_choice
@@ -102,10 +102,10 @@ def test_class_mapping_keeps_the_promises_of_a_teacher():
     kd.testing.check_teacher(ClassMapping(linear(1, 2), [3, 1], 4), X)
 
 
-def test_class_mapping_is_part_of_a_lessons_fingerprint():
+def test_class_mapping_is_part_of_its_fingerprint():
     data = Data(train=(X, Y), validation=(X, Y))
     first, second = (
-        Lesson(ClassMapping(linear(1), order, 3), data).fingerprint
+        TeacherTargets(ClassMapping(linear(1), order, 3), data).fingerprint
         for order in ([0, 1, 2], [2, 1, 0])
     )
     assert first != second

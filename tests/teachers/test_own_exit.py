@@ -9,13 +9,13 @@ import pytest
 from keras import layers
 
 import keras_kd as kd
-from distiller.tiny import Count
-from distiller.tiny import cross_entropy
-from distiller.tiny import features
-from distiller.tiny import kl
-from distiller.tiny import labels
-from distiller.tiny import linear
-from distiller.tiny import mlp
+from distillers.tiny import Count
+from distillers.tiny import cross_entropy
+from distillers.tiny import features
+from distillers.tiny import kl
+from distillers.tiny import labels
+from distillers.tiny import linear
+from distillers.tiny import mlp
 from keras_kd.teachers import ClassMapping
 from keras_kd.teachers import EnsembleTeacher
 from keras_kd.teachers import OwnExitTeacher

@@ -5,8 +5,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from keras_kd.tuning.confirmed import Confirmed
-from keras_kd.tuning.rows import Row
+from keras_kd.tuning.trials.confirmed import Confirmed
+from keras_kd.tuning.trials.trial_record import TrialRecord
 
 HOSTILE = "<script>alert('x|y')</script>[red]"
 CONFIRMED = Confirmed(
@@ -23,11 +23,13 @@ def row(name, temperature, alpha, value, status="completed", **settings):
     """Returns a trial that took two epochs and 2.5 seconds."""
     settings = {"temperature": temperature, "alpha": alpha, **settings}
     history = {} if value is None else {"val_accuracy": [value - 0.1, value]}
-    return Row(name, settings, status, value, history, 2.5)
+    return TrialRecord(name, settings, status, value, history, 2.5)
 
 
 def control(value=0.85):
-    return Row("control", {}, "completed", value, {"val_accuracy": [value]}, 2)
+    return TrialRecord(
+        "control", {}, "completed", value, {"val_accuracy": [value]}, 2
+    )
 
 
 def trials(count, objective, seed=0):
@@ -54,7 +56,9 @@ def mixed():
     rows.append(row("09", 8.0, 0.4, 0.80, "stopped early"))
     failed = row("10", 2.0, 0.1, None, "failed")
     rows.append(
-        Row(**{**vars(failed), "message": f"ValueError: {HOSTILE}\nmore"})
+        TrialRecord(
+            **{**vars(failed), "message": f"ValueError: {HOSTILE}\nmore"}
+        )
     )
     rows.append(row("11", 3.0, 0.3, None, "running"))
     without = row("12", 5.0, 0.0, 0.86)

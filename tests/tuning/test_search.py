@@ -14,14 +14,14 @@ import tensorflow as tf
 
 import keras_kd as kd
 from keras_kd.teachers import FrozenTeacher
-from keras_kd.training import train
-from keras_kd.tuning import worker
+from keras_kd.training.trainer import train
 from keras_kd.tuning.result import SearchResult
-from keras_kd.tuning.rows import COMPLETED
-from keras_kd.tuning.rows import CONTROL
-from keras_kd.tuning.rows import STOPPED
-from keras_kd.tuning.rows import Row
-from keras_kd.tuning.trial import MedianStop
+from keras_kd.tuning.trials import worker
+from keras_kd.tuning.trials.trial import MedianStop
+from keras_kd.tuning.trials.trial_record import COMPLETED
+from keras_kd.tuning.trials.trial_record import CONTROL
+from keras_kd.tuning.trials.trial_record import STOPPED
+from keras_kd.tuning.trials.trial_record import TrialRecord
 from tuning.toy import DATA
 from tuning.toy import build_student
 from tuning.toy import make_teacher
@@ -371,7 +371,7 @@ def test_search_by_hyperband_goes_on_from_checkpoints(tmp_path):
 
 def test_median_stop_ends_what_is_worse_than_the_median():
     rows = [
-        Row(str(i), {}, COMPLETED, v[-1], {"val_accuracy": v})
+        TrialRecord(str(i), {}, COMPLETED, v[-1], {"val_accuracy": v})
         for i, v in enumerate([[0.5, 0.6], [0.6, 0.7], [0.7, 0.8], [0.4, 0.9]])
     ]
 
@@ -392,7 +392,9 @@ def test_median_stop_ends_what_is_worse_than_the_median():
     assert epochs_of([0.74] * 6) == 2
     assert epochs_of([0.8, 0.1, 0.1]) == 3  # it was good once
     assert epochs_of(low, others=rows[:3]) == 6  # too few to tell
-    control = [Row(CONTROL, {}, COMPLETED, 1.0, {"val_accuracy": [1.0] * 6})]
+    control = [
+        TrialRecord(CONTROL, {}, COMPLETED, 1.0, {"val_accuracy": [1.0] * 6})
+    ]
     assert epochs_of(low, others=rows[:3] + control) == 6
 
 

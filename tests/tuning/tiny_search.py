@@ -6,7 +6,7 @@ from __future__ import annotations
 import keras
 import keras_tuner
 
-from distiller import tiny
+from distillers import tiny
 
 X = tiny.features(32)
 Y = tiny.labels(32)

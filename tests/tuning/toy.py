@@ -7,7 +7,7 @@ import keras
 import numpy as np
 
 import keras_kd as kd
-from keras_kd.data import Data
+from keras_kd.data.splits import Data
 
 
 def split(seed, rows=64):

@@ -15,12 +15,12 @@ import numpy as np
 import tensorflow as tf
 from keras import layers
 
-from keras_kd.data import Data
-from keras_kd.data import as_dataset
+from keras_kd.core.taps import inputs_for
+from keras_kd.core.taps import tap
+from keras_kd.data.splits import Data
+from keras_kd.data.splits import as_dataset
 from keras_kd.pruning.structured.channels import ChannelGraph
 from keras_kd.pruning.structured.kinds import WEIGHTS
-from keras_kd.taps import inputs_for
-from keras_kd.taps import tap
 
 
 def magnitude(graph: ChannelGraph, model: keras.Model, data: Any) -> list:

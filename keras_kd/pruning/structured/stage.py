@@ -11,6 +11,7 @@ from typing import Any
 import keras
 import numpy as np
 
+from keras_kd.core.records import StageRecord
 from keras_kd.pruning.structured.groups import choose
 from keras_kd.pruning.structured.groups import exclusion
 from keras_kd.pruning.structured.groups import groups_of
@@ -19,7 +20,6 @@ from keras_kd.pruning.structured.scores import CRITERIA
 from keras_kd.pruning.structured.scores import mean_scores
 from keras_kd.pruning.structured.surgery import cut
 from keras_kd.pruning.structured.trace import trace
-from keras_kd.records import StageRecord
 
 
 def prune_channels(

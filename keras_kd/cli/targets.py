@@ -1,0 +1,127 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`keras-kd targets`: build, look into, verify and merge teacher caches."""
+
+from __future__ import annotations
+
+import argparse
+import pathlib
+
+from keras_kd.cli.arguments import pairs_of
+from keras_kd.cli.arguments import tell
+
+
+def add_targets(parser: argparse.ArgumentParser) -> None:
+    """Adds the commands to the parser of `keras-kd targets`."""
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    build = commands.add_parser(
+        "build", help="label a recipe's training data; goes on after a stop"
+    )
+    build.set_defaults(command=_build)
+    build.add_argument("recipe", help="a name or a path/to/recipe.py")
+    build.add_argument(
+        "--directory",
+        type=pathlib.Path,
+        help="where they go (default: saved_models/<recipe>/targets)",
+    )
+    build.add_argument(
+        "--teacher",
+        type=pathlib.Path,
+        help="a .keras file (default: the teacher that `keras-kd run` left)",
+    )
+    build.add_argument(
+        "--data",
+        metavar="KEY=VALUE",
+        action="append",
+        default=[],
+        help="an argument of load_data, as in --data labelled=None",
+    )
+    build.add_argument(
+        "--set",
+        metavar="KEY=VALUE",
+        action="append",
+        default=[],
+        help="an argument of TeacherCache, as in --set top_k=16",
+    )
+    build.add_argument(
+        "--part", metavar="I/N", help="only the I-th (from 0) of N parts"
+    )
+    build.add_argument("--batch-size", type=int, default=256)
+    build.add_argument(
+        "--agreement",
+        type=float,
+        help="allow faster engines that agree on this share, such as 0.995",
+    )
+
+    info = commands.add_parser("info", help="say what is in a cache")
+    info.set_defaults(command=_info)
+    info.add_argument("directory", type=pathlib.Path)
+
+    verify = commands.add_parser("verify", help="check every file of a cache")
+    verify.set_defaults(command=_verify)
+    verify.add_argument("directory", type=pathlib.Path)
+
+    merge = commands.add_parser("merge", help="make one cache of all parts")
+    merge.set_defaults(command=_merge)
+    merge.add_argument("directories", type=pathlib.Path, nargs="+")
+    merge.add_argument("--into", type=pathlib.Path, required=True)
+
+
+def _build(options):
+    import keras
+
+    from keras_kd import recipes
+    from keras_kd.targets.cache import TeacherCache
+
+    recipe = recipes.load(options.recipe)
+    run = pathlib.Path("saved_models") / pathlib.Path(options.recipe).stem
+    path = options.teacher or run / "stages" / "trained-teacher.keras"
+    if not path.is_file():
+        raise FileNotFoundError(
+            f"There is no trained teacher {str(path)!r}. Train it with "
+            f"`keras-kd run {options.recipe}`, or give --teacher FILE.keras."
+        )
+    teacher = keras.saving.load_model(path, compile=False)
+    data = recipe.load_data(**pairs_of(options.data, "--data"))
+    directory = options.directory or run / "targets"
+    cache = TeacherCache(directory, **pairs_of(options.set, "--set"))
+    cache.build(
+        teacher,
+        data.train,
+        batch_size=options.batch_size,
+        part=_part(options.part),
+        agreement=options.agreement,
+    )
+    print(f"{len(cache)} samples in {directory}")
+    return 0
+
+
+def _part(text):
+    if text is None:
+        return None
+    index, slash, count = text.partition("/")
+    if not (slash and index.isdecimal() and count.isdecimal()):
+        raise ValueError(f"--part takes I/N, such as 0/3. Received: {text!r}")
+    return int(index), int(count)
+
+
+def _info(options):
+    from keras_kd.targets.cache import TeacherCache
+
+    for key, value in TeacherCache.open(options.directory).info().items():
+        print(f"{key:<26}{value}")
+    return 0
+
+
+def _verify(options):
+    from keras_kd.targets.cache import TeacherCache
+
+    return tell(TeacherCache.open(options.directory).verify())
+
+
+def _merge(options):
+    from keras_kd.targets.cache import TeacherCache
+
+    cache = TeacherCache.merge(options.directories, options.into)
+    print(f"{len(cache)} samples in {options.into}")
+    return 0

@@ -1,0 +1,152 @@
+# SPDX-License-Identifier: Apache-2.0
+"""StageFolder: finished stages on disk, so that a killed run goes on."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import pathlib
+from collections.abc import Callable
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from keras_kd.core.canonical_names import places
+from keras_kd.core.canonical_names import renamed
+from keras_kd.core.records import StageRecord
+from keras_kd.core.records import file_sha256
+from keras_kd.core.records import replacing
+
+
+class StageFolder:
+    """Keeps each finished stage as a record and, where there is one, a model.
+
+    A stage is done when its record is on disk, and the record is written
+    last. It is done *again* when anything it depends on has changed (its
+    fingerprint) or a file of it is damaged (its sha256).
+
+    Args:
+        directory: Folder of the records.
+        say: What to tell the user, one line at a time.
+
+    Example:
+
+    ```python
+    stages = StageFolder("run/stages")
+    record = stages.run("control-0", {"epochs": 3}, train_control)
+    model = stages.model("control-0")
+    ```
+    """
+
+    def __init__(
+        self,
+        directory: str | os.PathLike,
+        say: Callable[[str], None] = lambda line: None,
+    ):
+        self.directory = pathlib.Path(directory)
+        self.say = say
+
+    def run(
+        self, key: str, depends_on: Any, make: Callable[[], tuple]
+    ) -> StageRecord:
+        """Returns the stage's record, from disk if it still holds.
+
+        Args:
+            key: Name of the stage's files.
+            depends_on: Everything the result depends on, as JSON values.
+            make: Returns `(model or None, record)`.
+        """
+        depends_on = fingerprint(depends_on)
+        record = self._finished(key, depends_on)
+        if record is not None:
+            self.say(f"{key}: done before")
+            return record
+        model, record = make()
+        record.settings["fingerprint"] = depends_on
+        if model is not None:
+            path = self.path(key)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with replacing(path) as temporary:
+                model.save(temporary)
+            record.artefacts[path.name] = file_sha256(path)
+        record.save(self.directory / f"{key}.json")
+        return record
+
+    def path(self, key: str) -> pathlib.Path:
+        """Returns where the model of a stage is."""
+        return self.directory / f"{key}.keras"
+
+    def model(self, key: str) -> keras.Model:
+        """Loads the model of a finished stage."""
+        return keras.saving.load_model(self.path(key), compile=False)
+
+    def _finished(self, key, depends_on):
+        try:
+            record = StageRecord.load(self.directory / f"{key}.json")
+            if record.settings.get("fingerprint") != depends_on:
+                return None
+            for name, digest in record.artefacts.items():
+                if file_sha256(self.directory / name) != digest:
+                    self.say(f"{key}: {name} is damaged, doing it again")
+                    return None
+        except FileNotFoundError:
+            return None
+        except ValueError as error:
+            self.say(f"{key}: doing it again. {error}")
+            return None
+        return record
+
+
+def fingerprint(value: Any) -> str:
+    """Returns a sha256 that changes when `value` (JSON values) does."""
+    text = json.dumps(value, sort_keys=True, default=str)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def fingerprint_of_split(split: Any) -> str:
+    """Returns a sha256 of a split's arrays.
+
+    A `tf.data.Dataset` is known by its element types and its
+    length only: reading all of it could take as long as training.
+    """
+    if isinstance(split, tf.data.Dataset):
+        parts = [str(split.element_spec), str(int(split.cardinality()))]
+        # A shuffled set starts with another batch every time.
+        return fingerprint(parts)
+    digest = hashlib.sha256()
+    for array in tf.nest.flatten(tuple(split)):
+        array = np.ascontiguousarray(array)
+        digest.update(f"{array.shape}{array.dtype}".encode())
+        digest.update(array)
+    return digest.hexdigest()
+
+
+def fingerprint_of_model(model: keras.Model, weights: bool = True) -> str:
+    """Returns a sha256 of a model's architecture and, if asked, weights."""
+    try:
+        config = keras.saving.serialize_keras_object(model)
+        config.pop("compile_config", None)
+        parts = [json.dumps(_plain(renamed(config, places(model))))]
+    except (NotImplementedError, TypeError, ValueError):
+        parts = [type(model).__qualname__]
+    digest = hashlib.sha256(parts[0].encode())
+    for weight in model.weights:
+        digest.update(f"{weight.shape}{weight.dtype}".encode())
+        if weights:
+            values = keras.ops.convert_to_numpy(weight)
+            digest.update(np.ascontiguousarray(values))
+    return digest.hexdigest()
+
+
+def _plain(config):
+    """Returns a config without the ids of objects that are shared."""
+    if isinstance(config, dict):
+        return {
+            key: _plain(value)
+            for key, value in sorted(config.items())
+            if key != "shared_object_id"
+        }
+    return list(map(_plain, config)) if isinstance(config, list) else config

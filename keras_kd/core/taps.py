@@ -1,0 +1,296 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Taps: every named tensor of a model in one forward pass."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable
+from collections.abc import Iterable
+
+import keras
+
+from keras_kd.core.output_heads import activation_of_tensor
+from keras_kd.core.output_heads import named_outputs
+
+
+def tap(model: keras.Model, names: Iterable[str]) -> keras.Model:
+    """Returns a model that gives every named tensor in one forward pass.
+
+    The returned model shares the layers and weights of `model`; nothing is
+    copied. A layer inside a nested model is named by its path,
+    `"backbone/conv_4"`.
+
+    Args:
+        model: A Functional or Sequential model (built, so it has a graph).
+        names: Names of layers, of outputs of a model with several, or
+            `"output"` for the output of a model with one.
+
+    Returns:
+        A functional model on the inputs of `model` whose output is a dict
+        `{name: tensor}`.
+
+    Raises:
+        ValueError: If `model` has no graph, or a name is not in it (near
+            names are listed), or names a layer that is called more than
+            once, or one beside the path from inputs to outputs.
+
+    Example:
+
+    ```python
+    taps = kd.tap(model, ["conv_2", "output"])
+    taps(images)["conv_2"].shape
+    ```
+    """
+    inputs, tensors = _trace(model, list(names))
+    return keras.Model(inputs, tensors, name=f"{model.name}_taps")
+
+
+class ForwardPass:
+    """A model's forward pass that also gives its taps, computed once.
+
+    A model without a graph (subclassed) can be used too, as long as only
+    its outputs are tapped.
+
+    Args:
+        model: The model to run.
+        names: Taps, as for `tap`.
+    """
+
+    def __init__(self, model: keras.Model, names: Iterable[str]):
+        self.model = model
+        self.names = tuple(dict.fromkeys(names))
+        self._outputs_only = set(self.names) <= {"output"}
+        if not self._outputs_only:
+            check_graph(model)
+        self._tapped, self._tensors = None, {}
+        if getattr(model, "inputs", None) is not None:
+            tapped = _with_outputs(model, self.names)
+            self._tensors = tapped.output[1]
+            self._tapped = tapped if not self._outputs_only else None
+
+    def shape(self, name: str) -> tuple | None:
+        """Returns the shape of a tap, or `None` where it is not known yet."""
+        if name not in self._tensors:
+            return None
+        return tuple(self._tensors[name].shape)
+
+    def activation(self, name: str) -> str | None:
+        """Returns what a tap went through last (see `heads.activation_of`)."""
+        if name not in self._tensors:
+            return None
+        return activation_of_tensor(self._tensors[name])
+
+    def __call__(self, x, training: bool):
+        """Returns `(model output, {name: tensor})`."""
+        x = inputs_for(self.model, x)
+        if self._tapped is not None:
+            return self._tapped(x, training=training)
+        # As Keras' own trainer does for a `call` without the argument.
+        takes_training = self.model._call_has_training_arg
+        kwargs = {"training": training} if takes_training else {}
+        prediction = self.model(x, **kwargs)
+        return prediction, {name: _only(prediction) for name in self.names}
+
+
+def inputs_for(model: keras.Model, x):
+    """Returns what of a dict batch a model has inputs for.
+
+    A teacher and a student may see different parts of a sample. Keras takes
+    the entries of a dict with too many of them in the order of their names,
+    whatever they are.
+
+    Args:
+        model: Any model.
+        x: A batch; anything but a dict is returned as it is.
+
+    Raises:
+        ValueError: If an input of the model is not in the dict.
+    """
+    wanted = getattr(model, "input", None) if isinstance(x, dict) else None
+    if wanted is None:
+        return x
+    if not isinstance(wanted, dict):
+        by_name = keras.tree.map_structure(lambda tensor: tensor.name, wanted)
+        if not set(keras.tree.flatten(by_name)) <= set(x):
+            return x
+        return keras.tree.map_structure(x.get, by_name)
+    missing = sorted(set(wanted) - set(x))
+    if missing:
+        raise ValueError(
+            f"'{model.name}' has inputs that are not in the data: {missing}. "
+            f"Expected a dict with {sorted(wanted)}. Received: {sorted(x)}"
+        )
+    return {name: x[name] for name in wanted}
+
+
+def for_taps(names, value_of: Callable):
+    """Returns the value of a tap, or a list where `names` is a list.
+
+    `None` if any of the values is.
+    """
+    if isinstance(names, str):
+        return value_of(names)
+    values = [value_of(name) for name in names]
+    return None if any(value is None for value in values) else values
+
+
+def shape_of(tensors):
+    """Returns the shape of a tensor, or the list of those of a list."""
+    if isinstance(tensors, list):
+        return [tuple(tensor.shape) for tensor in tensors]
+    return tuple(tensors.shape)
+
+
+def _only(prediction):
+    tensors = keras.tree.flatten(prediction)
+    if len(tensors) != 1:
+        raise ValueError(
+            f"'output' is ambiguous: the model gives {len(tensors)} tensors. "
+            "Build it with keras.Model(inputs, outputs) and name the output "
+            "you mean."
+        )
+    return tensors[0]
+
+
+def _with_outputs(model, names):
+    """Returns a model that gives `(model output, {name: tensor})`."""
+    inputs, tensors = _trace(model, [*names, _WHOLE])
+    whole = tensors.pop(_WHOLE)
+    return keras.Model(inputs, (whole, tensors), name=f"{model.name}_taps")
+
+
+_WHOLE = "/"  # not a name a layer can have
+
+
+def _trace(model, names):
+    """Returns the inputs and `{name: tensor}` of a graph that holds them."""
+    check_graph(model)
+    if any("/" in name and name != _WHOLE for name in names):
+        return _trace_nested(model, names)
+    plain = _plain(model)
+    return plain.input, {name: _find(plain, name) for name in names}
+
+
+def _plain(model):
+    """Returns a bare functional model on the tensors of `model`.
+
+    A Sequential model that was called as a layer gives the caller's tensors
+    as its `input`; and cloning a compiled model would compile the clone.
+    """
+    if isinstance(model, keras.Sequential):
+        return keras.Model(model.inputs[0], model.outputs[0], name=model.name)
+    return keras.Model(model.input, model.output, name=model.name)
+
+
+def _trace_nested(model, names):
+    """Runs the graph again, opening the nested models that are tapped."""
+    inner_names: dict[str, list[str]] = {}
+    for name in names:
+        if "/" in name and name != _WHOLE:
+            outer, inner = name.split("/", 1)
+            inner_names.setdefault(outer, []).append(inner)
+    found, plain = {}, _plain(model)
+    for outer, inner in inner_names.items():
+        layer = _layer(plain, outer)
+        if not isinstance(layer, keras.Model):
+            raise ValueError(
+                f"The tap '{outer}/{inner[0]}' looks inside the layer "
+                f"'{outer}' of '{model.name}', which is a "
+                f"{type(layer).__name__}, not a model. Name the layer itself."
+            )
+        _only_call(plain, layer, f"{outer}/{inner[0]}")
+        # Validates the inner names before the graph is run.
+        _trace(layer, inner)
+
+    def call(layer, *args, **kwargs):
+        if layer.name not in inner_names:
+            return layer(*args, **kwargs)
+        opened = _with_outputs(layer, inner_names[layer.name])
+        whole, tensors = opened(*args, **kwargs)
+        for inner, tensor in tensors.items():
+            found[f"{layer.name}/{inner}"] = tensor
+        return whole
+
+    clone = keras.models.clone_model(
+        plain, clone_function=lambda layer: layer, call_function=call
+    )
+    # Tensors of the clone, not of `model`: the opened path must be on the
+    # way to every output.
+    kept = {n: _find(clone, n) for n in names if n not in found}
+    return clone.input, {n: kept.get(n, found.get(n)) for n in names}
+
+
+def check_graph(model: keras.Model) -> None:
+    """Raises unless `model` has a graph of named tensors."""
+    if getattr(model, "inputs", None) is None:
+        raise ValueError(
+            f"Taps need a Functional or Sequential model whose input shape is "
+            f"known. '{getattr(model, 'name', model)}' is a "
+            f"{type(model).__name__} without a graph: rewrite it with "
+            "keras.Model(inputs, outputs), start the Sequential with "
+            "keras.Input, or use a loss on outputs only."
+        )
+
+
+def _find(model, name):
+    if name == _WHOLE:
+        return model.output
+    outputs = named_outputs(model)
+    if name == "output":
+        if len(outputs) == 1:
+            return next(iter(outputs.values()))
+        raise ValueError(
+            f"'output' is ambiguous: '{model.name}' has {len(outputs)} "
+            f"outputs. Name one of {list(outputs)}."
+        )
+    # A layer's name wins unless the model names its outputs itself.
+    if name in outputs and isinstance(model.output, dict):
+        return outputs[name]
+    layer = _layer(model, name, also=outputs)
+    if layer is None:
+        return outputs[name]
+    outputs = _only_call(model, layer, name).outputs
+    if len(outputs) != 1:
+        raise ValueError(
+            f"The tap '{name}' of '{model.name}' is ambiguous: the layer gives "
+            f"{len(outputs)} tensors. Follow the one you mean by a named "
+            "keras.layers.Identity and tap that."
+        )
+    return outputs[0]
+
+
+def _only_call(model, layer, name):
+    nodes = {node for nodes in model._nodes_by_depth.values() for node in nodes}
+    calls = [node for node in layer._inbound_nodes if node in nodes]
+    if len(calls) != 1:
+        raise ValueError(
+            f"The tap '{name}' of '{model.name}' is ambiguous: '{layer.name}' "
+            f"is called {len(calls)} times. Follow the call you mean by a "
+            "named keras.layers.Identity and tap that."
+        )
+    return calls[0]
+
+
+def _layer(model, name, also=()):
+    layers = {layer.name: layer for layer in model.layers}
+    if name in layers:
+        return layers[name]
+    if name in also:
+        return None
+    known = ["output", *layers, *_nested_names(model)]
+    near = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
+    raise ValueError(
+        f"No layer or output named '{name}' in '{model.name}'. "
+        + (f"Did you mean one of {near}? " if near else "")
+        + f"It has: {', '.join(known[:20])}{', ...' if len(known) > 20 else ''}"
+        + ". A layer beside the way from inputs to outputs is not part of the "
+        "model, so one forward pass does not reach it: make it an output."
+    )
+
+
+def _nested_names(model, prefix=""):
+    for layer in model.layers:
+        if isinstance(layer, keras.Model):
+            for inner in layer.layers:
+                yield f"{prefix}{layer.name}/{inner.name}"
+            yield from _nested_names(layer, f"{prefix}{layer.name}/")

@@ -1,0 +1,84 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Pairing: whether teacher, student and losses can work together at all."""
+
+from __future__ import annotations
+
+import keras
+
+from keras_kd import losses as losses_module
+from keras_kd import teachers
+from keras_kd.core import output_heads
+
+_RESERVED = ("loss", "student_loss", "teacher_agreement")
+
+
+def check_known_shapes(loss, source, student_pass) -> None:
+    """Compares shapes before the first step, where they are known."""
+    if loss.projector is not None:
+        return
+    names = loss.taps
+    teacher = [source.shape(name) for name in names[0]]
+    student = [student_pass.shape(name) for name in names[1]]
+    if not all((*teacher, *student)):
+        return
+    if isinstance(loss.teacher, str):
+        (teacher,) = teacher
+    if isinstance(loss.student, str):
+        (student,) = student
+    if loss.logits:
+        scores = map(keras.KerasTensor, (teacher, student))
+        teacher, student = (s.shape for s in output_heads.comparable(*scores))
+    loss.check_shapes(teacher, student)
+
+
+def check_not_itself(loss, own_taps: dict) -> None:
+    """Raises if a loss compares a tap of the student with itself."""
+    for theirs, ours in zip(*loss.taps, strict=False):
+        if own_taps.get(theirs) == ours:
+            name = type(loss).__name__
+            raise ValueError(
+                f"{name} would compare the student's tap '{ours}' with "
+                "itself. Name the shallower one that has to learn, as in "
+                f"{name}(student='early_exit')."
+            )
+
+
+def check_pair(teacher, student) -> None:
+    """Raises unless `student` is a model of its own."""
+    if not isinstance(student, keras.Model):
+        raise ValueError(
+            "`student` must be a keras.Model (Keras 3). Received: "
+            f"{type(student).__module__}.{type(student).__name__}"
+        )
+    if any(student is model for model in _models_of(teacher)):
+        raise ValueError(
+            "Student and teacher are the same object, so there is nothing to "
+            "learn. Build a second model, or copy it with "
+            "keras.models.clone_model."
+        )
+
+
+def _models_of(teacher) -> list:
+    if isinstance(teacher, (list, tuple)):
+        return [model for each in teacher for model in _models_of(each)]
+    is_teacher = isinstance(teacher, teachers.Teacher)
+    return list(teacher.models) if is_teacher else [teacher]
+
+
+def losses_by_name(losses) -> dict:
+    """Returns a loss or list of losses by the keys they have in logs."""
+    if not isinstance(losses, (list, tuple)):
+        losses = [losses]
+    if not losses:
+        raise ValueError(
+            "`distillation_losses` is empty. Give at least one loss, or leave "
+            "it out for SoftTargets; alpha=0 turns distillation off."
+        )
+    named: dict = {}
+    for loss in map(losses_module.get, losses):
+        name, count = loss.name, 1
+        while name in named or name in _RESERVED:
+            count += 1
+            name = f"{loss.name}_{count}"
+        named[name] = loss
+    return named

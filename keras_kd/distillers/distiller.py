@@ -1,0 +1,290 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Distiller: trains a student from a teacher's targets and the labels."""
+
+from __future__ import annotations
+
+import functools
+import warnings
+
+import keras
+import tensorflow as tf
+from keras import ops
+
+from keras_kd import losses as losses_module
+from keras_kd.core.scalars import Scalar
+from keras_kd.core.taps import ForwardPass
+from keras_kd.distillers import unlabelled
+from keras_kd.distillers.compatibility import check_pair
+from keras_kd.distillers.loss_metrics import LossMetrics
+from keras_kd.distillers.loss_terms import LossTerms
+from keras_kd.distillers.step_checks import StepChecked
+from keras_kd.distillers.step_checks import StepChecks
+from keras_kd.targets.attached import split_targets
+
+
+@keras.saving.register_keras_serializable(package="keras_kd")
+class Distiller(StepChecked, keras.Model):
+    """Trains a student from a teacher and from the labels.
+
+        total = alpha * distillation + (1 - alpha) * student_loss
+
+    where `distillation` is the weighted sum of the distillation losses and
+    `student_loss` is what `student.fit` would minimise. Note that `alpha`
+    weighs the *distillation*; `keras.distillation` counts the other way
+    round (`student_loss_weight` is `1 - alpha`).
+
+    It is a `keras.Model`: `compile`, `fit`, callbacks and metrics are Keras'
+    own. Regularisation and `add_loss` terms keep their full weight whatever
+    alpha is; with `alpha=0` training equals `student.fit`. `evaluate` and
+    `predict` are the student's and never run the teacher. Checkpoints hold
+    the student (and projectors), never the teacher.
+
+    Labels: `alpha=1` needs none (`fit(x)`). An integer class id of -1 marks
+    an example without a label: it is learned from the teacher only, and
+    metrics pass over it. A sample weight weighs an example in every term.
+
+    Outputs: a model may end in logits, a softmax or a sigmoid; teacher and
+    student are each read for it. Sigmoid and one-unit outputs, and students
+    compiled with a binary cross-entropy, are distilled unit by unit
+    (Bernoulli).
+
+    Args:
+        teacher: A trained `keras.Model`, a list of them (an ensemble), a
+            `keras_kd.teachers.Teacher`, or `None` if targets are in the data.
+        student: The `keras.Model` to train.
+        temperature: Short for
+            `distillation_losses=SoftTargets(temperature)`; 4.0 if neither
+            is given.
+        alpha: Weight of the distillation in `[0, 1]`. Assignable at any
+            time, as is `temperature`, without retracing.
+        distillation_losses: A distillation loss, or a list of them.
+        name: Name of the model.
+
+    Raises:
+        ValueError: If the two models cannot be compared (classes, shapes, tap
+            names), are one object, or an argument is out of range.
+
+    Example:
+
+    ```python
+    distiller = kd.Distiller(teacher, student, temperature=4.0, alpha=0.7)
+    distiller.compile("adam", loss=cross_entropy, metrics=["accuracy"])
+    distiller.fit(x, y, epochs=5)
+    distiller.student.save("student.keras")
+    ```
+
+    Reference: https://arxiv.org/abs/1503.02531
+    """
+
+    alpha = Scalar(minimum=0.0, maximum=1.0)
+
+    def __init__(
+        self,
+        teacher=None,
+        student: keras.Model | None = None,
+        temperature: float | None = None,
+        alpha: float = 0.7,
+        distillation_losses=None,
+        name: str = "distiller",
+        **kwargs,
+    ):
+        check_pair(teacher, student)
+        # The student's policy decides on loss scaling, as in student.fit.
+        kwargs.setdefault("dtype", student.dtype_policy)
+        super().__init__(name=name, **kwargs)
+        if distillation_losses is None:
+            temperature = 4.0 if temperature is None else temperature
+            distillation_losses = losses_module.SoftTargets(temperature)
+        elif temperature is not None:
+            raise ValueError(
+                "Give either `temperature` or `distillation_losses`, not "
+                "both: the temperature belongs to the loss, as in "
+                "SoftTargets(temperature=4.0). Received: "
+                f"temperature={temperature}, "
+                f"distillation_losses={distillation_losses}"
+            )
+        self.alpha = alpha
+        self.student = student
+        self._loss_terms = LossTerms(teacher, student, distillation_losses)
+        self._log = LossMetrics(self._loss_terms.losses)
+        self._guard = StepChecks()
+        self.projectors = {}
+        self._make_projectors()
+        self.supports_jit = self._loss_terms.supports_jit
+
+    # What it is made of.
+
+    @property
+    def teacher(self):
+        """The teacher as it was given; assign another one at any time."""
+        return self._loss_terms.given_teacher
+
+    @teacher.setter
+    def teacher(self, teacher):
+        check_pair(teacher, self.student)
+        self._loss_terms.set_teacher(teacher)
+        self._make_projectors()
+        self.supports_jit = self._loss_terms.supports_jit
+        self.train_function = None
+
+    def __setattr__(self, name, value):
+        if name == "teacher":
+            # Past Keras' tracking, which would make the teacher a layer.
+            object.__setattr__(self, name, value)
+        else:
+            super().__setattr__(name, value)
+
+    def __dir__(self):
+        # Keras saves what it finds by `dir`: not these, to keep the teacher
+        # out of every file and each projector in it once.
+        hidden = {"teacher", "distillation_losses"}
+        return [name for name in super().__dir__() if name not in hidden]
+
+    @property
+    def distillation_losses(self) -> list:
+        """The distillation losses, in order."""
+        return list(self._loss_terms.losses.values())
+
+    @property
+    def temperature(self) -> float:
+        """Temperature of the first loss that has one; sets all of them."""
+        return self._loss_terms.with_temperature()[0].temperature
+
+    @temperature.setter
+    def temperature(self, value):
+        for loss in self._loss_terms.with_temperature():
+            loss.temperature = value
+
+    @property
+    def output_names(self):
+        """The student's, by which `compile` finds losses and metrics."""
+        return self.student.output_names
+
+    # How it trains.
+
+    @functools.wraps(keras.Model.compile)
+    def compile(self, *args, **kwargs):
+        super().compile(*args, **kwargs)
+        return self
+
+    def call(self, x, training=None):
+        x, targets = split_targets(x)
+        if targets is not None:
+            self._make_projectors(targets)
+        prediction, _ = ForwardPass(self.student, [])(x, training=training)
+        return prediction
+
+    def train_step(self, data):
+        x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
+        x, attached = split_targets(x)
+        targets = self._loss_terms.targets(x, attached, self._guard)
+        with tf.GradientTape() as tape:
+            y_pred, taps = self._loss_terms.student_pass(x, training=True)
+            self._make_projectors(targets, taps)
+            student_loss = self._compute_loss(
+                x, y, y_pred, sample_weight, training=True
+            )
+            values, agreement = self._loss_terms.values(
+                targets, taps, self.projectors, self.loss, y, sample_weight
+            )
+            distillation = self._loss_terms.weighted_sum(
+                values, self.optimizer.iterations
+            )
+            alpha = Scalar.tensor(self, "alpha")
+            # The student's loss holds its regularisation; adding it to the
+            # other side too gives it full weight at every alpha.
+            loss = alpha * (distillation + self._regularisation())
+            loss = loss + (1.0 - alpha) * student_loss
+            scaled = self.optimizer.scale_loss(loss)
+        weights = self.trainable_weights
+        if weights:
+            gradients = tape.gradient(scaled, weights)
+            self.optimizer.apply_gradients(zip(gradients, weights, strict=True))
+        else:
+            warnings.warn("The student has no trainable weights.", stacklevel=2)
+        self._loss_terms.after_step()
+
+        batch_size = ops.shape(keras.tree.flatten(x)[0])[0]
+        replicas = self.distribute_strategy.num_replicas_in_sync
+        self._loss_tracker.update_state(loss * replicas, batch_size)
+        logs = self.compute_metrics(x, y, y_pred, sample_weight)
+        values = {"student_loss": student_loss, **values}
+        return {**logs, **self._log.update(values, agreement, batch_size)}
+
+    def compute_loss(
+        self, x=None, y=None, y_pred=None, sample_weight=None, training=True
+    ):
+        """Returns what `student.fit` would minimise (no distillation)."""
+        if y is None or (self.loss is None and training):
+            if training:
+                unlabelled.check_not_needed(y, self.alpha)
+            return self._regularisation()
+        labels = unlabelled.separate(y, y_pred, self.loss, sample_weight)
+        if labels.out_of_range is not None:
+            self._guard.labels(labels.out_of_range)
+        return super().compute_loss(x, labels.y, y_pred, labels.weight)
+
+    def compute_metrics(self, x, y, y_pred, sample_weight=None):
+        if y is None:
+            return {"loss": self._loss_tracker.result()}
+        labels = unlabelled.separate(y, y_pred, self.loss)
+        unlabelled.hide(labels, y_pred)
+        return super().compute_metrics(x, labels.y, y_pred, sample_weight)
+
+    def get_metrics_result(self):
+        compiled = self._compile_metrics
+        if compiled is not None and not compiled.built:
+            return {}  # no label has come by yet
+        return super().get_metrics_result()
+
+    def reset_metrics(self):
+        super().reset_metrics()
+        self._log.reset()
+        self._guard.batch = 0
+
+    def _get_metrics_result_or_logs(self, logs):
+        # Keras' own takes the replicas' mean of what is not in `metrics`.
+        result = {**self.get_metrics_result(), **self._log.result()}
+        return {key: result.get(key, logs[key]) for key in logs}
+
+    def _make_projectors(self, targets=None, taps=None):
+        """Makes what is missing as soon as the shapes are known."""
+        if not self.projectors:
+            made = self._loss_terms.make_projectors(targets, taps)
+            self._tracker.unlock()  # predict() before fit() has locked it
+            self.projectors = made or {}
+            self.built = self.student.built and made is not None
+
+    def _regularisation(self):
+        # As Keras adds them: in float32, a share of it in each replica.
+        losses = map(self._aggregate_additional_loss, self.losses)
+        return sum(losses, start=ops.zeros(()))
+
+    # How it is saved.
+
+    def get_config(self):
+        serialize = keras.saving.serialize_keras_object
+        return {
+            "name": self.name,
+            "dtype": serialize(self.dtype_policy),
+            "student": serialize(self.student),
+            "alpha": self.alpha,
+            "distillation_losses": serialize(self.distillation_losses),
+            "projectors": serialize(dict(self.projectors)),
+        }
+
+    @classmethod
+    def from_config(cls, config, custom_objects=None):
+        config = keras.saving.deserialize_keras_object(
+            dict(config), custom_objects=custom_objects
+        )
+        projectors = config.pop("projectors", {})
+        distiller = cls(teacher=None, **config)
+        distiller.projectors = projectors
+        distiller.built = distiller.student.built
+        return distiller
+
+    def compile_from_config(self, config):
+        self.compile(**keras.saving.deserialize_keras_object(config))
+        if self.built:
+            self.optimizer.build(self.trainable_variables)

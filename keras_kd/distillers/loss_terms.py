@@ -1,0 +1,298 @@
+# SPDX-License-Identifier: Apache-2.0
+"""LossTerms: the distillation losses between one teacher and one student."""
+
+from __future__ import annotations
+
+import keras
+from keras import ops
+
+from keras_kd import teachers
+from keras_kd.core import output_heads
+from keras_kd.core.scalars import Scalar
+from keras_kd.core.taps import ForwardPass
+from keras_kd.core.taps import for_taps
+from keras_kd.core.taps import shape_of
+from keras_kd.distillers import unlabelled
+from keras_kd.distillers.class_ids import class_ids
+from keras_kd.distillers.class_ids import labels_of_output
+from keras_kd.distillers.compatibility import check_known_shapes
+from keras_kd.distillers.compatibility import check_not_itself
+from keras_kd.distillers.compatibility import losses_by_name
+from keras_kd.losses import sparse
+from keras_kd.targets.attached import SAMPLE_INDEX
+from keras_kd.teachers.base import MEMBERS
+
+
+class LossTerms:
+    """Which taps the losses need, and their values in a step.
+
+    A plain object, so that Keras tracks neither the teacher nor the tapped
+    view of the student as layers.
+
+    Args:
+        teacher: `Teacher`, Keras model or `None`.
+        student: The student model.
+        losses: A distillation loss or a list of them.
+    """
+
+    def __init__(self, teacher, student: keras.Model, losses):
+        self.losses = losses_by_name(losses)
+        self.student = student
+        self.set_teacher(teacher)
+
+    def set_teacher(self, teacher) -> None:
+        """Replaces the source of targets, checking that it fits."""
+        source, losses = teachers.get(teacher), self.losses.values()
+        own_taps = {}
+        if source is not None:
+            source.bind(self.student)
+            names = [name for loss in losses for name in loss.taps[0]]
+            source.prepare(names)
+            own_taps = {name: source.student_tap(name) for name in names}
+            own_taps = {k: own for k, own in own_taps.items() if own}
+        taps = [name for loss in losses for name in loss.taps[1]]
+        taps += own_taps.values()
+        student_pass = ForwardPass(self.student, taps)
+        if source is not None:
+            for loss in losses:
+                check_not_itself(loss, own_taps)
+                check_known_shapes(loss, source, student_pass)
+        self.student_pass = student_pass
+        self._own_taps = own_taps
+        self._are_attached = False
+        self.given_teacher = teacher
+        self.teacher = source
+
+    @property
+    def supports_jit(self) -> bool:
+        """Whether XLA can compile the teacher's part of the step."""
+        return self.teacher is None or self.teacher.supports_jit
+
+    def make_projectors(
+        self, targets: dict | None = None, taps: dict | None = None
+    ) -> dict | None:
+        """Returns `{loss name: layer}`, or `None` while shapes are unknown.
+
+        Args:
+            targets: Tensors of the teacher's taps, where their shapes come
+                with the data.
+            taps: Tensors of the student's taps, for a student that is built
+                by the data.
+        """
+        projectors = {}
+        for name, loss in self.losses.items():
+            if loss.projector is None:
+                continue
+            teacher = for_taps(
+                loss.teacher, lambda tap: self._teacher_shape(tap, targets)
+            )
+            student = for_taps(
+                loss.student, lambda tap: self._student_shape(tap, taps)
+            )
+            if teacher is None or student is None:
+                return None
+            layer = loss.make_projector(teacher, student, f"{name}_projector")
+            if layer is not None:
+                projectors[name] = layer
+        return projectors
+
+    def with_temperature(self) -> list:
+        """Returns the losses that have a temperature."""
+        losses = self.losses.values()
+        found = [loss for loss in losses if hasattr(loss, "temperature")]
+        if not found:
+            raise ValueError(
+                "None of the distillation losses has a temperature. "
+                f"Received: {list(self.losses)}"
+            )
+        return found
+
+    def targets(self, x, attached: dict | None, guard) -> dict:
+        """Returns the teacher's taps for a batch: checked, no gradient.
+
+        Args:
+            x: A batch of the student's inputs.
+            attached: Targets that came with the data; the teacher is then
+                not run.
+            guard: The `StepChecks` of the step.
+        """
+        attached = dict(attached or {})
+        index = attached.pop(SAMPLE_INDEX, None)
+        index = {} if index is None else {SAMPLE_INDEX: index}
+        # Read again in `values`, while the same step is traced.
+        self._are_attached = bool(attached)
+        if not attached and self.teacher is None:
+            raise ValueError(
+                "There is no teacher. Set `distiller.teacher = ...` (a saved "
+                "distiller does not contain it), or give data with attached "
+                "targets."
+            )
+        if not attached and self._own_taps:
+            return index  # the others come with the student's pass
+        targets = guard.finite(attached or self.teacher(x))
+        for loss in self.losses.values():
+            if loss.logits and not attached:
+                if self.teacher.activation_of(loss.teacher) is None:
+                    guard.not_probabilities(_tap(targets, loss.teacher))
+            target = targets.get(loss.teacher) if loss.logits else None
+            if sparse.is_sparse(target):
+                temperature = Scalar.of(loss, "temperature", 1.0)
+                if loss.accepts_sparse:
+                    guard.temperature(sparse.differs(target, temperature))
+                targets[loss.teacher] = self._known_ids(loss, target, guard)
+        targets = keras.tree.map_structure(ops.stop_gradient, targets)
+        return {**targets, **index}
+
+    def values(
+        self,
+        targets,
+        taps,
+        projectors,
+        label_loss=None,
+        labels=None,
+        sample_weight=None,
+    ):
+        """Returns `({loss name: scalar}, agreement)` of a batch.
+
+        Args:
+            targets: `{tap: tensor}` of the teacher.
+            taps: `{tap: tensor}` of the student.
+            projectors: What `make_projectors` returned.
+            label_loss: The `loss` of `compile`; tells yes/no units and which
+                labels are none.
+            labels: As given to `fit`, for losses that need them.
+            sample_weight: `(batch, ...)` weights, or `None`.
+
+        Returns:
+            The unweighted loss values, and a pair (0/1 values, mask): whether
+            teacher and student choose the same class; `None` without a loss
+            on class scores.
+        """
+        values, agreement = {}, None
+        binary = unlabelled.is_binary(label_loss) or None
+        labels = unlabelled.without_ignored(labels, label_loss)
+        # A loss lets no gradient into its targets, so none in these either.
+        own = {k: taps[tap] for k, tap in self._own_taps.items()}
+        targets = targets if self._are_attached else {**own, **targets}
+        for name, loss in self.losses.items():
+            teacher = for_taps(loss.teacher, lambda tap: _tap(targets, tap))
+            student = for_taps(loss.student, taps.get)
+            combines = loss.logits and MEMBERS in targets
+            if combines:
+                teacher = targets[MEMBERS]
+            mask = getattr(student, "_keras_mask", None)
+            if name in projectors:
+                index = _index(loss, targets)
+                layer = projectors[name]
+                student = loss.project(layer, teacher, student, index)
+            if loss.logits:
+                teacher, student = self._scores(loss, teacher, student, binary)
+                if combines:
+                    ids, needs = None, self.teacher.label_aware
+                    if needs and labels is not None:
+                        ids = self._class_ids(name, loss, labels, student.shape)
+                    temperature = Scalar.of(loss, "temperature", 1.0)
+                    teacher = self.teacher.combine(teacher, temperature, ids)
+                if agreement is None:
+                    same = sparse.top_class(teacher) == ops.argmax(student, -1)
+                    agreement = (ops.cast(same, "float32"), mask)
+            if not sparse.is_sparse(teacher):
+                loss.check_shapes(*map(shape_of, (teacher, student)))
+            if mask is not None:
+                student._keras_mask = mask
+            if loss.label_aware:
+                ids = self._class_ids(name, loss, labels, student.shape)
+                teacher = (teacher, ids)
+            values[name] = loss(teacher, student, sample_weight)
+        return values, agreement
+
+    def after_step(self) -> None:
+        """Lets the teacher follow a student that was just updated."""
+        if self.teacher is not None:
+            self.teacher.after_step()
+
+    def weighted_sum(self, values: dict, step):
+        """Returns the distillation loss: each value times its weight.
+
+        Args:
+            values: `{loss name: scalar}`.
+            step: Training steps so far, for losses with a warm-up.
+        """
+        return ops.sum(
+            [
+                loss.weight_at(step) * values[name]
+                for name, loss in self.losses.items()
+            ]
+        )
+
+    def _teacher_shape(self, tap, targets):
+        if targets and tap in targets:
+            return tuple(targets[tap].shape)
+        return self.teacher and self.teacher.shape(tap)
+
+    def _student_shape(self, tap, taps):
+        shape = self.student_pass.shape(tap)
+        if shape is None and taps is not None:
+            shape = tuple(taps[tap].shape)
+        return shape
+
+    def _known_ids(self, loss, target, guard):
+        """Returns a sparse target whose ids are classes of the student."""
+        shape = self.student_pass.shape(loss.student)
+        if shape is None or shape[-1] is None:
+            return target
+        ids = ops.cast(target["ids"], "int32")
+        guard.classes(ids >= shape[-1])
+        return {**target, "ids": ops.minimum(ids, shape[-1] - 1)}
+
+    def _teacher_head(self, loss):
+        if self._are_attached:
+            return "linear"  # targets that come with the data are logits
+        return self.teacher.activation_of(loss.teacher)
+
+    def _scores(self, loss, teacher, student, binary):
+        heads_of_both = (
+            self._teacher_head(loss),
+            self.student_pass.activation(loss.student),
+        )
+        binary = binary or "sigmoid" in heads_of_both
+        binary = binary or (not self._are_attached and self.teacher.binary)
+        student = output_heads.to_logits(student, heads_of_both[1])
+        if sparse.is_sparse(teacher):
+            if loss.accepts_sparse and not binary:
+                return teacher, student
+            teacher = sparse.to_dense(teacher, student.shape[-1])
+        teacher = output_heads.to_logits(teacher, heads_of_both[0])
+        return output_heads.comparable(teacher, student, binary)
+
+    def _class_ids(self, name, loss, labels, shape):
+        if labels is None:
+            raise ValueError(
+                f"The distillation loss '{name}' ({type(loss).__name__}) needs "
+                "labels, and the data has none. Give labels to `fit`, -1 for "
+                "an example without one, or use a loss that needs none, such "
+                "as SoftTargets."
+            )
+        names = getattr(self.student_pass.model, "output_names", ["output"])
+        labels = labels_of_output(labels, loss.student, names)
+        # Features do not tell the number of classes; one label an example.
+        return class_ids(labels, shape if loss.logits else (None, None))
+
+
+def _tap(targets, name):
+    if name not in targets:
+        raise ValueError(
+            f"A distillation loss needs the teacher's tap '{name}', which "
+            f"the targets do not hold. Received taps: {sorted(targets)}"
+        )
+    return targets[name]
+
+
+def _index(loss, targets):
+    if loss.index_aware and SAMPLE_INDEX not in targets:
+        raise ValueError(
+            f"{type(loss).__name__} remembers samples, so the data must say "
+            "which sample is which. Attach their indices: x = "
+            "kd.attach_targets(x, {'sample_index': np.arange(len(x))})."
+        )
+    return targets.get(SAMPLE_INDEX)

@@ -1,0 +1,188 @@
+# SPDX-License-Identifier: Apache-2.0
+"""MutualStudents: what several answer, and each learns from the rest."""
+
+from __future__ import annotations
+
+import keras
+from keras import ops
+
+from keras_kd.core import output_heads
+from keras_kd.core.taps import ForwardPass
+from keras_kd.distillers import unlabelled
+from keras_kd.distillers.mutual_optimizers import copies
+from keras_kd.models.ensemble import common_activation
+from keras_kd.models.ensemble import mean_prediction
+
+
+def peer_losses(scores: list, loss, sample_weight=None) -> list:
+    """Returns, for every student, the mean loss towards all the others.
+
+    Args:
+        scores: Logits `(batch, ..., classes)`, one tensor per student.
+        loss: A distillation loss; it lets no gradient into its target.
+        sample_weight: `(batch, ...)` weights, or `None`.
+
+    Example:
+
+    ```python
+    peer_losses([first, second, third], kd.losses.SoftTargets(1.0))
+    ```
+    """
+    means = []
+    for i, own in enumerate(scores):
+        others = scores[:i] + scores[i + 1 :]
+        values = [loss(other, own, sample_weight) for other in others]
+        means.append(sum(values) / len(values))
+    return means
+
+
+class MutualStudents:
+    """Students that answer together.
+
+    A plain object, so that Keras does not track the students twice.
+
+    Args:
+        students: Two or more models; see `MutualDistiller`.
+    """
+
+    def __init__(self, students: list[keras.Model]):
+        self.students = students
+        self.activation = common_activation(students)
+        _check_distinct(students)
+        self.prefixes = [f"student_{i + 1}_" for i in range(len(students))]
+        self._passes = [ForwardPass(student, []) for student in students]
+
+    def compile(
+        self, optimizer, loss, loss_weights, metrics, weighted, *args, **kwargs
+    ) -> None:
+        """Compiles every student with optimizer and metrics of its own."""
+        optimizers = copies(optimizer, len(self.students))
+        for student, own in zip(self.students, optimizers, strict=True):
+            own_metrics = [_copied(metrics), _copied(weighted)]
+            student.compile(
+                own, loss, loss_weights, *own_metrics, *args, **kwargs
+            )
+
+    def answers(self, x, training: bool | None) -> list:
+        """Runs every student once."""
+        return [forward(x, training=training)[0] for forward in self._passes]
+
+    def mean(self, answers: list, loss):
+        """Returns the ensemble's answer; `loss` is that of `compile`."""
+        mean = mean_prediction(
+            answers, self._head(loss), unlabelled.is_binary(loss)
+        )
+        _copy_mask(answers[0], mean)
+        return mean
+
+    def scores(self, answers: list, loss) -> list:
+        """Returns the answers as logits over classes."""
+        head = self._head(loss)
+        binary = unlabelled.is_binary(loss) or head == "sigmoid"
+        scores = []
+        for answer in answers:
+            logits = output_heads.to_logits(answer, head)
+            if binary or logits.shape[-1] == 1:
+                logits = output_heads.binary_to_classes(logits)
+            _copy_mask(answer, logits)
+            scores.append(logits)
+        return scores
+
+    def label_losses(self, x, y, answers, loss, guard, sample_weight) -> list:
+        """Returns what each `student.fit` would minimise."""
+        losses = []
+        for i, student in enumerate(self.students):
+            labels = unlabelled.separate(y, answers[i], loss, sample_weight)
+            losses.append(
+                student.compute_loss(x, labels.y, answers[i], labels.weight)
+            )
+            if i == 0 and labels.out_of_range is not None:
+                guard.labels(labels.out_of_range)
+        return losses
+
+    def regularisations(self) -> list:
+        """Returns the part of the label loss that needs no label."""
+        # As Keras adds them: in float32, a share of it in each replica.
+        return [
+            sum(
+                map(student._aggregate_additional_loss, student.losses),
+                start=ops.zeros(()),
+            )
+            for student in self.students
+        ]
+
+    def apply(self, gradients: list) -> None:
+        """Takes a step with every student that has anything to train."""
+        for student, own in zip(self.students, gradients, strict=True):
+            weights = student.trainable_weights
+            if weights:
+                pairs = zip(own, weights, strict=True)
+                student.optimizer.apply_gradients(pairs)
+
+    def update(self, x, y, answers, losses, loss, sample_weight) -> None:
+        """Adds a batch to the metrics of every student."""
+        for i, student in enumerate(self.students):
+            size = ops.shape(keras.tree.flatten(x)[0])[0]
+            student._loss_tracker.update_state(losses[i], size)
+            labels = unlabelled.separate(y, answers[i], loss)
+            unlabelled.hide(labels, answers[i])
+            student.compute_metrics(x, labels.y, answers[i], sample_weight)
+
+    def results(self) -> dict:
+        """Returns the metrics of all students, by `student_1_...`."""
+        return {
+            f"{prefix}{key}": value
+            for prefix, student in zip(
+                self.prefixes, self.students, strict=True
+            )
+            for key, value in student.get_metrics_result().items()
+        }
+
+    def _head(self, loss):
+        # A model without a graph is read by the loss that goes with it.
+        return self.activation or _head_of(loss)
+
+
+def _head_of(loss):
+    name = unlabelled.loss_name(loss) or ""
+    if "crossentropy" not in name:
+        return None
+    if getattr(keras.losses.get(loss), "from_logits", False):
+        return "linear"
+    return "sigmoid" if unlabelled.is_binary(loss) else "softmax"
+
+
+def _copy_mask(source, target):
+    mask = getattr(source, "_keras_mask", None)
+    if mask is not None:
+        target._keras_mask = mask
+
+
+def _copied(metrics):
+    """Returns metrics with a state of their own."""
+
+    def copied(metric):
+        if isinstance(metric, keras.metrics.Metric):
+            return type(metric).from_config(metric.get_config())
+        return metric
+
+    return keras.tree.map_structure(copied, metrics)
+
+
+def _check_distinct(students):
+    if len(students) < 2:
+        raise ValueError(
+            "Students teach each other, so there must be at least two. "
+            f"Received: {len(students)}. For a single one use Distiller."
+        )
+    owners: dict = {}
+    for student in students:
+        for item in (student, *student.variables):
+            if id(item) in owners:
+                raise ValueError(
+                    f"The students '{owners[id(item)].name}' and "
+                    f"'{student.name}' are the same object or share weights, "
+                    "so they have nothing to learn from each other. Build "
+                    "each on its own."
+                )
+            owners[id(item)] = student

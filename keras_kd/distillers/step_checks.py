@@ -1,0 +1,168 @@
+# SPDX-License-Identifier: Apache-2.0
+"""StepChecks: bad numbers in a compiled step become a Python error.
+
+An assertion inside a step that XLA compiles is dropped without a word, and
+one NaN from the teacher or one label out of range then turns every weight of
+the student into NaN. So the step counts what is wrong into a variable and
+goes on with a harmless value; after the step the host reads the count.
+"""
+
+from __future__ import annotations
+
+import keras
+import numpy as np
+from keras import ops
+
+_NOT_FINITE, _PROBABILITIES, _LABEL, _TEMPERATURE, _CLASSES = range(5)
+
+_MESSAGES = {
+    _NOT_FINITE: (
+        "The teacher's output has NaN or Inf for {count} example(s) of "
+        "{batch}. Expected finite numbers. Check the teacher and its "
+        "preprocessing on this batch."
+    ),
+    _PROBABILITIES: (
+        "The teacher's output in {batch} looks like probabilities (each row "
+        "is non-negative and sums to 1), but it is used as logits. Say what "
+        "it is: kd.teachers.FrozenTeacher(model, activation='softmax')."
+    ),
+    _LABEL: (
+        "{count} label(s) of {batch} are out of range. Expected class ids "
+        "from 0 to the number of the student's outputs minus 1, or -1 for an "
+        "example without a label."
+    ),
+    _TEMPERATURE: (
+        "The classes of {count} sampled target(s) of {batch} were drawn at "
+        "another temperature than the loss has. Set the loss to the "
+        "temperature of the cache, or store targets with `top_k` or dense "
+        "ones, which serve every temperature."
+    ),
+    _CLASSES: (
+        "{count} class id(s) of the sparse targets of {batch} are none of the "
+        "student's classes. Expected a student with as many outputs as the "
+        "teacher that was stored; for a part of its classes, store the "
+        "answers of kd.teachers.ClassMapping."
+    ),
+}
+
+
+class StepChecks:
+    """Counts bad values in a step and raises on the host.
+
+    A plain object: its variable is in no checkpoint. Under
+    `tf.distribute` each replica counts, and the counts are summed.
+    """
+
+    def __init__(self):
+        self.batch = 0
+        self._counts = keras.Variable(
+            np.zeros(len(_MESSAGES), "int32"),
+            trainable=False,
+            aggregation="sum",
+            synchronization="on_read",
+        )
+
+    def finite(self, targets: dict) -> dict:
+        """Returns targets with NaN and Inf replaced by 0, counting them."""
+        checked, all_good = [], True
+        for target in keras.tree.flatten(targets):
+            target = ops.convert_to_tensor(target)
+            if keras.backend.is_float_dtype(target.dtype):
+                good = ops.isfinite(target)
+                rows = ops.reshape(good, (ops.shape(good)[0], -1))
+                all_good = ops.logical_and(all_good, ops.all(rows, axis=1))
+                target = ops.where(good, target, ops.zeros_like(target))
+            checked.append(target)
+        self._count(_NOT_FINITE, ops.logical_not(all_good))
+        return keras.tree.pack_sequence_as(targets, checked)
+
+    def not_probabilities(self, logits) -> None:
+        """Counts a batch of "logits" whose every row is a distribution."""
+        if len(logits.shape) < 2 or logits.shape[-1] in (None, 1):
+            return
+        sums_to_one = ops.abs(ops.sum(logits, axis=-1) - 1.0) < 1e-4
+        rows = ops.logical_and(sums_to_one, ops.min(logits, axis=-1) >= 0.0)
+        self._count(_PROBABILITIES, ops.reshape(ops.all(rows), (1,)))
+
+    def labels(self, bad) -> None:
+        """Counts labels that are out of range.
+
+        Args:
+            bad: Boolean tensor of any shape.
+        """
+        self._count(_LABEL, bad)
+
+    def temperature(self, differs) -> None:
+        """Counts sparse targets that a temperature does not fit.
+
+        Args:
+            differs: Boolean tensor of any shape.
+        """
+        self._count(_TEMPERATURE, differs)
+
+    def classes(self, unknown) -> None:
+        """Counts class ids that the student has no output for.
+
+        Args:
+            unknown: Boolean tensor of any shape.
+        """
+        self._count(_CLASSES, unknown)
+
+    def _count(self, kind, bad):
+        count = ops.sum(ops.cast(bad, "int32"))
+        self._counts.assign_add(
+            ops.cast(ops.arange(len(_MESSAGES)) == kind, "int32") * count
+        )
+
+    def watch(self, step, steps: int):
+        """Returns the compiled function `step`, checked after each call.
+
+        Args:
+            step: What Keras' `make_train_function` made.
+            steps: Batches that one call runs (`steps_per_execution`).
+        """
+
+        def watched(iterator):
+            logs = step(iterator)
+            self.raise_if_tripped(steps)
+            return logs
+
+        return watched
+
+    def raise_if_tripped(self, steps: int) -> None:
+        """Raises a `ValueError` if the last `steps` steps counted anything."""
+        first, self.batch = self.batch, self.batch + steps
+        counts = ops.convert_to_numpy(self._counts)
+        if not counts.any():
+            return
+        self._counts.assign(np.zeros_like(counts))
+        batch = f"batch {first}"
+        if steps > 1:
+            batch = f"batches {first} to {first + steps - 1}"
+        kind = int(np.flatnonzero(counts)[0])
+        raise ValueError(
+            _MESSAGES[kind].format(
+                count=counts[kind], batch=f"{batch} of this epoch"
+            )
+            + " It was stopped here; the student's weights are finite."
+        )
+
+
+class StepChecked:
+    """What a `keras.Model` with a `StepChecks` in `_guard` inherits first.
+
+    Keras makes the functions of a fit and of an evaluation once; here each
+    is looked at by the guard after every call.
+    """
+
+    def make_train_function(self, force=False):
+        if self.train_function is None or force:
+            super().make_train_function(force)
+            steps = self.steps_per_execution
+            self.train_function = self._guard.watch(self.train_function, steps)
+
+    def make_test_function(self, force=False):
+        if self.test_function is None or force:
+            super().make_test_function(force)
+            steps = self.steps_per_execution
+            self.test_function = self._guard.watch(self.test_function, steps)

@@ -1,0 +1,165 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Disagreements: test examples that student and teacher decide otherwise."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import pathlib
+import zipfile
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from keras_kd.core.records import replacing
+from keras_kd.data.splits import as_dataset
+from keras_kd.evaluation.examples import as_images
+from keras_kd.evaluation.examples import as_texts
+from keras_kd.evaluation.scores import decide
+
+FILE = "disagreements.npz"
+KEPT = 12
+
+
+@dataclasses.dataclass(frozen=True)
+class Disagreements:
+    """How often two models differ, and a few examples to look at.
+
+    Args:
+        student_name: Row of the report that is compared with the teacher.
+        class_names: Names of the classes; empty if not known.
+        examples: Examples that were compared.
+        total: How many of them the two decide otherwise.
+        teacher_right: How many of these the teacher alone has right.
+        student_right: How many of these the student alone has right.
+        numbers: Places in the test split of the examples kept: `(k,)`.
+        labels: Their labels; -1 is none.
+        teacher: What the teacher says.
+        student: What the student says.
+        images: Pictures, uint8 `(k, height, width, 3)`; or empty.
+        columns: Names of the columns of `texts`.
+        texts: First values of each input as text `(k, columns)`; or empty.
+    """
+
+    student_name: str
+    class_names: tuple[str, ...]
+    examples: int
+    total: int
+    teacher_right: int
+    student_right: int
+    numbers: np.ndarray
+    labels: np.ndarray
+    teacher: np.ndarray
+    student: np.ndarray
+    images: np.ndarray
+    columns: tuple[str, ...]
+    texts: np.ndarray
+
+    def save(self, path: str | os.PathLike) -> None:
+        """Writes one .npz file, atomically."""
+        path = pathlib.Path(path)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with replacing(path) as temporary:
+            np.savez_compressed(temporary, **vars(self))
+
+    @classmethod
+    def load(cls, path: str | os.PathLike) -> Disagreements:
+        """Reads what `save` wrote.
+
+        Raises:
+            FileNotFoundError: If there is no file.
+            ValueError: If it is another or a damaged file.
+        """
+        try:
+            with np.load(path, allow_pickle=False) as stored:
+                found = {name: stored[name] for name in stored.files}
+            for name in ("class_names", "columns"):
+                found[name] = tuple(found[name].tolist())
+            for name in ("examples", "total", "teacher_right"):
+                found[name] = int(found[name])
+            found["student_right"] = int(found["student_right"])
+            found["student_name"] = str(found["student_name"])
+            return cls(**found)
+        except (ValueError, KeyError, TypeError, zipfile.BadZipFile) as error:
+            raise ValueError(
+                f"{path} holds no disagreements. Expected the file that "
+                "Disagreements.save writes. Delete it and measure again. "
+                f"Received: {error!r}"
+            ) from error
+
+
+def find_disagreements(
+    split: Any,
+    labels: np.ndarray,
+    teacher_logits: np.ndarray,
+    student_outputs: dict[str, np.ndarray],
+    student_name: str = "student",
+    class_names: tuple[str, ...] = (),
+) -> Disagreements | None:
+    """Finds where a student decides otherwise than its teacher.
+
+    The examples kept are those of which the teacher is surest.
+
+    Args:
+        split: What both were run on, in a fixed order: arrays `(x, y)` or a
+            batched `tf.data.Dataset`.
+        labels: Labels of the split.
+        teacher_logits: The teacher's logits on it.
+        student_outputs: The student's outputs on it, by name.
+        student_name: Row of the report that the student is.
+        class_names: Names of the classes, if known.
+
+    Returns:
+        The `Disagreements`; `None` unless there is one decision per example
+        and one class number as its label.
+    """
+    theirs = decide({"logits": teacher_logits})
+    ours = decide(student_outputs)
+    labels = np.asarray(labels)
+    sizes = {len(ours), theirs.size, ours.size, labels.size}
+    if len(sizes) != 1 or not np.equal(np.mod(labels, 1), 0).all():
+        return None
+    ours, theirs = ours.ravel(), theirs.ravel()
+    labels = labels.ravel().astype(np.int64)
+    differ = ours != theirs
+    top = np.sort(teacher_logits.reshape(len(ours), -1), axis=-1)
+    lead = top[:, -1] - top[:, -2]
+    found = np.flatnonzero(differ)
+    kept = found[np.argsort(-lead[found], kind="stable")][:KEPT]
+    inputs = _inputs_at(split, kept)
+    images = as_images(inputs)
+    columns, texts = as_texts(inputs) if images is None else ((), [])
+    return Disagreements(
+        student_name=student_name,
+        class_names=tuple(map(str, class_names)),
+        examples=len(ours),
+        total=len(found),
+        teacher_right=int((differ & (theirs == labels)).sum()),
+        student_right=int((differ & (ours == labels)).sum()),
+        numbers=kept,
+        labels=labels[kept],
+        teacher=theirs[kept],
+        student=ours[kept],
+        images=np.zeros((0,), np.uint8) if images is None else images,
+        columns=tuple(columns),
+        texts=np.asarray(texts, dtype=np.str_),
+    )
+
+
+def _inputs_at(split, numbers):
+    """Returns the inputs of examples, in the order of `numbers`."""
+    if not isinstance(split, tf.data.Dataset):
+        return tf.nest.map_structure(lambda a: np.asarray(a)[numbers], split[0])
+    start, rows, order = 0, [], []
+    for x, *_ in as_dataset(split).as_numpy_iterator():
+        end = start + len(tf.nest.flatten(x)[0])
+        here = numbers[(numbers >= start) & (numbers < end)]
+        picked = here - start
+        rows.append([array[picked] for array in tf.nest.flatten(x)])
+        order.extend(here)
+        start = end
+    joined = [np.concatenate(parts) for parts in zip(*rows, strict=True)]
+    place = {number: row for row, number in enumerate(order)}
+    back = np.array([place[number] for number in numbers], int)
+    return tf.nest.pack_sequence_as(x, [array[back] for array in joined])

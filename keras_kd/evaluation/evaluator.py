@@ -1,0 +1,97 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Evaluator: measures a run's models and files beside their teacher."""
+
+from __future__ import annotations
+
+import functools
+import os
+import pathlib
+
+import keras
+import numpy as np
+
+from keras_kd.core.records import StageRecord
+from keras_kd.data.splits import Data
+from keras_kd.data.splits import as_dataset
+from keras_kd.data.splits import labels_of
+from keras_kd.data.splits import take
+from keras_kd.evaluation.disagreements import Disagreements
+from keras_kd.evaluation.disagreements import find_disagreements
+from keras_kd.evaluation.latency import as_metrics
+from keras_kd.evaluation.latency import latency
+from keras_kd.evaluation.measure import measure
+from keras_kd.evaluation.measure import run_over
+from keras_kd.evaluation.runtimes import load_runner
+from keras_kd.evaluation.scores import score
+from keras_kd.targets.attached import outputs_of
+from keras_kd.teachers.base import Teacher
+
+
+class Evaluator:
+    """Measures on the test split; the teacher is run over it once.
+
+    Args:
+        teacher: Whom students are compared with.
+        data: Its validation and test splits are used.
+    """
+
+    def __init__(self, teacher: Teacher, data: Data):
+        self.teacher = teacher
+        self.data = data
+
+    @functools.cached_property
+    def test_logits(self) -> np.ndarray:
+        """The teacher's answers to the test split."""
+        return outputs_of(self.teacher, self.data.test, verbose=False)
+
+    def measure(self, model_or_path: keras.Model | pathlib.Path) -> dict:
+        """Measures on the test split, except for the latency."""
+        return measure(
+            model_or_path,
+            self.data,
+            teacher_predictions=self.test_logits,
+            latency=False,
+        )
+
+    def latencies(self, artefacts: dict) -> dict[str, dict]:
+        """Times artefacts side by side on test inputs."""
+        times = latency(artefacts, take(self.data.test, 32))
+        return {name: as_metrics(time) for name, time in times.items()}
+
+    def disagreements(
+        self, path: pathlib.Path, name: str
+    ) -> Disagreements | None:
+        """Finds test examples that a file decides unlike the teacher."""
+        outputs, labels = run_over(
+            load_runner(path, threads=os.cpu_count() or 1),
+            as_dataset(self.data.test),
+        )
+        return find_disagreements(
+            self.data.test,
+            labels,
+            self.test_logits,
+            outputs,
+            name,
+            self.data.class_names,
+        )
+
+    def teacher_model(self) -> keras.Model | None:
+        """The teacher as a model of the student's inputs, if it is one."""
+        has_preprocess = getattr(self.teacher, "preprocess", None) is not None
+        return None if has_preprocess else getattr(self.teacher, "model", None)
+
+    def teacher_record(self) -> StageRecord:
+        """Measures the teacher itself."""
+        validation = outputs_of(
+            self.teacher, self.data.validation, verbose=False
+        )
+        labels = labels_of(self.data.validation)
+        on_validation = score({"logits": validation}, labels)
+        metrics = {f"val_{name}": v for name, v in on_validation.items()}
+        if (model := self.teacher_model()) is not None:
+            metrics |= self.measure(model)
+        else:
+            metrics |= score(
+                {"logits": self.test_logits}, labels_of(self.data.test)
+            )
+        return StageRecord("teacher", "teacher", metrics=metrics)

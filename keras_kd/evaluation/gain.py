@@ -1,0 +1,199 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Gain: is the distilled student better than one trained without a teacher?"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+
+import numpy as np
+
+from keras_kd.core.records import StageRecord
+
+GAIN = "gain"
+NO_GAIN = "no gain"
+WORSE = "worse"
+ONE_SEED = "one seed: no spread known"
+
+
+@dataclasses.dataclass(frozen=True)
+class Difference:
+    """One side minus the other, over seeds that both share.
+
+    Args:
+        mean: Mean of the paired differences.
+        low: Lower end of the 95 % interval; `None` with one seed.
+        high: Upper end of it; `None` with one seed.
+        n: Number of seeds.
+        verdict: `"gain"`, `"no gain"` (the interval includes zero),
+            `"worse"`, or `"one seed: no spread known"`.
+        deviation: Standard deviation of the differences; `None` with one.
+    """
+
+    mean: float
+    low: float | None
+    high: float | None
+    n: int
+    verdict: str
+    deviation: float | None
+
+
+@dataclasses.dataclass(frozen=True)
+class Gain(Difference):
+    """Distilled minus control, over seeds, in percentage points.
+
+    Args:
+        mean: See `Difference`, as are the following; in points.
+        low: Lower end of the 95 % interval.
+        high: Upper end of it.
+        n: Number of seeds.
+        verdict: What the interval says.
+        deviation: Standard deviation of the differences.
+        control: Mean accuracy of the control, in percent.
+        distilled: Mean accuracy of the distilled student, in percent.
+    """
+
+    control: float
+    distilled: float
+
+    def __str__(self):
+        means = (
+            f"control {self.control:.2f} %, distilled {self.distilled:.2f} %"
+        )
+        if self.n == 1:
+            return (
+                f"Distilled minus control: {self.mean:+.2f} points ({means}). "
+                "One seed: no spread known, so this may be chance."
+            )
+        return (
+            f"Distilled minus control over {self.n} paired seeds: "
+            f"{self.mean:+.2f} points, standard deviation "
+            f"{self.deviation:.2f}, 95 % interval {self.low:+.2f} to "
+            f"{self.high:+.2f} ({means}). {_MEANING[self.verdict]}"
+        )
+
+
+_MEANING = {
+    GAIN: "Gain: the interval lies above zero.",
+    NO_GAIN: (
+        "No gain: the interval includes zero, so these seeds do not show "
+        "that the teacher helped."
+    ),
+    WORSE: (
+        "Worse: the interval lies below zero. Ship the control instead, or "
+        "change the temperature, alpha or the loss."
+    ),
+}
+
+
+def paired_gain(control: Sequence[float], distilled: Sequence[float]) -> Gain:
+    """Compares accuracies that share their seeds, pair by pair.
+
+    The two students of a seed share their start and their data order, so
+    the difference within a pair is free of what seeds do to both. The
+    interval is Student's t at 95 %.
+
+    Args:
+        control: Accuracy of the control for each seed, as fractions.
+        distilled: Accuracy of the distilled student, in the same order.
+
+    Returns:
+        The `Gain`.
+
+    Raises:
+        ValueError: If the two are empty, differ in length, or are not
+            fractions.
+
+    Example:
+
+    ```python
+    paired_gain([0.90, 0.91, 0.89], [0.93, 0.93, 0.92]).verdict  # "gain"
+    ```
+    """
+    pairs = [np.asarray(side, float) for side in (control, distilled)]
+    if (
+        pairs[0].ndim != 1
+        or pairs[0].shape != pairs[1].shape
+        or not len(pairs[0])
+    ):
+        raise ValueError(
+            "A paired gain needs one accuracy per seed for both students, in "
+            "the same order of seeds. Received: "
+            f"{list(control)} and {list(distilled)}"
+        )
+    if not all(((side >= 0) & (side <= 1)).all() for side in pairs):
+        raise ValueError(
+            "Accuracies must be fractions in [0, 1]. Received: "
+            f"{list(control)} and {list(distilled)}"
+        )
+    means = {
+        "control": float(100 * pairs[0].mean()),
+        "distilled": float(100 * pairs[1].mean()),
+    }
+    found = paired_difference(100 * pairs[0], 100 * pairs[1])
+    return Gain(**dataclasses.asdict(found), **means)
+
+
+def paired_difference(
+    before: Sequence[float], after: Sequence[float]
+) -> Difference:
+    """Compares two lists of figures in pairs, whatever their unit.
+
+    Args:
+        before: Figure of one side for each seed.
+        after: Figure of the other side, in the same order.
+
+    Returns:
+        The `Difference`, after minus before.
+    """
+    differences = np.asarray(after, float) - np.asarray(before, float)
+    mean, low, high, deviation = mean_interval(differences)
+    if low is None:
+        verdict = ONE_SEED
+    else:
+        verdict = GAIN if low > 0 else WORSE if high < 0 else NO_GAIN
+    return Difference(mean, low, high, len(differences), verdict, deviation)
+
+
+def mean_interval(
+    values: Sequence[float],
+) -> tuple[float, float | None, float | None, float | None]:
+    """Returns the mean, the ends of its 95 % interval, and the deviation.
+
+    The interval is Student's t; all but the mean are `None` for one value.
+    """
+    values = np.asarray(values, float)
+    mean = float(values.mean())
+    if len(values) == 1:
+        return mean, None, None, None
+    deviation = float(values.std(ddof=1))
+    half = _t_quantile(len(values) - 1) * deviation / len(values) ** 0.5
+    return mean, mean - half, mean + half, deviation
+
+
+def gain_of(records: Sequence[StageRecord]) -> Gain | None:
+    """Returns the gain that the control's and the student's records show.
+
+    Returns:
+        The `Gain`, or `None` if one of the two has no per-seed accuracies.
+
+    Raises:
+        ValueError: If the two were trained with different seeds.
+    """
+    sides = {r.stage: r.metrics for r in records if r.metrics.get("accuracies")}
+    if not {"control", "student"} <= set(sides):
+        return None
+    control, student = sides["control"], sides["student"]
+    if control.get("seeds") != student.get("seeds"):
+        raise ValueError(
+            "The control and the student must share their seeds to be "
+            f"compared in pairs. Received: {control.get('seeds')} and "
+            f"{student.get('seeds')}"
+        )
+    return paired_gain(control["accuracies"], student["accuracies"])
+
+
+def _t_quantile(degrees_of_freedom: int) -> float:
+    from scipy import special
+
+    return float(special.stdtrit(degrees_of_freedom, 0.975))

@@ -1,0 +1,142 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The fresh process that `keras_kd.evaluation.latency` starts."""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import json
+import os
+import pathlib
+import sys
+import time
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from keras_kd.evaluation import runtimes
+from keras_kd.evaluation.memory import peak_growth
+
+
+def work(folder: str | os.PathLike) -> None:
+    """Answers the request in `folder`: the fresh process' whole task."""
+    folder = pathlib.Path(folder)
+    request = json.loads((folder / "request.json").read_text("utf-8"))
+    threads = request["threads"]
+    tf.config.threading.set_intra_op_parallelism_threads(threads)
+    tf.config.threading.set_inter_op_parallelism_threads(threads)
+    with np.load(folder / "inputs.npz") as stored:
+        arrays = [stored[name] for name in stored.files]
+    inputs = dict(zip(request["inputs"], arrays, strict=True))
+    examples = [_rows(inputs, [i]) for i in range(len(arrays[0]))]
+    batch_size = request["batch_size"]
+    batch = _rows(inputs, [i % len(examples) for i in range(batch_size)])
+
+    def load(path):
+        runner = runtimes.load_runner(path, threads=threads)
+        return lambda i: runner(examples[i % len(examples)]), runner
+
+    def load_and_run(path):
+        run, _ = load(path)
+        run(0)
+        run(1)
+
+    # First, while this process has not run TensorFlow itself.
+    peaks = {
+        name: peak_growth(lambda path=path: load_and_run(path))
+        for name, path in request["paths"].items()
+    }
+    loaded = {name: load(path) for name, path in request["paths"].items()}
+    singles = {name: run for name, (run, _) in loaded.items()}
+    batches = {
+        name: lambda _, runner=runner: runner(batch)
+        for name, (_, runner) in loaded.items()
+    }
+    repeats, seconds = request["repeats"], request["seconds"]
+    with _no_garbage_collection():
+        times = time_in_turn(
+            singles,
+            repeats,
+            request["warmup"],
+            seconds,
+            in_a_row=request["in_a_row"],
+        )
+        batch_times = time_in_turn(
+            batches,
+            max(3, repeats // 10),
+            max(1, request["warmup"] // 10),
+            seconds,
+            least=3,
+        )
+    answer = {
+        name: {
+            "p50_ms": float(np.percentile(values, 50)),
+            "p90_ms": float(np.percentile(values, 90)),
+            "p99_ms": float(np.percentile(values, 99)),
+            "warmup": request["warmup"],
+            "repeats": len(values),
+            "in_a_row": request["in_a_row"],
+            "threads": threads,
+            "throughput_per_second": float(
+                1000 * batch_size / np.median(batch_times[name])
+            ),
+            "throughput_batch": batch_size,
+            "throughput_repeats": len(batch_times[name]),
+            "peak_memory_bytes": peaks[name],
+        }
+        for name, values in times.items()
+    }
+    (folder / "answer.json").write_text(json.dumps(answer), "utf-8")
+
+
+def _rows(inputs: dict[str, np.ndarray], numbers: list[int]) -> Any:
+    rows = {name: value[numbers] for name, value in inputs.items()}
+    return rows[""] if list(rows) == [""] else rows
+
+
+@contextlib.contextmanager
+def _no_garbage_collection():
+    gc.collect()
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()
+
+
+def time_in_turn(
+    runs: dict[str, Callable[[int], Any]],
+    repeats: int,
+    warmup: int,
+    seconds: float = float("inf"),
+    least: int = 10,
+    in_a_row: int = 1,
+) -> dict[str, list[float]]:
+    """Calls each function with 0, 1, 2, ... in turn; returns milliseconds.
+
+    Every second round goes backwards, so that none always follows the same
+    other one. After `seconds` no round is started, except until each had its
+    `least` calls. A round is `in_a_row` calls of each, one after the other.
+    """
+    for number in range(warmup):
+        for run in runs.values():
+            run(number)
+    times: dict[str, list[float]] = {name: [] for name in runs}
+    end = time.monotonic() + seconds
+    for turn, first in enumerate(range(0, repeats, in_a_row)):
+        if first >= least and time.monotonic() > end:
+            break
+        numbers = range(first, min(first + in_a_row, repeats))
+        for name in list(runs) if turn % 2 == 0 else list(reversed(runs)):
+            run = runs[name]
+            for number in numbers:
+                start = time.perf_counter_ns()
+                run(number)
+                times[name].append((time.perf_counter_ns() - start) / 1e6)
+    return times
+
+
+if __name__ == "__main__":
+    work(sys.argv[1])

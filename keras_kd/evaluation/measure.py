@@ -1,0 +1,189 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Measure: what a model, or the file made of it, is really worth."""
+
+from __future__ import annotations
+
+import os
+import pathlib
+import tempfile
+import zlib
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from keras_kd.data.splits import Data
+from keras_kd.data.splits import as_dataset
+from keras_kd.data.splits import check_split
+from keras_kd.data.splits import take
+from keras_kd.evaluation import runtimes
+from keras_kd.evaluation.calibration import calibration_of
+from keras_kd.evaluation.flops import count_flops
+from keras_kd.evaluation.latency import as_metrics
+from keras_kd.evaluation.latency import latency as time_artefacts
+from keras_kd.evaluation.parameters import count_parameters
+from keras_kd.evaluation.scores import agreement
+from keras_kd.evaluation.scores import class_accuracy
+from keras_kd.evaluation.scores import decide
+from keras_kd.evaluation.scores import judge
+from keras_kd.evaluation.scores import score
+from keras_kd.evaluation.scores import scores_and_threshold
+from keras_kd.export.manifest import model_files
+
+GZIP_LEVEL = 6
+
+
+def measure(
+    model_or_path: keras.Model | str | os.PathLike,
+    data: Any,
+    *,
+    teacher_predictions: np.ndarray | None = None,
+    latency: bool = True,
+    batch_size: int = 256,
+    repeats: int = 200,
+) -> dict[str, Any]:
+    """Measures a model or an exported file by running it.
+
+    A file is run by the runtime that will serve it: a SavedModel through its
+    serving signature, a .tflite file in LiteRT. So the figures are the
+    file's own, not those of the model it was made from.
+
+    Args:
+        model_or_path: `keras.Model`, .keras or .tflite file, or the version
+            folder of a SavedModel.
+        data: A split: arrays `(x, y)` or a batched `tf.data.Dataset`; or
+            `keras_kd.Data`, whose test split is taken.
+        teacher_predictions: The teacher's outputs (or class numbers) on the
+            same examples in the same order; adds `agreement`.
+        latency: Whether to time single examples, in a fresh process. To
+            compare several artefacts, pass `False` here and time them
+            together with `keras_kd.evaluation.latency`.
+        batch_size: Examples per batch, where `data` is a pair of arrays.
+        repeats: Timed runs.
+
+    Returns:
+        Plain numbers. A figure that cannot be had is left out.
+
+        - `accuracy` as a fraction (`mean_absolute_error` for regression),
+          `class_accuracy`, a list in the order of the classes, and
+          `agreement`.
+        - `ece`: expected calibration error in 15 bins of equal width,
+          [Guo et al., 2017](https://arxiv.org/abs/1706.04599).
+        - `parameters`, `nonzero_parameters`, and `flops` of one example
+          (see `keras_kd.evaluation.flops.count_flops`; not for .tflite).
+        - `bytes` and `gzip_bytes` (level 6): a model is saved as .keras
+          without its optimizer, a file counts as it lies there, a folder is
+          the sum of its files.
+        - With `latency`: `latency_ms_p50`, `latency_ms_p90`,
+          `latency_ms_p99` at `latency_batch` 1, `latency_threads`,
+          `latency_warmup`, `latency_repeats`, `latency_in_a_row`;
+          `throughput_per_second` at `throughput_batch` 32,
+          `throughput_repeats`; `peak_memory_bytes` (see
+          `keras_kd.evaluation.latency`).
+
+    Raises:
+        ValueError: If the artefact, the data and the predictions do not fit
+            each other.
+
+    Example:
+
+    ```python
+    kd.measure(student, data)["accuracy"]
+    student.save("student.keras")  # a SavedModel or .tflite would do as well
+    kd.measure("student.keras", data)["bytes"]
+    ```
+    """
+    split = data.test if isinstance(data, Data) else data
+    check_split(split, "data")
+    threads = os.cpu_count() or 1
+    runner = runtimes.load_runner(model_or_path, threads=threads)
+    outputs, labels = run_over(runner, as_dataset(split, batch_size))
+    metrics: dict[str, Any] = dict(score(outputs, labels))
+    if "accuracy" in metrics:
+        judged = judge(outputs, labels)
+        is_probability = scores_and_threshold(outputs)[1] > 0
+        metrics["ece"] = calibration_of(judged, is_probability)
+        metrics["class_accuracy"] = class_accuracy(judged)
+        if teacher_predictions is not None:
+            decisions = decide(outputs)
+            metrics["agreement"] = agreement(decisions, teacher_predictions)
+    counts = count_parameters(model_or_path)
+    if counts is not None:
+        metrics["parameters"], metrics["nonzero_parameters"] = counts
+    metrics["flops"] = count_flops(model_or_path, take(split, 1))
+    metrics["bytes"], metrics["gzip_bytes"] = count_bytes(model_or_path)
+    metrics = {k: v for k, v in metrics.items() if v is not None}
+    if latency:
+        times = time_artefacts(
+            {"it": model_or_path}, take(split, 32), repeats=repeats
+        )
+        metrics |= as_metrics(times["it"])
+    return metrics
+
+
+def count_bytes(
+    model_or_path: keras.Model | str | os.PathLike,
+) -> tuple[int, int]:
+    """Returns the bytes of a file, a folder, or a model once saved.
+
+    What `export` puts beside a model (manifest, golden answers, requests to
+    warm a server up with) is left out.
+
+    Returns:
+        `(bytes, gzip_bytes)`: as it lies there, and with each of its files
+        compressed on its own by gzip at level 6, the command's default.
+    """
+    if isinstance(model_or_path, keras.Model):
+        with tempfile.TemporaryDirectory() as folder:
+            path = pathlib.Path(folder) / "model.keras"
+            _save_without_optimizer(model_or_path, path)
+            return count_bytes(path)
+    files = model_files(model_or_path)
+    plain = sum(file.stat().st_size for file in files)
+    return plain, sum(map(_gzip_bytes, files))
+
+
+def _gzip_bytes(path: pathlib.Path) -> int:
+    gzip_format = zlib.MAX_WBITS | 16
+    compressor = zlib.compressobj(GZIP_LEVEL, wbits=gzip_format)
+    with open(path, "rb") as file:
+        pieces = iter(lambda: file.read(1 << 20), b"")
+        size = sum(len(compressor.compress(piece)) for piece in pieces)
+    return size + len(compressor.flush())
+
+
+def _save_without_optimizer(model: keras.Model, path: pathlib.Path) -> None:
+    # Cloning or reloading would refuse models with custom layers, and
+    # `save` has no option for it.
+    optimizer = getattr(model, "optimizer", None)
+    try:
+        model.optimizer = None
+        model.save(path)
+    finally:
+        model.optimizer = optimizer
+
+
+def run_over(
+    runner: runtimes.Runner, dataset: tf.data.Dataset
+) -> tuple[dict[str, np.ndarray], np.ndarray]:
+    """Returns all outputs by name, and the labels beside them.
+
+    Raises:
+        ValueError: If the dataset is empty.
+    """
+    batches = []
+    labels = []
+    for x, y, *_ in dataset.as_numpy_iterator():
+        batches.append(runner(x))
+        labels.append(y)
+    if not batches:
+        raise ValueError(
+            "`data` must hold at least one batch of examples. Received: an "
+            "empty dataset."
+        )
+    outputs = {
+        name: np.concatenate([batch[name] for batch in batches])
+        for name in batches[0]
+    }
+    return outputs, np.concatenate(labels)

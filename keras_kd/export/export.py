@@ -1,0 +1,286 @@
+# SPDX-License-Identifier: Apache-2.0
+"""export(): a trained model becomes files that are proven to serve it."""
+
+from __future__ import annotations
+
+import os
+import pathlib
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import keras
+
+from keras_kd.core.records import StageRecord
+from keras_kd.core.records import file_sha256
+from keras_kd.export.formats.converting import INTEGER
+from keras_kd.export.formats.litert import write_tflite
+from keras_kd.export.formats.saved_model import full_precision
+from keras_kd.export.formats.saved_model import write_saved_model
+from keras_kd.export.formats.tolerance import tolerance_of
+from keras_kd.export.formats.variants import file_name
+from keras_kd.export.formats.variants import variants
+from keras_kd.export.manifest import model_files
+from keras_kd.export.manifest import write_manifest
+from keras_kd.export.publishing.publish import check_name
+from keras_kd.export.publishing.release import release
+from keras_kd.export.publishing.retire import check_keep
+from keras_kd.export.publishing.staging import staging
+from keras_kd.export.publishing.staging import telling_of_a_full_disk
+from keras_kd.export.serving.serving_files import serving_files
+from keras_kd.export.serving.warmup import BATCH_SIZES
+from keras_kd.export.serving.warmup import check_batch_sizes
+from keras_kd.export.serving.warmup import write_warmup
+from keras_kd.export.signatures.classes import as_settings
+from keras_kd.export.signatures.classes import attach_labels
+from keras_kd.export.signatures.endpoint import extra_endpoints
+from keras_kd.export.signatures.endpoint import make_endpoint
+from keras_kd.export.signatures.endpoint import names_without_classes
+from keras_kd.export.signatures.signature import name_inputs
+from keras_kd.export.signatures.signature import random_batch
+from keras_kd.export.verification.golden import write_golden
+from keras_kd.export.verification.verify import verify
+from keras_kd.quantization.representative import SAMPLES
+from keras_kd.quantization.representative import draw
+
+FORMATS = ("saved_model", "tflite")
+# Rows that are compared; int8 calibration sees all that it gets.
+VERIFIED_ROWS = 8
+
+
+def export(
+    model: keras.Model,
+    directory: str | os.PathLike,
+    name: str | None = None,
+    formats: Sequence[str] = FORMATS,
+    quantize: str | Sequence[str | None] | None = None,
+    inputs: Any = None,
+    head: str | None = None,
+    tolerance: float | None = None,
+    verbose: bool = True,
+    *,
+    preprocess: keras.Layer | None = None,
+    names: dict[str, str] | None = None,
+    labels: Sequence[str] | None = None,
+    top_k: int | None = None,
+    signatures: dict[str, keras.Model] | None = None,
+    warmup: int | Sequence[int] | None = BATCH_SIZES,
+    keep: int | None = None,
+    calibration: Any = None,
+    samples: int = SAMPLES,
+    sparse: bool | None = None,
+) -> StageRecord:
+    """Publishes a model for TensorFlow Serving and for LiteRT.
+
+    Every file is written under a temporary name, loaded in a fresh process
+    by the runtime that will serve it, and compared with the model; only if
+    all of them pass do they take their final names:
+
+        directory/name/1/               SavedModel, version 1 (then 2, 3, ...)
+        directory/name/1/manifest.json  sha256 of its files
+        directory/name/1/golden.npz     requests and answers, see verify
+        directory/name/1/assets.extra   warm-up records, see write_warmup
+        directory/name/serving          for server and clients: SERVING.md
+        directory/name/name.tflite      LiteRT, replaced by each export
+        directory/name/name.tflite.{manifest.json,golden.npz}
+
+    A list of choices for `quantize` makes one .tflite file for each, named
+    `name.int8.tflite` and so on. They have batch size 1, as LiteRT needs for
+    recurrent layers and for its fast kernels; the SavedModel takes any batch.
+
+    Args:
+        model: Any Keras model that is built: functional, sequential, or
+            subclassed and called before.
+        directory: Folder of all exported models, such as `"saved_models"`.
+        name: Name of this one: letters, digits, `_` and `-`. Defaults to the
+            model's own name.
+        formats: One or both of `"saved_model"` and `"tflite"`.
+        quantize: For the .tflite file: `None`, `"float16"`, `"dynamic"`,
+            `"int8"` or `"full_int8"`, see `write_tflite`; or a list of them.
+            The SavedModel stays as it is.
+        inputs: A batch of what the model (or `preprocess`) takes; the
+            answers to its first rows are compared. Needed for `"int8"` (some
+            hundred real examples) and for subclassed models of integer
+            inputs; else defaults to a random batch.
+        head: What the model's output is: `"logits"`, `"probabilities"` or
+            `"regression"`; `None` reads it from the last activation.
+        tolerance: Largest difference allowed, relative to the magnitude of
+            an output. Defaults to 1e-4 in float32, 1e-2 in float16, 0.1 for
+            `"dynamic"` and 0.25 for `"int8"`.
+        verbose: Whether to print a line per step.
+        preprocess: Layer or model to put before the model, in the graph.
+        names: New names of inputs and outputs, by the old ones.
+        labels: Names of the classes: the SavedModel answers with the
+            likeliest of them, the .tflite file holds them as `labels.txt`.
+        top_k: How many classes the SavedModel answers with. Of these five
+            `write_saved_model` says more.
+        signatures: Further signatures of the SavedModel, models by name.
+        warmup: Batch sizes for which the SavedModel gets warm-up records;
+            `None` for none.
+        keep: How many sound versions of the SavedModel to keep, this one
+            included; older ones are removed. `None` keeps all.
+        calibration: Where int8 learns the ranges of activations from:
+            `Data` or a split to draw inputs from at random, from a fixed
+            seed. Defaults to all of `inputs`.
+        samples: How many examples to draw for it.
+        sparse: Whether the .tflite file stores kernels sparsely, see
+            `write_tflite`.
+
+    Returns:
+        A `StageRecord`. Its metrics hold for each format the size in bytes
+        and the largest absolute difference from the model; its artefacts
+        are relative to `directory`.
+
+    Raises:
+        ValueError: If an option is wrong, or a file does not verify
+            (`VerificationError`). Nothing is published then.
+        RuntimeError: If the model does not convert to LiteRT.
+
+    Example:
+
+    ```python
+    record = kd.export(student, "saved_models", name="student")
+    record.metrics["saved_model"]["max_difference"]
+    ```
+    """
+    started = time.time()
+    name = check_name(model.name if name is None else name)
+    formats = _check_formats(formats)
+    kinds = variants(quantize)
+    check_keep(keep)
+    batch_sizes = check_batch_sizes(warmup)
+    base_dir = pathlib.Path(directory) / name
+    if base_dir.is_symlink():
+        raise ValueError(
+            f"{base_dir} is a link to another place. Expected a folder that "
+            "the export may write to. Choose another `name`."
+        )
+    drawn, ranged = inputs, not set(kinds.values()).isdisjoint(INTEGER)
+    if calibration is not None:
+        drawn = draw(calibration, samples)
+        inputs = drawn if inputs is None else inputs
+    if drawn is None and ranged:
+        raise ValueError(
+            f"quantize={quantize!r} needs real inputs to learn the ranges of "
+            "the activations. Pass some, for example calibration=data or "
+            "inputs=x_train[:200]."
+        )
+
+    def say(text):
+        if verbose:
+            print(f"export {name}: {text}", flush=True)
+
+    common = {"inputs": inputs, "preprocess": preprocess, "names": names}
+    answering = {"head": head, "labels": labels, "top_k": top_k}
+    endpoint = make_endpoint(model, **common, **answering)
+    extras = extra_endpoints(endpoint, signatures, **common)
+    lite = {**common, "head": head, "names": names_without_classes(names)}
+    specs = endpoint.specs
+    batch = random_batch(specs) if inputs is None else inputs
+    batch = name_inputs(specs, batch)
+    sample = {key: array[:VERIFIED_ROWS] for key, array in batch.items()}
+    representative = batch if drawn is None else name_inputs(specs, drawn)
+    allowed = {
+        kind: tolerance_of(model, choice, tolerance)
+        for kind, choice in {"saved_model": None, **kinds}.items()
+    }
+    expected = {}
+    expected["saved_model"] = endpoint.expected(sample, allowed["saved_model"])
+    for key, extra in extras.items():
+        for output, array in extra.expected(sample).items():
+            expected["saved_model"][f"{key}:{output}"] = array
+    if "tflite" in formats:
+        answers = make_endpoint(model, **lite).expected(sample)
+        expected |= dict.fromkeys(kinds, answers)
+    staged, metrics = {}, {}
+    with (
+        telling_of_a_full_disk(base_dir),
+        staging(base_dir) as folder,
+        staging(base_dir) as lite_folder,
+    ):
+        if "saved_model" in formats:
+            say("writing the SavedModel")
+            staged["saved_model"] = write_saved_model(
+                model, folder, signatures=signatures, **common, **answering
+            )
+            if batch_sizes:
+                asked = ("serving_default", *extras)
+                write_warmup(folder, sample, batch_sizes, name, asked)
+        if "tflite" in formats:
+            with full_precision(model):
+                lite_source = lite_folder / "saved_model"
+                write_saved_model(model, lite_source, batch_size=1, **lite)
+            for kind, choice in kinds.items():
+                say(f"converting to LiteRT (quantize={choice})")
+                staged[kind] = write_tflite(
+                    lite_source,
+                    lite_folder / file_name(name, kind),
+                    quantize=choice,
+                    representative=representative,
+                    sparse=sparse,
+                )
+                if labels is not None:
+                    attach_labels(staged[kind], labels)
+        for kind, path in staged.items():
+            digest = file_sha256(path) if kind in kinds else ""
+            checked = (sample, expected[kind], allowed[kind])
+            write_golden(path, *checked, digest)
+            write_manifest(path)
+            say(f"verifying the {kind} in a fresh process")
+            metrics[kind] = {
+                "bytes": sum(f.stat().st_size for f in model_files(path)),
+                "max_difference": verify(path, *checked),
+                "tolerance": allowed[kind],
+            }
+            say(
+                f"{kind}: {metrics[kind]['bytes']:,} bytes, differs by "
+                f"{metrics[kind]['max_difference']:.2g} at most"
+            )
+        texts = serving_files(
+            base_dir, endpoint.flat, list(expected["saved_model"]), batch_sizes
+        )
+        published = release(staged, base_dir, keep, texts, say)
+    for kind, path in published.items():
+        if kind in kinds:
+            metrics[kind]["quantize"] = kinds[kind]
+        else:
+            metrics[kind]["version"] = int(path.name)
+    artefacts = {
+        path.relative_to(directory).as_posix(): file_sha256(path)
+        for root in published.values()
+        for path in ([root] if root.is_file() else sorted(root.rglob("*")))
+        if path.is_file()
+    }
+    return StageRecord(
+        stage="export",
+        name=name,
+        settings={
+            "formats": formats,
+            "quantize": quantize if "tflite" in kinds else list(quantize),
+            "calibrated_on": _rows(representative) if ranged else None,
+            "sparse": sparse,
+            "head": head,
+            "preprocess": None if preprocess is None else preprocess.name,
+            "names": names,
+            "labels": as_settings(labels),
+            "top_k": top_k,
+            "signatures": sorted(extras),
+            "warmup": list(batch_sizes),
+        },
+        metrics=metrics,
+        artefacts=artefacts,
+        seconds=time.time() - started,
+    )
+
+
+def _check_formats(formats):
+    chosen = [formats] if isinstance(formats, str) else list(formats)
+    if not chosen or not set(chosen) <= set(FORMATS):
+        raise ValueError(
+            f"`formats` must be one or more of {FORMATS}. Received: {formats!r}"
+        )
+    return sorted(set(chosen))
+
+
+def _rows(batch):
+    return len(next(iter(batch.values())))

@@ -1,0 +1,153 @@
+# SPDX-License-Identifier: Apache-2.0
+"""convert(): one call of LiteRT's converter, with the options it needs."""
+
+from __future__ import annotations
+
+import os
+import pathlib
+import subprocess
+import sys
+import tempfile
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+INTEGER = ("int8", "full_int8")
+
+
+def convert(
+    saved_model_dir: str | os.PathLike,
+    quantize: str | None,
+    representative: dict[str, Any] | None = None,
+    sparse: bool = False,
+) -> bytes:
+    """Returns the content of a .tflite file.
+
+    Nothing says yet that it loads: the converter reports success for files
+    that do not.
+
+    Args:
+        saved_model_dir: What `write_saved_model` wrote.
+        quantize: See `write_tflite`.
+        representative: Arrays by input name; not needed by a model whose
+            ranges were learned (`quantization_aware`).
+        sparse: Whether to store kernels as their non-zero values and where
+            they are.
+
+    Raises:
+        RuntimeError: If the converter refuses the model, or dies of it.
+    """
+    calibrates = quantize in INTEGER and not has_learned_ranges(saved_model_dir)
+    if calibrates and _has(saved_model_dir, b"While"):
+        # The calibrator of an LSTM ends the process by a segmentation fault.
+        return _convert_apart(saved_model_dir, quantize, representative, sparse)
+    return _convert(saved_model_dir, quantize, representative, sparse)
+
+
+def _convert_apart(saved_model_dir, quantize, representative, sparse):
+    """Converts in a process of its own, which may die."""
+    with tempfile.TemporaryDirectory() as folder:
+        rows, result = (os.path.join(folder, n) for n in ("in.npz", "out"))
+        np.savez(rows, **representative)
+        script = (
+            "import sys, numpy as np\n"
+            "from keras_kd.export.formats.converting import _convert\n"
+            "source, quantize, sparse, rows, result = sys.argv[1:]\n"
+            "with np.load(rows) as file: rows = dict(file)\n"
+            "content = _convert(source, quantize, rows, sparse == 'True')\n"
+            "with open(result, 'wb') as file: file.write(content)\n"
+        )
+        options = [str(saved_model_dir), quantize, str(sparse), rows, result]
+        process = subprocess.run(
+            [sys.executable, "-c", script, *options],
+            capture_output=True,
+            text=True,
+            errors="replace",
+        )
+        if process.returncode == 0:
+            return pathlib.Path(result).read_bytes()
+    code = process.returncode
+    how = f"was killed by signal {-code}" if code < 0 else "failed"
+    raise RuntimeError(
+        f"LiteRT's converter cannot quantise {saved_model_dir} (quantize="
+        f"{quantize!r}): it {how}. Models with recurrent layers or loops can "
+        f'be exported with "float16" or "dynamic". Received: '
+        f"{process.stderr.strip()[-300:]}"
+    )
+
+
+def _convert(saved_model_dir, quantize, representative, sparse):
+    # Not from_concrete_functions: given a Keras 3 model it drops all weights
+    # and reports success.
+    converter = tf.lite.TFLiteConverter.from_saved_model(
+        str(saved_model_dir), signature_keys=["serving_default"]
+    )
+    converter.optimizations = [tf.lite.Optimize.DEFAULT] if quantize else []
+    if sparse:
+        converter.optimizations.append(tf.lite.Optimize.EXPERIMENTAL_SPARSITY)
+    if quantize == "float16":
+        converter.target_spec.supported_types = [tf.float16]
+    if quantize in INTEGER and not has_learned_ranges(saved_model_dir):
+        converter.representative_dataset = _rows(representative)
+        builtins = tf.lite.OpsSet.TFLITE_BUILTINS_INT8
+        converter.target_spec.supported_ops = [builtins]
+    if quantize == "full_int8":
+        converter.inference_input_type = tf.int8
+        converter.inference_output_type = tf.int8
+    try:
+        return converter.convert()
+    except Exception as error:
+        raise RuntimeError(
+            f"LiteRT's converter refused {saved_model_dir} (quantize="
+            f"{quantize!r}). Received: {str(error)[:500]}"
+        ) from error
+
+
+def _rows(representative):
+    def examples():
+        for row in range(len(next(iter(representative.values())))):
+            yield {
+                name: np.asarray(array[row : row + 1])
+                for name, array in representative.items()
+            }
+
+    return examples
+
+
+def has_learned_ranges(saved_model_dir: str | os.PathLike) -> bool:
+    """Says whether a SavedModel brings the ranges of its activations.
+
+    It does if it was trained with `quantization_aware`.
+    """
+    return _has(saved_model_dir, b"FakeQuantWithMinMaxVars")
+
+
+def _has(saved_model_dir, operation):
+    graph = pathlib.Path(saved_model_dir) / "saved_model.pb"
+    return operation in graph.read_bytes()
+
+
+def share_of_zeros(saved_model_dir: str | os.PathLike) -> float:
+    """Returns the fraction of zeros in a SavedModel's kernels, in [0, 1]."""
+    zeros = total = 0
+    for values in _kernels(saved_model_dir):
+        zeros += values.size - np.count_nonzero(values)
+        total += values.size
+    return zeros / total if total else 0.0
+
+
+def bytes_of_kernels(saved_model_dir: str | os.PathLike) -> int:
+    """Returns the size of a SavedModel's kernels."""
+    return sum(values.nbytes for values in _kernels(saved_model_dir))
+
+
+def _kernels(saved_model_dir):
+    variables = pathlib.Path(saved_model_dir) / "variables" / "variables"
+    if not variables.with_suffix(".index").exists():
+        return
+    reader = tf.train.load_checkpoint(str(variables))
+    for name, shape in reader.get_variable_to_shape_map().items():
+        # Vectors (biases, norms) start at zero and are never pruned.
+        if len(shape) >= 2:
+            yield reader.get_tensor(name)

@@ -1,0 +1,161 @@
+# SPDX-License-Identifier: Apache-2.0
+"""write_tflite(): a .tflite file that LiteRT has loaded and run."""
+
+from __future__ import annotations
+
+import logging
+import os
+import pathlib
+from typing import Any
+
+from keras_kd.core.records import replacing
+from keras_kd.export.formats.converting import INTEGER
+from keras_kd.export.formats.converting import bytes_of_kernels
+from keras_kd.export.formats.converting import convert
+from keras_kd.export.formats.converting import has_learned_ranges
+from keras_kd.export.formats.converting import share_of_zeros
+from keras_kd.export.formats.trial import check_runs
+from keras_kd.export.verification.serve import run_tflite
+
+logger = logging.getLogger(__name__)
+
+QUANTIZE = (None, "float16", "dynamic", "int8", "full_int8")
+SPARSE_ENOUGH = 0.6
+
+__all__ = ["run_tflite", "share_of_zeros", "write_tflite"]
+
+
+def write_tflite(
+    saved_model_dir: str | os.PathLike,
+    path: str | os.PathLike,
+    *,
+    quantize: str | None = None,
+    representative: dict[str, Any] | None = None,
+    sparse: bool | None = None,
+) -> pathlib.Path:
+    """Converts a SavedModel to a .tflite file and runs it once.
+
+    The file appears only if LiteRT could load and run it, which is tried in
+    a process of its own: the converter reports success for files that do not
+    load, or that kill who loads them.
+
+    A pruned model is no smaller by itself. Stored sparsely, at 80 % of zeros
+    it takes a quarter of the bytes in float32, and no more or less time. In
+    integers LiteRT loads sparse convolutions only: keep the Dense layers of
+    such a model out of the pruning (`exclude`).
+
+    Args:
+        saved_model_dir: What `write_saved_model` wrote. With `batch_size=1`
+            every Keras layer that LiteRT knows converts; with a free batch
+            size recurrent layers do not.
+        path: Final path; written atomically.
+        quantize: `None` (float32), `"float16"` (half the size), `"dynamic"`
+            (int8 weights, a quarter), `"int8"` (int8 weights and
+            activations, float inputs and outputs; a quarter, and faster) or
+            `"full_int8"` (int8 inputs and outputs too, for devices that
+            compute in integers only).
+        representative: Arrays `(batch, ...)` by input name that look like
+            real inputs; the integer kinds take their ranges from them. Not
+            needed for a model that learned its ranges, see
+            `quantization_aware`.
+        sparse: Whether to store kernels sparsely. `None` does it where at
+            least 60 % of their values are zero, and LiteRT loads the result,
+            and it is smaller.
+
+    Returns:
+        `path`.
+
+    Raises:
+        ValueError: If an option is unknown, or `representative` is missing.
+        RuntimeError: If the model does not convert; if LiteRT does not run
+            the result; if `"float16"` or `"dynamic"` does not make the file
+            smaller than float32, or `sparse=True` not smaller than dense.
+    """
+    check_quantize(quantize)
+    _check_ranges(saved_model_dir, quantize, representative)
+    options = (saved_model_dir, quantize, representative)
+    content = convert(*options)
+    _check_smaller(saved_model_dir, quantize, content)
+    path = pathlib.Path(path)
+    enough = share_of_zeros(saved_model_dir) >= SPARSE_ENOUGH
+    # LiteRT loads no sparse "dynamic" file: "failed to delegate".
+    if sparse or (sparse is None and enough and quantize != "dynamic"):
+        try:
+            return _write_sparse(path, options, len(content))
+        except RuntimeError:
+            # Not asked for: it was a try to make the file smaller.
+            if sparse:
+                raise
+    return _write(path, content)
+
+
+def check_quantize(quantize: str | None) -> None:
+    """Raises ValueError unless `quantize` is a known choice."""
+    if quantize not in QUANTIZE:
+        raise ValueError(
+            f"`quantize` must be one of {QUANTIZE}. Received: {quantize!r}"
+        )
+
+
+def _check_ranges(saved_model_dir, quantize, representative):
+    learned = has_learned_ranges(saved_model_dir)
+    if learned and quantize not in INTEGER:
+        raise ValueError(
+            "A model trained with quantization_aware computes in int8. Use "
+            f"`quantize` from {INTEGER}, or convert the student it was made "
+            f"of. Received: {quantize!r}"
+        )
+    if quantize in INTEGER and not (learned or representative):
+        raise ValueError(
+            f'quantize="{quantize}" needs real inputs to learn the ranges of '
+            "the activations. Pass some, for example inputs=x_train[:200]."
+        )
+
+
+def _check_smaller(saved_model_dir, quantize, content):
+    # Larger kernels always shrink; converting them twice only takes time.
+    if quantize is None or len(content) < bytes_of_kernels(saved_model_dir):
+        return
+    if has_learned_ranges(saved_model_dir):
+        return
+    plain = len(convert(saved_model_dir, None))
+    if len(content) < plain:
+        return
+    numbers = (
+        f'quantize="{quantize}" does not make this small model smaller: '
+        f"{len(content):,} bytes, against {plain:,} in float32."
+    )
+    if quantize in INTEGER:
+        # Not refused: its arithmetic may be what is wanted.
+        logger.warning("%s It may still be faster.", numbers)
+        return
+    raise RuntimeError(f"{numbers} Leave `quantize` out.")
+
+
+def _write_sparse(path, options, dense):
+    content = convert(*options, sparse=True)
+    quantize = options[1]
+    if len(content) >= dense:
+        raise RuntimeError(
+            f"Stored sparsely (quantize={quantize!r}) the file would take "
+            f"{len(content):,} bytes, stored densely {dense:,}: where the "
+            "values are costs more than the zeros save. Prune more, or leave "
+            "`sparse` out."
+        )
+    try:
+        return _write(path, content)
+    except RuntimeError as error:
+        advice = "store it densely"
+        if quantize in INTEGER:
+            advice += ", or prune with exclude=[its Dense layers]"
+        raise RuntimeError(
+            f"LiteRT does not load this model stored sparsely (quantize="
+            f"{quantize!r}): leave `sparse` out to {advice}. {error}"
+        ) from error
+
+
+def _write(path, content):
+    with replacing(path) as temporary:
+        temporary.write_bytes(content)
+        check_runs(temporary)
+    return path

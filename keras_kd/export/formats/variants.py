@@ -1,0 +1,47 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Variants: the .tflite files of one export, by how they are quantised."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from keras_kd.export.formats.litert import QUANTIZE
+from keras_kd.export.formats.litert import check_quantize
+
+
+def variants(quantize: str | Sequence[str | None] | None) -> dict:
+    """Returns how each .tflite file is quantised, by its kind.
+
+    One choice makes the kind `"tflite"`, the file `name.tflite`. A list makes
+    a kind for each: `"tflite.int8"`, the file `name.int8.tflite`; `None` in
+    it is called `float32`.
+
+    Raises:
+        ValueError: If a choice is unknown or comes twice, or there is none.
+
+    Example:
+
+    ```python
+    from keras_kd.export.variants import variants
+
+    variants(("float16", "int8"))
+    # {"tflite.float16": "float16", "tflite.int8": "int8"}
+    ```
+    """
+    if quantize is None or isinstance(quantize, str):
+        check_quantize(quantize)
+        return {"tflite": quantize}
+    chosen = list(quantize)
+    for choice in chosen:
+        check_quantize(choice)
+    if not chosen or len(set(chosen)) < len(chosen):
+        raise ValueError(
+            "`quantize` must be one choice or a list of different ones out of "
+            f"{QUANTIZE}. Received: {quantize!r}"
+        )
+    return {f"tflite.{choice or 'float32'}": choice for choice in chosen}
+
+
+def file_name(name: str, kind: str) -> str:
+    """Returns `student.int8.tflite` for a model's name and a kind."""
+    return f"{name}{kind.removeprefix('tflite')}.tflite"

@@ -1,0 +1,2 @@
+# SPDX-License-Identifier: Apache-2.0
+"""How a version gets into its place, and out of it."""

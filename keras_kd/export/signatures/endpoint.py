@@ -1,0 +1,190 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Endpoint: what one signature takes, and how it is answered.
+
+The SavedModel, the .tflite file and the answers that both are compared with
+come from the same endpoint.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections.abc import Callable
+from collections.abc import Sequence
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from keras_kd.export.signatures.classes import CLASSES
+from keras_kd.export.signatures.classes import SCORES
+from keras_kd.export.signatures.classes import add_classes
+from keras_kd.export.signatures.classes import blank_ties
+from keras_kd.export.signatures.classes import check_classes
+from keras_kd.export.signatures.signature import answer_function
+from keras_kd.export.signatures.signature import input_specs
+
+
+@dataclasses.dataclass(frozen=True)
+class Endpoint:
+    """A named, guarded way into a model.
+
+    Args:
+        specs: A named `tf.TensorSpec` for each input, in the nesting that
+            `answer` takes.
+        answer: Maps inputs to a dict of tensors.
+        names: New name of each output that is renamed.
+    """
+
+    specs: Any
+    answer: Callable[[Any], dict[str, tf.Tensor]]
+    names: dict[str, str]
+
+    @property
+    def flat(self) -> list[tf.TensorSpec]:
+        """The specs in a list."""
+        return keras.tree.flatten(self.specs)
+
+    def serve(self, *tensors):
+        """Answers tensors in the order of `flat`; refuses wrong shapes."""
+        # A shape check that only asserts is folded away, since the rank is
+        # known while tracing; ensure_shape stays in the graph.
+        guarded = [
+            tf.ensure_shape(tensor, spec.shape)
+            for tensor, spec in zip(tensors, self.flat, strict=True)
+        ]
+        return self._renamed(self._answers(guarded))
+
+    def expected(
+        self, sample: dict[str, np.ndarray], tolerance: float = 0.0
+    ) -> dict[str, np.ndarray]:
+        """Returns what the model itself answers, as arrays by name."""
+        tensors = [tf.convert_to_tensor(sample[s.name]) for s in self.flat]
+        answers = {k: t.numpy() for k, t in self._answers(tensors).items()}
+        return self._renamed(blank_ties(answers, tolerance))
+
+    def _answers(self, tensors):
+        return self.answer(keras.tree.pack_sequence_as(self.specs, tensors))
+
+    def _renamed(self, answers):
+        unknown = set(self.names) - set(answers)
+        if unknown:
+            raise ValueError(
+                f"`names` renames {sorted(unknown)}, which is no input and "
+                f"no output. The outputs are: {sorted(answers)}"
+            )
+        renamed = {self.names.get(k, k): v for k, v in answers.items()}
+        if len(renamed) < len(answers):
+            raise ValueError(
+                "`names` gives two outputs one name. Received: "
+                f"{self.names} for {sorted(answers)}"
+            )
+        return renamed
+
+
+def make_endpoint(
+    model: keras.Model,
+    *,
+    head: str | None = None,
+    inputs: Any = None,
+    batch_size: int | None = None,
+    preprocess: keras.Layer | None = None,
+    names: dict[str, str] | None = None,
+    labels: Sequence[str] | None = None,
+    top_k: int | None = None,
+) -> Endpoint:
+    """Returns the endpoint of a model; see `write_saved_model`.
+
+    Raises:
+        ValueError: If an option is wrong, or the inputs are not known.
+    """
+    names = check_names(names)
+    labels, top_k = check_classes(labels, top_k)
+    if preprocess is not None and inputs is None:
+        if not getattr(preprocess, "inputs", None):
+            raise ValueError(
+                "`preprocess` does not tell what it takes. Pass `inputs`, a "
+                "batch of it, or begin with its shape and dtype: "
+                "keras.Sequential([keras.Input(shape, dtype='uint8', "
+                f"name='image'), layer]). Received: {preprocess}"
+            )
+    specs = input_specs(preprocess or model, inputs, batch_size)
+    outputs = set(names) - {spec.name for spec in keras.tree.flatten(specs)}
+    specs = keras.tree.map_structure(
+        lambda spec: tf.TensorSpec(
+            spec.shape, spec.dtype, names.get(spec.name, spec.name)
+        ),
+        specs,
+    )
+    inner = answer_function(model, head)
+
+    def answer(given):
+        if preprocess is not None:
+            given = preprocess(given, training=False)
+        return add_classes(inner(given), labels, top_k)
+
+    endpoint = Endpoint(specs, answer, {key: names[key] for key in outputs})
+    taken = [spec.name for spec in endpoint.flat]
+    if len(set(taken)) < len(taken):
+        raise ValueError(
+            f"`names` gives two inputs one name. Received: {names} for a "
+            f"model whose inputs become {taken}"
+        )
+    return endpoint
+
+
+def extra_endpoints(
+    main: Endpoint, signatures: dict[str, keras.Model] | None, **options
+) -> dict[str, Endpoint]:
+    """Returns the endpoints of the named extra signatures.
+
+    Raises:
+        ValueError: If a name is taken or no word, or a model does not take
+            what the main one does.
+    """
+    endpoints = {}
+    for name, model in (signatures or {}).items():
+        if not _is_word(name) or name in ("serve", "serving_default"):
+            raise ValueError(
+                "`signatures` must be named by a word of letters, digits and "
+                "'_', other than 'serve' and 'serving_default'. Received: "
+                f"{name!r}"
+            )
+        endpoint = make_endpoint(model, head="regression", **options)
+        takes = [_figures(e) for e in (main, endpoint)]
+        if takes[0] != takes[1]:
+            raise ValueError(
+                f"Signature '{name}' must take what the model takes, "
+                f"{takes[0]}. Received a model of {takes[1]}. Make it of the "
+                "same input: keras.Model(model.input, a_layer.output)."
+            )
+        endpoints[name] = dataclasses.replace(endpoint, names={})
+    return endpoints
+
+
+def check_names(names: dict[str, str] | None) -> dict[str, str]:
+    """Returns `names` as a dict; ValueError if one is no word."""
+    names = dict(names or {})
+    if not all(_is_word(name) for name in names.values()):
+        raise ValueError(
+            "`names` must map names to words of letters, digits and '_', "
+            f"such as {{'input': 'image'}}. Received: {names}"
+        )
+    return names
+
+
+def names_without_classes(names: dict[str, str] | None) -> dict[str, str]:
+    """Returns the renamings of an endpoint that answers no classes."""
+    names = dict(names or {})
+    return {k: v for k, v in names.items() if k not in (CLASSES, SCORES)}
+
+
+def _figures(endpoint):
+    return [(s.name, s.dtype.name, tuple(s.shape)) for s in endpoint.flat]
+
+
+def _is_word(name):
+    return isinstance(name, str) and re.fullmatch(
+        "[A-Za-z_][A-Za-z0-9_]*", name
+    )

@@ -1,0 +1,210 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Building a cache: settings first, then the shards, the manifest last."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import pathlib
+from typing import Any
+
+import tensorflow as tf
+
+from keras_kd import teachers
+from keras_kd.targets.inference import engines
+from keras_kd.targets.build import labelling
+from keras_kd.targets.store import manifest as manifests
+from keras_kd.targets.store import shards
+from keras_kd.targets.build import streaming
+from keras_kd.targets.hashing.identity import identity
+from keras_kd.targets.store.options import Options
+from keras_kd.targets.store.options import describe
+from keras_kd.core.sample_bar import sample_bar
+from keras_kd.targets.store.shards import name_of
+from keras_kd.targets.augment.views import Views
+from keras_kd.targets.augment.views import check_replayable
+
+
+def build(
+    directory: pathlib.Path,
+    options: Options,
+    encodings: dict[str, Any],
+    teacher: Any,
+    data: Any,
+    augment: Any = None,
+    batch_size: int = 256,
+    part: tuple[int, int] | None = None,
+    verbose: bool = True,
+    agreement: float | None = None,
+    engine: str | None = None,
+    extend: bool = False,
+) -> None:
+    """Labels a data set, or what of it is not labelled yet.
+
+    Args:
+        directory: Folder of the cache.
+        options: What to store.
+        encodings: How each tap is stored.
+        teacher: See `TeacherCache.build`.
+        data: See `TeacherCache.build`.
+        augment: See `TeacherCache.build`.
+        batch_size: See `TeacherCache.build`.
+        part: See `TeacherCache.build`.
+        verbose: See `TeacherCache.build`.
+        agreement: See `TeacherCache.build`.
+        engine: See `TeacherCache.build`.
+        extend: Whether to label only samples that the cache has not, and to
+            add them to it.
+    """
+    teacher = checked_teacher(teacher)
+    part = _checked_part(part)
+    inputs = streaming.inputs_of(data, batch_size)
+    views = _views(augment, options, data, inputs)
+    say = print if verbose else lambda line: None
+    settings = {
+        **options.to_json(),
+        "teacher": identity((teacher, list(options.taps))),
+        "augment": None if views is None else views.identity,
+        "agreement": agreement,
+        "part": None if part is None else list(part),
+    }
+    with locked(directory):
+        manifests.settle(directory, settings)
+        folder = directory / manifests.SHARDS
+        shards.remove_leftovers(folder)
+        finished = manifests.read_if_sound(directory)
+        total = streaming.sample_count(data, batch_size)
+        seen = inputs if views is None else inputs.map(views.first)
+        batches = seen.map(lambda element: element["x"])
+
+        def choose(held):
+            return engines.choose(
+                teacher,
+                options.taps,
+                batches,
+                agreement,
+                verbose=verbose,
+                name=engine or held,
+                answers=total and total * (1 if views is None else len(views)),
+            )
+
+        task = labelling.Labelling(
+            folder,
+            choose,
+            encodings,
+            options.shard_size,
+            views=views,
+            part=part or (0, 1),
+            say=say,
+        )
+        before = []
+        if extend:
+            before = manifests.open_shards(directory, finished)
+            known = manifests.all_fingerprints(before)
+            task.digest.update(known.tobytes())
+            task.start = (before[-1].number + 1, len(known))
+            inputs = streaming.without(inputs, known, batch_size)
+        elif finished:
+            entries = finished["shards"]
+            task.closed = {e["number"]: e["samples"] for e in entries}
+        stream = streaming.batches_of(inputs, batch_size, options.shard_size)
+        title = f"labelling {directory.name}"
+        with sample_bar(title, total, verbose) as advance:
+            task.run(stream, advance)
+        _finish(directory, task, before, finished)
+
+
+def _finish(directory, task, before, finished):
+    """Writes the manifest over all shards, old and new."""
+    if task.samples == 0 and not before:
+        raise ValueError("There is nothing to label: the data set is empty.")
+    found = [*before, *task.shards]
+    samples = task.start[1] + task.samples
+    data = manifests.data_of(samples, task.digest)
+    folder = directory / manifests.SHARDS
+    if finished and not before:
+        # Labelled before; a damaged shard may have been written anew, and
+        # the data may be the first ones of a cache that was extended.
+        rest = finished["shards"][len(found) :]
+        found += [shards.Shard(folder / name_of(e["number"])) for e in rest]
+        data = finished["data"] if rest else data
+    else:
+        numbers = {shard.number for shard in found}
+        beyond = set(shards.shards_on_disk(folder)) - numbers
+        if beyond:
+            raise ValueError(
+                f"The data set ends after sample {samples - 1}, but "
+                f"{folder / name_of(min(beyond))} holds more that was "
+                "labelled before. Give the same data set again, or another "
+                "directory."
+            )
+    manifests.write_manifest(directory, found, data, describe(task.encodings))
+
+
+def checked_teacher(teacher: Any) -> teachers.Teacher:
+    """Returns a teacher whose answers can be stored.
+
+    Raises:
+        ValueError: If there is none, or its answers change as it teaches.
+    """
+    teacher = teachers.get(teacher)
+    if teacher is None or not teacher.can_be_stored:
+        raise ValueError(
+            "`teacher` must be one whose answers can be stored: a trained "
+            "keras.Model, a list of them, or a kd.teachers.Teacher that does "
+            f"not change while it teaches. Received: {type(teacher).__name__}"
+        )
+    return teacher
+
+
+@contextlib.contextmanager
+def locked(directory: pathlib.Path):
+    """Holds a folder for this process; a killed process lets go of it.
+
+    Raises:
+        ValueError: If another process is building there.
+    """
+    import fcntl  # where there is no fcntl, reading a cache still works
+
+    directory.mkdir(parents=True, exist_ok=True)
+    descriptor = os.open(directory, os.O_RDONLY)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise ValueError(
+                f"Another process is labelling into {directory}. Wait for "
+                "it, or label parts in directories of their own and merge "
+                "them."
+            ) from None
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _checked_part(part):
+    if part is None:
+        return None
+    index, count = part
+    if not 0 <= index < count:
+        raise ValueError(
+            "`part` must be (i, n) with i from 0 to n - 1. Received: "
+            f"part={tuple(part)}"
+        )
+    return int(index), int(count)
+
+
+def _views(augment, options, data, inputs) -> Views | None:
+    """Returns what makes the augmented views, or `None`."""
+    if augment is None:
+        if options.views != 1:
+            raise ValueError(
+                "Several views of a sample need an `augment` that makes them "
+                f"differ. Received: views={options.views}, augment=None"
+            )
+        return None
+    arrays = data[0] if isinstance(data, (tuple, list)) else None
+    views = Views.of(augment, options, arrays)
+    few = next(iter(inputs.take(1)))["x"]
+    check_replayable(views, tf.nest.map_structure(lambda t: t[:32], few))
+    return views

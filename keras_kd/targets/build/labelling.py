@@ -1,0 +1,235 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One pass over a data set: every shard is kept, passed over, or written.
+
+What a sample gets does not depend on where a pass began: batches never
+cross the border of a shard, so a teacher sees the same batches whether the
+pass is the first, a resumed one, or one of several machines'.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import itertools
+import pathlib
+from collections.abc import Callable
+from collections.abc import Iterator
+from typing import Any
+
+import keras
+import numpy as np
+
+from keras_kd.core import output_heads
+from keras_kd.data.splits import compile_for
+from keras_kd.targets.build.checks import check_finite
+from keras_kd.targets.build.checks import same_samples
+from keras_kd.targets.hashing.fingerprint import fingerprints
+from keras_kd.targets.store.options import describe
+from keras_kd.core.checksummed_json import DamagedFileError
+from keras_kd.targets.store.shards import Shard
+from keras_kd.targets.store.shards import name_of
+from keras_kd.targets.store.shards import shards_on_disk
+from keras_kd.targets.store.shards import write_shard
+from keras_kd.teachers.base import Teacher
+from keras_kd.teachers.frozen import FrozenTeacher
+
+
+def teacher_call(teacher: Teacher, taps: tuple[str, ...], x: Any) -> Callable:
+    """Returns a compiled function `x -> {tap: tensor}`, output as logits.
+
+    Args:
+        teacher: The teacher to ask.
+        taps: What to ask it for.
+        x: A batch of inputs, or its specs: tells shapes and dtypes.
+    """
+    teacher.prepare(taps)
+
+    def call(x):
+        found = teacher(x)
+        # Not by map_structure: it would lose what Keras keeps of a softmax.
+        return {
+            tap: output_heads.to_logits(found[tap], teacher.activation_of(tap))
+            if tap == "output"
+            else keras.ops.cast(found[tap], "float32")
+            for tap in taps
+        }
+
+    is_keras = isinstance(teacher, FrozenTeacher) and not teacher.preprocess
+    return compile_for(call, x, autograph=not is_keras)
+
+
+class Labelling:
+    """Turns batches into shards.
+
+    Args:
+        folder: Where the shards go.
+        choose: Returns the `Engine` that answers for the teacher, given the
+            name of the one that shards on disk were labelled with, if any.
+            Called only if there is something to label.
+        encodings: How each tap is stored.
+        shard_size: Samples in a shard.
+        views: Makes the augmented views of a batch: it has a length and
+            `apply(x, view, fingerprints)`. `None`: samples as they are.
+        start: Number of the first shard and place of its first sample.
+        closed: Samples of each shard of a finished cache, by number: none
+            is added.
+        part: `(i, n)`: write only every n-th shard, from the i-th on.
+        say: What to tell the user.
+    """
+
+    def __init__(
+        self,
+        folder: pathlib.Path,
+        choose: Callable,
+        encodings: dict[str, Any],
+        shard_size: int,
+        views: Any = None,
+        start: tuple[int, int] = (0, 0),
+        closed: dict[int, int] | None = None,
+        part: tuple[int, int] = (0, 1),
+        say: Callable[[str], None] = lambda line: None,
+    ):
+        self.folder = folder
+        self.choose = choose
+        self.encodings = encodings
+        self.shard_size = shard_size
+        self.views = views
+        self.start = start
+        self.closed = closed
+        self.part = part
+        self.say = say
+        self.samples = 0
+        self.shards: list[Shard] = []
+        self.digest = hashlib.sha256()
+
+    def run(self, batches, advance: Callable[[int], None]) -> None:
+        """Goes through the data once.
+
+        Args:
+            batches: What `batches_of` returns.
+            advance: Told of each batch how many samples it held.
+        """
+        number, first = self.start
+        batches = iter(batches)
+        # One batch ahead, so that no shard is begun at the end of the data.
+        for ahead in batches:
+            stream = _up_to(itertools.chain([ahead], batches), self.shard_size)
+            marks = self._shard(number, first, stream, advance)
+            self.digest.update(marks.tobytes())
+            self.samples += len(marks)
+            number, first = number + 1, first + len(marks)
+
+    def _shard(self, number, first, stream, advance):
+        """Handles one shard; returns the fingerprints of its samples."""
+        index, count = self.part
+        mine = number % count == index
+        kept = self._kept(number) if mine else None
+        if kept is not None or not mine:
+            found = [_read(marks, advance) for _, marks in stream]
+            found = np.concatenate(found)
+            if mine:
+                same_samples(kept, found, first)
+                self.shards.append(kept)
+            return found
+        if self.closed is not None and number not in self.closed:
+            raise ValueError(
+                f"The data set goes on after the {first} samples that the "
+                f"finished cache {self.folder.parent} holds. Call "
+                "`extend(teacher, dataset)` to label the new ones too."
+            )
+        batches, place = [], first
+        answered = self.engine.answers(self._seen(stream, advance))
+        each = 1 if self.views is None else len(self.views)
+        for views in iter(lambda: [*itertools.islice(answered, each)], []):
+            batches.append(self._fields(views, place))
+            place += len(batches[-1]["fingerprint"])
+        fields = {
+            name: np.concatenate([batch[name] for batch in batches])
+            for name in batches[0]
+        }
+        expected = (self.closed or {}).get(number, place - first)
+        if place - first != expected:
+            raise ValueError(
+                f"{self.folder / name_of(number)} is damaged and held "
+                f"{expected} samples. Received: {place - first} at that place "
+                "of the data set. Give the data set that was labelled."
+            )
+        facts = {
+            "encodings": describe(self.encodings),
+            "labelled_with": self.engine.description,
+        }
+        written = write_shard(self.folder, number, first, fields, facts)
+        self.shards.append(written)
+        return fields["fingerprint"]
+
+    @functools.cached_property
+    def engine(self):
+        """What answers for the teacher: what did before, if it did."""
+        for number in shards_on_disk(self.folder):
+            held = self._kept(number)
+            if held is not None:
+                return self.choose(held.facts["labelled_with"]["engine"])
+        return self.choose(None)
+
+    def _kept(self, number):
+        path = self.folder / name_of(number)
+        if not path.is_dir():
+            return None
+        try:
+            shard = Shard(path)
+            shard.check()
+        except DamagedFileError as error:
+            self.say(f"labelling shard {path.name} again. {error}")
+            return None
+        return shard
+
+    def _seen(self, stream, advance):
+        """Yields what the teacher is asked, view after view of a batch.
+
+        As pairs of the inputs and, to go with the answers, the fingerprints
+        of the samples and, if there are several, of their views.
+        """
+        for x, marks in stream:
+            marks = marks.numpy()
+            if self.views is None:
+                yield x, (marks, None)
+            else:
+                for number in range(len(self.views)):
+                    view = self.views.apply(x, number, marks)
+                    yield view, (marks, fingerprints(view).numpy())
+            advance(len(marks))
+
+    def _fields(self, views, place):
+        """Returns what is stored of a batch.
+
+        Args:
+            views: Answers to each view of it, with what `_seen` gave it.
+            place: Place of its first sample in the data.
+        """
+        answers, notes = zip(*views, strict=True)
+        marks, of_views = zip(*notes, strict=True)
+        fields = {"fingerprint": marks[0]}
+        if self.views is not None:
+            fields["view_fingerprint"] = np.stack(of_views, axis=1)
+        for tap_number, (tap, encoding) in enumerate(self.encodings.items()):
+            values = [np.asarray(answer[tap], "float32") for answer in answers]
+            values = np.stack(values, axis=1)
+            check_finite(values, tap, place)
+            for name, array in encoding.fields(values).items():
+                fields[f"tap{tap_number}.{name}"] = array
+        return fields
+
+
+def _up_to(batches, count: int) -> Iterator:
+    """Yields batches until they hold `count` samples."""
+    for x, marks in batches:
+        yield x, marks
+        count -= len(marks)
+        if count <= 0:
+            return
+
+
+def _read(marks, advance):
+    marks = marks.numpy()
+    advance(len(marks))
+    return marks

@@ -1,0 +1,107 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Merging: the parts that several machines labelled become one cache."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import pathlib
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from keras_kd.targets.store import manifest as manifests
+from keras_kd.targets.build.building import locked
+from keras_kd.core.checksummed_json import DamagedFileError
+from keras_kd.targets.store.shards import Shard
+from keras_kd.targets.store.shards import name_of
+from keras_kd.targets.store.shards import remove_leftovers
+from keras_kd.targets.store.shards import write_shard
+
+
+def merge(
+    directories: Sequence[str | os.PathLike], into: str | os.PathLike
+) -> None:
+    """Makes one cache of all parts of a data set.
+
+    Every shard is compared with its sha256 on the way, and the whole with
+    the fingerprint of the data set that each part went through. The parts
+    stay; a merge that was killed goes on when it is called again.
+
+    Args:
+        directories: Folders of the parts, in any order.
+        into: Folder of the whole. Its files are those that a single build
+            would have written.
+
+    Raises:
+        ValueError: If a part is missing, unfinished, damaged, given twice,
+            or was labelled with other settings or other data.
+    """
+    into = pathlib.Path(into)
+    parts = [_Part(pathlib.Path(directory)) for directory in directories]
+    _check_parts(parts)
+    settings = {**parts[0].settings, "part": None}
+    found = sorted(
+        (shard for part in parts for shard in part.shards),
+        key=lambda shard: shard.number,
+    )
+    with locked(into):
+        manifests.settle(into, settings)
+        folder = into / manifests.SHARDS
+        remove_leftovers(folder)
+        merged = [_copy(shard, folder) for shard in found]
+        marks = manifests.all_fingerprints(merged)
+        whole = manifests.data_of(len(marks), hashlib.sha256(marks.tobytes()))
+        if whole != parts[0].manifest["data"]:
+            raise ValueError(
+                "The parts do not make up the data set that they were "
+                f"labelled from. Expected: {parts[0].manifest['data']}. "
+                f"Received: {whole}. Run `keras-kd targets verify` on each."
+            )
+        manifests.write_manifest(into, merged, whole, {})
+
+
+class _Part:
+    def __init__(self, directory: pathlib.Path):
+        self.directory = directory
+        self.manifest = manifests.read_manifest(directory)
+        if self.manifest is None:
+            raise ValueError(
+                f"{directory} must be a finished part. Received: a folder "
+                f"without {manifests.MANIFEST}. Call `build` with its `part` "
+                "again to finish it."
+            )
+        self.settings: dict[str, Any] = dict(self.manifest["settings"])
+        # Written down, not compared.
+        for key in ("format", "versions"):
+            self.settings.pop(key)
+        self.part = self.settings.pop("part")
+        self.shards = manifests.open_shards(directory, self.manifest)
+
+
+def _check_parts(parts: list[_Part]) -> None:
+    given = [part.part for part in parts]
+    count = given[0][1] if given and given[0] else 0
+    wanted = [[index, count] for index in range(count)]
+    if not count or sorted(given, key=str) != sorted(wanted, key=str):
+        raise ValueError(
+            "`directories` must be all parts of one data set, each once. "
+            f"Expected: {wanted or 'caches built with part=(i, n)'}. "
+            f"Received: {given}"
+        )
+    first = parts[0]
+    for part in parts[1:]:
+        wanted = {**first.settings, "data": first.manifest["data"]}
+        found = {**part.settings, "data": part.manifest["data"]}
+        manifests.compare_settings(found, wanted, part.directory)
+
+
+def _copy(shard: Shard, folder: pathlib.Path) -> Shard:
+    try:
+        return Shard(folder / name_of(shard.number), shard.sha256)
+    except DamagedFileError:
+        pass  # not copied yet, or not wholly
+    names = [pathlib.Path(name).stem for name in shard.record["files"]]
+    fields = {name: np.array(shard.read(name)) for name in names}
+    return write_shard(folder, shard.number, shard.first, fields, shard.facts)

@@ -1,0 +1,297 @@
+# SPDX-License-Identifier: Apache-2.0
+"""TeacherCache: a teacher's answers on disk, found by content."""
+
+from __future__ import annotations
+
+import functools
+import os
+import pathlib
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from keras_kd.targets.attach.attaching import attach
+from keras_kd.targets.build.building import build
+from keras_kd.targets.build.merging import merge
+from keras_kd.targets.store import manifest as manifests
+from keras_kd.targets.store.options import Options
+from keras_kd.targets.store.options import restore
+from keras_kd.targets.store.reading import read_rows
+from keras_kd.targets.store.shards import Shard
+
+
+class TeacherCache:
+    """A teacher's answers to a data set, asked once and kept on disk.
+
+    Thirty epochs or twenty trials of a search ask a frozen teacher the same
+    questions again and again. A cache asks once. Each sample is known by a
+    fingerprint of its content, so the data may be shuffled, repeated or cut
+    into subsets afterwards, and a target never meets another sample.
+
+    Files are written as a database writes them: shards appear whole or not
+    at all, each with its sha256, and the manifest last. A build that was
+    killed goes on where it stopped.
+
+    Args:
+        directory: Folder of the cache.
+        taps: What to ask the teacher for: `"output"`, stored as logits, and
+            names of its layers, stored as they are.
+        dtype: `"float16"` or `"float32"`, for what is stored in full.
+        top_k: Store the k likeliest classes of `"output"` and the mass of
+            the others, instead of all logits.
+        sampled: Store n classes of `"output"` drawn at random instead.
+        temperature: T at which `sampled` draws.
+        views: Number of augmented views of each sample.
+        seed: Seed of the views and of what is drawn.
+        shard_size: Samples in a shard, a bound on what a crash can lose.
+
+    Raises:
+        ValueError: If an argument is wrong, or `directory` holds a cache
+            with other settings (see `TeacherCache.open`).
+
+    Example:
+
+    ```python
+    cache = kd.TeacherCache("labels").build(teacher, (x, y))
+    distiller = kd.Distiller(teacher=None, student=student)
+    distiller.compile("adam", cross_entropy)
+    distiller.fit(cache.attach((x, y), batch_size=16, shuffle=True))
+    ```
+    """
+
+    def __init__(
+        self,
+        directory: str | os.PathLike,
+        taps: Sequence[str] = ("output",),
+        dtype: str = "float16",
+        top_k: int | None = None,
+        sampled: int | None = None,
+        temperature: float = 1.0,
+        views: int = 1,
+        seed: int = 0,
+        shard_size: int = 4096,
+    ):
+        self.directory = pathlib.Path(directory)
+        self.augment: Any = None
+        self.options = Options(
+            taps=(taps,) if isinstance(taps, str) else tuple(taps),
+            dtype=dtype,
+            top_k=top_k,
+            sampled=sampled,
+            temperature=temperature,
+            views=views,
+            seed=seed,
+            shard_size=shard_size,
+        )
+        found = manifests.read_settings(self.directory)
+        if found is not None:
+            manifests.compare_settings(
+                found, self.options.to_json(), self.directory
+            )
+
+    @classmethod
+    def open(cls, directory: str | os.PathLike) -> TeacherCache:
+        """Returns the cache in a folder, with the settings it was made with.
+
+        Raises:
+            ValueError: If there is none.
+        """
+        found = manifests.read_settings(pathlib.Path(directory))
+        if found is None:
+            raise ValueError(
+                f"{directory} holds no teacher cache. Expected a folder with "
+                f"{manifests.SETTINGS}. Make one with "
+                "kd.TeacherCache(directory).build(teacher, dataset)."
+            )
+        return cls(directory, **{key: found[key] for key in Options.names()})
+
+    def build(
+        self,
+        teacher: Any,
+        dataset: Any,
+        augment: Any = None,
+        batch_size: int = 256,
+        part: tuple[int, int] | None = None,
+        verbose: bool = True,
+        agreement: float | None = None,
+        engine: str | None = None,
+    ) -> TeacherCache:
+        """Labels a data set; what was labelled before is kept.
+
+        The data set is read once and its size does not matter to memory.
+        Call it again after a crash: shards that were finished are compared
+        with the data set and not labelled again. The order must be the same
+        each time, so shuffle after `attach`.
+
+        Args:
+            teacher: A trained `keras.Model`, a list of them, or a
+                `keras_kd.teachers.Teacher`.
+            dataset: Arrays `(x, y)` or `(x,)`, a batched `tf.data.Dataset`
+                or a `keras.utils.PyDataset`. Of labels nothing is stored.
+            augment: Stateless function `(x, seed)` of one sample and an
+                int32 tensor of shape `(2,)`.
+            batch_size: Samples the teacher is given at a time.
+            part: `(i, n)`: label only the i-th of n parts (from 0), each in
+                a directory of its own; see `merge`. Every part reads the
+                whole data set, but asks the teacher for its own share only.
+            verbose: Whether to show a progress bar.
+            agreement: Share of samples on which a faster way to run the
+                teacher must give the same class. `None`: all its values must
+                be the same up to rounding.
+            engine: Way to run the teacher, `"keras"` for its own call.
+                `None`: the fastest, see `labels.engines.choose`.
+
+        Returns:
+            This cache.
+
+        Raises:
+            ValueError: If the settings, the teacher or the data are not
+                those that this directory was begun with, or the teacher
+                gives NaN or infinity: with the place of that sample.
+        """
+        self._build(
+            teacher,
+            dataset,
+            augment=augment,
+            batch_size=batch_size,
+            part=part,
+            verbose=verbose,
+            agreement=agreement,
+            engine=engine,
+        )
+        return self
+
+    def extend(
+        self,
+        teacher: Any,
+        dataset: Any,
+        augment: Any = None,
+        batch_size: int = 256,
+        verbose: bool = True,
+    ) -> TeacherCache:
+        """Labels the samples of a data set that the cache does not hold.
+
+        Args:
+            teacher: The teacher that the cache was built with.
+            dataset: As for `build`; samples that are known are passed over.
+            augment: The augmentation that the cache was built with.
+            batch_size: Samples the teacher is given at a time.
+            verbose: Whether to show a progress bar.
+
+        Raises:
+            ValueError: If the cache is not finished or is one of several
+                parts, or the teacher or augmentation is another.
+        """
+        settings = self.manifest["settings"]
+        if settings["part"] is not None:
+            raise ValueError(
+                f"{self.directory} is part {settings['part']} of a cache. "
+                "Expected a whole one: merge the parts first."
+            )
+        self._build(
+            teacher,
+            dataset,
+            augment=augment,
+            batch_size=batch_size,
+            verbose=verbose,
+            agreement=settings["agreement"],
+            extend=True,
+        )
+        return self
+
+    def _build(self, *args, **kwargs):
+        build(self.directory, self.options, self.encodings, *args, **kwargs)
+        self.augment = kwargs["augment"]
+        self.__dict__.pop("manifest", None)
+        self.__dict__.pop("shards", None)
+
+    @staticmethod
+    def merge(
+        directories: Sequence[str | os.PathLike], into: str | os.PathLike
+    ) -> TeacherCache:
+        """Returns one cache made of all parts; see `labels.merging.merge`."""
+        merge(directories, into)
+        return TeacherCache.open(into)
+
+    def attach(
+        self,
+        data: Any,
+        batch_size: int | None = None,
+        shuffle: bool = False,
+        seed: int | None = None,
+        augment: Any = None,
+    ) -> tf.data.Dataset:
+        """Returns a data set with targets; see `labels.attaching.attach`.
+
+        Args:
+            data: What was labelled, or any part of it, in any order.
+            batch_size: For arrays: samples in a batch.
+            shuffle: For arrays: whether to shuffle anew in each epoch.
+            seed: Seed of the shuffling.
+            augment: The augmentation the cache was built with; needed only
+                where that was another process.
+        """
+        return attach(self, data, batch_size, shuffle, seed, augment)
+
+    def verify(self) -> list[tuple[str, str]]:
+        """Returns `(path, problem)` of each file; `""` where it is sound."""
+        return manifests.problems(self.directory)
+
+    def info(self) -> dict[str, Any]:
+        """Returns what there is to know of the cache, as JSON values."""
+        files = self.directory.rglob("*")
+        size = sum(path.stat().st_size for path in files if path.is_file())
+        rows = len(self) * self.options.views
+        return {
+            **self.manifest["settings"],
+            "samples": len(self),
+            "shards": len(self.manifest["shards"]),
+            "bytes": size,
+            "bytes_per_sample_and_view": round(size / rows, 1) if rows else 0,
+            "labelled_with": self.manifest["labelled_with"],
+            "data": self.manifest["data"],
+        }
+
+    @functools.cached_property
+    def manifest(self) -> dict[str, Any]:
+        """What the manifest says.
+
+        Raises:
+            ValueError: If labelling is not finished, or the file is damaged.
+        """
+        manifest = manifests.read_manifest(self.directory)
+        if manifest is None:
+            raise ValueError(
+                f"The cache in {self.directory} is not finished: it has no "
+                f"{manifests.MANIFEST}. Call `build(teacher, dataset)`; what "
+                "was labelled before is kept."
+            )
+        return manifest
+
+    @functools.cached_property
+    def shards(self) -> list[Shard]:
+        """The shards in order; each is compared with its sha256 when read."""
+        return manifests.open_shards(self.directory, self.manifest)
+
+    @property
+    def encodings(self) -> dict[str, Any]:
+        """The encoding of each tap."""
+        manifest = manifests.read_if_sound(self.directory)
+        if manifest is None:
+            return self.options.encodings()
+        found = restore(manifest["encodings"])
+        return {tap: found[tap] for tap in self.options.taps}
+
+    @property
+    def fingerprints(self) -> np.ndarray:
+        """Fingerprints of all samples as uint64 `(samples,)`."""
+        return manifests.all_fingerprints(self.shards)
+
+    def __len__(self) -> int:
+        return self.manifest["samples"]
+
+    def read(self, rows, views=0) -> dict[str, dict[str, np.ndarray]]:
+        """Returns what is stored of some samples; see `reading.read_rows`."""
+        return read_rows(self.shards, self.options.taps, rows, views)

@@ -1,0 +1,2 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One trainer for the control, the student and the trial."""

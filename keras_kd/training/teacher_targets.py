@@ -1,0 +1,163 @@
+# SPDX-License-Identifier: Apache-2.0
+"""TeacherTargets: one teacher's answers to one data set, for every student."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import pathlib
+import re
+import shutil
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from keras_kd import losses as losses_module
+from keras_kd import teachers
+from keras_kd.core.stage_cache import fingerprint
+from keras_kd.core.stage_cache import fingerprint_of_split
+from keras_kd.data.splits import Data
+from keras_kd.targets.attached import attach_targets
+from keras_kd.targets.attached import outputs_of
+from keras_kd.targets.cache import TeacherCache
+from keras_kd.targets.hashing.identity import identity
+
+_OWN_FOLDER = re.compile("[0-9a-f]{16}")
+
+
+def targets_folder(parent: pathlib.Path) -> pathlib.Path:
+    """Returns where a run or search keeps its teacher's answers.
+
+    `labels/` where a version up to 0.1 has begun, else `targets/`.
+    """
+    old = parent / "labels"
+    return old if old.is_dir() else parent / "targets"
+
+
+class TeacherTargets:
+    """A teacher, the data it teaches on, and what it answered to them.
+
+    The teacher is run once over the training split, when a student first
+    needs its targets: several students, seeds and the pruning learn from the
+    same stored answers. That needs a training split of arrays, whose samples
+    are the same in each epoch, and a teacher that does not change; otherwise
+    the teacher runs beside the student.
+
+    Args:
+        teacher: A trained `keras.Model` or a `Teacher`.
+        data: The splits.
+        distillation_losses: See `Distiller`.
+        directory: Folder for the teacher's answers (`TeacherCache`), so that
+            a run that goes on does not ask again. `None`: they are kept in
+            memory, and only the output is.
+    """
+
+    def __init__(
+        self,
+        teacher: Any,
+        data: Data,
+        distillation_losses=None,
+        directory: pathlib.Path | None = None,
+    ):
+        self.teacher = teachers.get(teacher)
+        if self.teacher is None:
+            raise ValueError(
+                "`teacher` must be a trained keras.Model or a "
+                "keras_kd.teachers.Teacher. Received: None"
+            )
+        self.data = data
+        losses = distillation_losses or []
+        if not isinstance(losses, (list, tuple)):
+            losses = [losses]
+        losses = list(map(losses_module.get, losses))
+        taps = {tap for loss in losses for tap in loss.taps[0]}
+        self.taps = tuple(sorted(taps)) or ("output",)
+        self.directory = directory
+        is_fixed = not isinstance(data.train, tf.data.Dataset)
+        # Logits alone are small. Features stay on the disk, and so does the
+        # number of each sample, for losses that ask for it.
+        self.in_memory = self.taps == ("output",) and not any(
+            loss.index_aware for loss in losses
+        )
+        fits = directory is not None or self.in_memory
+        self.runs_once = is_fixed and fits and self.teacher.can_be_stored
+        self._cache: TeacherCache | None = None
+        self._logits: np.ndarray | None = None
+
+    @functools.cached_property
+    def fingerprint(self) -> str:
+        """Changes with the teacher and with the data."""
+        splits = (self.data.train, self.data.validation, self.data.test)
+        return fingerprint(
+            [
+                identity(self.teacher),
+                *(fingerprint_of_split(split) for split in splits),
+            ]
+        )
+
+    def store(self) -> TeacherCache:
+        """Returns the answers to the training split, on disk.
+
+        The first call runs the teacher, unless the folder holds its answers.
+        It then removes those of a teacher or data that were replaced.
+        """
+        if self._cache is None:
+            name = fingerprint([self.fingerprint, list(self.taps)])[:16]
+            print(
+                "teacher: labelling the training split, once for all students "
+                f"(kept in {self.directory.name}/)",
+                flush=True,
+            )
+            self._remove_others(name)
+            self._cache = TeacherCache(
+                self.directory / name, self.taps, dtype="float32"
+            ).build(
+                self.teacher,
+                self.data.train,
+                # Not the fastest way: one seed has to give one student,
+                # whatever the clock says.
+                engine="keras",
+            )
+        return self._cache
+
+    def for_training(self) -> dict[str, Any]:
+        """Returns the arguments of `train` that bring the teaching."""
+        if not self.runs_once:
+            return {"teacher": self.teacher}
+        if self.in_memory:
+            return {"targets": self._training_logits()}
+        return {"labels": self.store()}
+
+    def for_pruning(self, batch_size: int) -> tuple[Data, Any]:
+        """Returns `(data, teacher)` for `prune`."""
+        if not self.runs_once:
+            return self.data, self.teacher
+        if self.in_memory:
+            x, y = self.data.train
+            logits = self._training_logits()
+            train = attach_targets(x, {"output": logits}), y
+        else:
+            train = self.store().attach(
+                self.data.train, batch_size, shuffle=True, seed=0
+            )
+        return dataclasses.replace(self.data, train=train), None
+
+    def _training_logits(self):
+        if self._logits is None and self.directory is None:
+            print("teacher: labelling the training split, once", flush=True)
+            self._logits = outputs_of(self.teacher, self.data.train)
+        elif self._logits is None:
+            cache = self.store()
+            rows = cache.read(range(len(cache)))
+            self._logits = rows["output"]["values"]
+        return self._logits
+
+    def _remove_others(self, name):
+        """Only what was made here, and never through a link."""
+        for other in self.directory.glob("*"):
+            is_ours = _OWN_FOLDER.fullmatch(other.name) and not (
+                other.is_symlink() or other.name == name
+            )
+            if is_ours and (other / "settings.json").is_file():
+                shutil.rmtree(other)

@@ -1,0 +1,141 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Picture of a search: where it looked, what mattered, what it is worth."""
+
+from __future__ import annotations
+
+import io
+import textwrap
+from collections.abc import Sequence
+
+import numpy as np
+
+from keras_kd.evaluation.gain import mean_interval
+from keras_kd.tuning.display.formatting import scale_of
+from keras_kd.tuning.display.formatting import title_of
+from keras_kd.tuning.display.importance import Importance
+from keras_kd.tuning.display.importance import importance
+from keras_kd.tuning.display.landscape import ACCENT
+from keras_kd.tuning.display.landscape import draw_landscape
+from keras_kd.tuning.display.landscape import say
+from keras_kd.tuning.trials.confirmed import SIDES
+from keras_kd.tuning.trials.confirmed import Confirmed
+from keras_kd.tuning.trials.trial_record import TrialRecord
+
+PIXELS = (2240, 800)
+SIDE_COLOURS = {"best": "#0072b2", "default": "#e69f00", "control": ACCENT}
+_DPI = 160
+
+
+def render(
+    rows: Sequence[TrialRecord],
+    objective: str,
+    direction: str = "max",
+    confirmed: Confirmed | None = None,
+    mattered: Importance | None = None,
+) -> bytes:
+    """Returns one PNG of a search.
+
+    Left, the objective over temperature and alpha, with every trial; the
+    background is a Gaussian process fitted to them, where there are enough.
+    In the middle, the importance of each hyperparameter. Right, the best
+    settings beside default and control over fresh seeds. A panel that lacks
+    its data says so.
+
+    Args:
+        rows: All trials.
+        objective: Name of the objective.
+        direction: `"max"` or `"min"`.
+        confirmed: The best settings run again, if they were.
+        mattered: The `importance` of these trials, if it is known.
+    """
+    buffer = io.BytesIO()
+    figure = plot(rows, objective, direction, confirmed, mattered)
+    figure.savefig(buffer, dpi=_DPI, format="png")
+    return buffer.getvalue()
+
+
+def plot(rows, objective, direction="max", confirmed=None, mattered=None):
+    """Returns the matplotlib figure that `render` turns into a PNG."""
+    # The object API leaves the caller's backend and pyplot alone.
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(
+        figsize=(PIXELS[0] / _DPI, PIXELS[1] / _DPI),
+        dpi=_DPI,
+        layout="constrained",
+    )
+    FigureCanvasAgg(figure)
+    left, middle, right = figure.subplots(1, 3, width_ratios=(5, 3, 4))
+    figure.get_layout_engine().set(wspace=0.06)
+    left.set_title("Where the search looked", fontsize=11, loc="left", pad=16)
+    draw_landscape(figure, left, rows, objective, direction)
+    _bars(middle, mattered or importance(rows))
+    _seeds(right, objective, confirmed)
+    for panel in (left, middle, right):
+        panel.tick_params(labelsize=8.5)
+        panel.spines[["top", "right"]].set_visible(False)
+    return figure
+
+
+def _bars(panel, found: Importance):
+    """Draws the importance of each hyperparameter."""
+    panel.set_title("What mattered (a hint)", fontsize=11, loc="left", pad=16)
+    if not found.shares:
+        say(panel, str(found))
+        return
+    names = [textwrap.shorten(name, 24) for name in reversed(found.shares)]
+    shares = [100 * share for share in reversed(found.shares.values())]
+    bars = panel.barh(names, shares, color="#0072b2", height=0.6)
+    panel.bar_label(bars, fmt="%.0f %%", padding=3, fontsize=8.5)
+    panel.set_xlim(0, 118)
+    panel.set_ylim(-0.8, max(len(names), 4) - 0.2)
+    panel.set_xlabel(
+        f"share of the importance (%)\n{found.trials} trials, out-of-bag "
+        f"R2 {found.r2:.2f}",
+        fontsize=9,
+    )
+
+
+def _seeds(panel, objective, confirmed):
+    """Draws best, default and control over the fresh seeds."""
+    panel.set_title("What it is worth", fontsize=11, loc="left", pad=16)
+    if confirmed is None:
+        say(
+            panel,
+            "The best settings were not run again with fresh seeds, so what "
+            "they are worth is not known.",
+        )
+        return
+    scale = scale_of(objective)
+    split = confirmed.split
+    sides = [side for side in reversed(SIDES) if confirmed.values(side, split)]
+    table = scale * np.array([confirmed.values(s, split) for s in sides])
+    panel.plot(table, color="#bbbbbb", linewidth=0.7, zorder=1)
+    for place, (side, values) in enumerate(zip(sides, table, strict=True)):
+        colour = SIDE_COLOURS[side]
+        panel.plot([place] * len(values), values, "o", color=colour, alpha=0.5)
+        mean, low, high, _ = mean_interval(values)
+        spread = None if low is None else [[mean - low], [high - mean]]
+        panel.errorbar(
+            place + 0.16,
+            mean,
+            spread,
+            fmt="s",
+            color=colour,
+            capsize=4,
+            markersize=6,
+        )
+    panel.set_xticks(range(len(sides)), sides)
+    panel.set_xlim(-0.5, len(sides) - 0.4)
+    panel.set_ylabel(f"{split} {title_of(objective.removeprefix('val_'))}")
+    panel.yaxis.label.set_fontsize(9)
+    panel.grid(axis="y", alpha=0.25, linewidth=0.6)
+    lines = ["dots: seeds, in pairs; squares: mean, 95 % interval"]
+    for side in SIDES[1:]:
+        found = confirmed.best_minus(side, split)
+        if found is not None:
+            unit = " points" if scale == 100 else ""
+            text = f"best minus {side}: {found.mean:+.3g}{unit}"
+            lines.append(f"{text} ({found.verdict})")
+    panel.set_xlabel("\n".join(lines), fontsize=9)

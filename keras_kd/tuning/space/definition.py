@@ -1,0 +1,100 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a search is: known again when it is called a second time."""
+
+from __future__ import annotations
+
+import inspect
+import itertools
+from collections.abc import Callable
+from typing import Any
+
+import keras
+import keras_tuner
+
+from keras_kd import losses as losses_module
+from keras_kd.core.stage_cache import fingerprint
+from keras_kd.core.stage_cache import fingerprint_of_model
+from keras_kd.training.teacher_targets import TeacherTargets
+from keras_kd.tuning.space.searchable import is_choice
+from keras_kd.tuning.trials.job import Job
+
+MOST = 256
+"""Choices of losses that are looked at for the taps they want."""
+
+
+def definition_of(
+    job: Job,
+    targets: TeacherTargets,
+    tuner: str,
+    hyperparameters: keras_tuner.HyperParameters,
+    control: bool,
+) -> str:
+    """Returns a sha256 of all that a search's outcome depends on.
+
+    Not of the number of trials or of workers, which may grow. Functions are
+    known by their source where there is one.
+    """
+    space = {
+        name: _source(value) if callable(value) else losses_or_plain(value)
+        for name, value in job.space.items()
+    }
+    return fingerprint(
+        [
+            targets.fingerprint,
+            fingerprint_of_model(job.student(), weights=False),
+            _source(job.build_student),
+            hyperparameters.get_config()["space"],
+            space,
+            [job.epochs, job.batch_size, job.seed, job.stop_hopeless],
+            [str(job.objective), tuner, control],
+        ]
+    )
+
+
+def losses_or_plain(value: Any) -> Any:
+    """Returns a setting as JSON values."""
+    if isinstance(value, (list, tuple)):
+        return [losses_or_plain(item) for item in value]
+    if isinstance(value, dict):
+        return {key: losses_or_plain(item) for key, item in value.items()}
+    if value is None or isinstance(value, (bool, int, float, str)):
+        return value
+    if isinstance(value, keras.distillation.DistillationLoss):
+        value = losses_module.get(value)
+    return keras.saving.serialize_keras_object(value)
+
+
+def losses_of(distillation_losses: Any) -> list:
+    """Returns all losses that a search may use, to know what they want.
+
+    Args:
+        distillation_losses: Losses, or a function of the hyperparameters.
+            Of a function, each combination of its choices is tried.
+    """
+    if not is_choice(distillation_losses):
+        return _as_list(distillation_losses)
+    space = keras_tuner.HyperParameters()
+    found = _as_list(distillation_losses(space))
+    choices = [
+        [(hp.name, value) for value in hp.values]
+        for hp in space.space
+        if type(hp).__name__ in ("Boolean", "Choice")
+    ]
+    for values in itertools.islice(itertools.product(*choices), MOST):
+        space = keras_tuner.HyperParameters()
+        space.values = dict(values)
+        found += _as_list(distillation_losses(space))
+    return found
+
+
+def _as_list(losses):
+    if losses is None:
+        return []
+    return list(losses) if isinstance(losses, (list, tuple)) else [losses]
+
+
+def _source(function: Callable) -> str:
+    try:
+        return inspect.getsource(function)
+    except (OSError, TypeError):
+        return getattr(function, "__qualname__", type(function).__qualname__)

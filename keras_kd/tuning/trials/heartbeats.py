@@ -1,0 +1,105 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Heartbeats: which process still works on its trial."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import pathlib
+import socket
+import threading
+import time
+from typing import Any
+
+EVERY = 5.0
+SILENCE = 120.0
+"""Seconds after which a process that gave no sign counts as dead. Compiling
+a large model may hold up a thread for long."""
+
+
+class Heartbeats:
+    """Signs of life: a file for each attempt, touched every few seconds.
+
+    A process of this machine that is gone is noticed at once; one of another
+    machine, or one that hangs, after two minutes.
+
+    Args:
+        directory: Folder of the files.
+    """
+
+    def __init__(self, directory: pathlib.Path):
+        self.directory = directory
+
+    def me(self) -> dict[str, Any]:
+        """Returns what names this process."""
+        return {"host": socket.gethostname(), "pid": os.getpid()}
+
+    def beat(self, token: str) -> None:
+        """Gives a sign of life."""
+        self.directory.mkdir(parents=True, exist_ok=True)
+        (self.directory / token).touch()
+
+    def forget(self, token: str) -> None:
+        """Removes the signs of an attempt that has ended."""
+        (self.directory / token).unlink(missing_ok=True)
+
+    def is_alive(self, held: dict[str, Any]) -> bool:
+        """Tells whether a process still works on what it holds.
+
+        Args:
+            held: Its `token`, `host` and `pid`.
+        """
+        if held["host"] == socket.gethostname() and not _exists(held["pid"]):
+            return False
+        try:
+            last = (self.directory / held["token"]).stat().st_mtime
+        except FileNotFoundError:
+            return False
+        return self._now() - last < SILENCE
+
+    @contextlib.contextmanager
+    def beating(self, token: str, parent: int | None = None):
+        """Gives signs of life while the block runs.
+
+        Args:
+            token: The attempt's.
+            parent: Process without which this one should not go on.
+        """
+        ended = threading.Event()
+
+        def run():
+            while not ended.wait(EVERY):
+                if parent is not None and os.getppid() != parent:
+                    os._exit(1)
+                with contextlib.suppress(OSError):
+                    self.beat(token)
+
+        thread = threading.Thread(target=run, daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            ended.set()
+            thread.join()
+
+    def _now(self):
+        """The time by the clock of the disk, which all machines share."""
+        clock = self.directory / f".clock-{os.getpid()}"
+        try:
+            clock.touch()
+            return clock.stat().st_mtime
+        except OSError:
+            return time.time()
+        finally:
+            with contextlib.suppress(OSError):
+                clock.unlink(missing_ok=True)
+
+
+def _exists(pid):
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True

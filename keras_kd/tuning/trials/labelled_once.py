@@ -1,0 +1,84 @@
+# SPDX-License-Identifier: Apache-2.0
+"""LabelledOnce: a teacher's answers to the data that all trials share."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from keras_kd import teachers
+from keras_kd.distillers import unlabelled
+from keras_kd.distillers.distiller import Distiller
+from keras_kd.targets.attached import attach_targets
+from keras_kd.targets.attached import outputs_of
+from keras_kd.targets.attached import split_targets
+
+
+class LabelledOnce:
+    """Runs a teacher over arrays the first time that they are trained on.
+
+    Kept in memory, and so only what is small: the teacher's output, and that
+    of the last arrays that came. Arrays are known by identity.
+
+    Args:
+        teacher: What `Distiller` takes.
+    """
+
+    def __init__(self, teacher: Any):
+        self._given = teacher
+        self._teacher = teachers.get(teacher)
+        # The arrays themselves, so that their identity is not given away.
+        self._arrays: list = []
+        self._logits = None
+
+    def attach(self, distiller: Distiller, x: Any, verbose: bool = True) -> Any:
+        """Returns `x` with the teacher's output, or `x` as it is.
+
+        As it is where the teacher has to run in each step: for a data set
+        that gives other examples in each epoch, losses on features, and a
+        teacher that changes.
+
+        Args:
+            distiller: What is going to be trained.
+            x: The `x` of its `fit`.
+            verbose: Whether to show a progress bar.
+        """
+        if not _is_arrays(x) or not self._serves(distiller):
+            return x
+        arrays = keras.tree.flatten(x)
+        known = len(arrays) == len(self._arrays) and all(
+            a is b for a, b in zip(arrays, self._arrays, strict=True)
+        )
+        if not known:
+            print("teacher: labelling the examples, once for all trials")
+            self._logits = outputs_of(self._teacher, (x,), verbose=verbose)
+            self._arrays = arrays
+        return attach_targets(x, {"output": self._logits})
+
+    def _serves(self, distiller):
+        teacher = self._teacher
+        if teacher is None or distiller.teacher is not self._given:
+            return False
+        wants_more = any(
+            loss.index_aware or loss.taps[0] != ("output",)
+            for loss in distiller.distillation_losses
+        )
+        if wants_more or not teacher.can_be_stored:
+            return False
+        teacher.prepare(["output"])
+        # Stored logits no longer say that they belong to yes/no units.
+        is_classes = not teacher.binary and (
+            teacher.activation_of("output") in ("softmax", "linear")
+        )
+        return is_classes or unlabelled.is_binary(distiller.loss)
+
+
+def _is_arrays(x):
+    if split_targets(x)[1] is not None:
+        return False
+    parts = list(x.values()) if isinstance(x, dict) else [x]
+    kinds = (np.ndarray, tf.Tensor)
+    return bool(parts) and all(isinstance(part, kinds) for part in parts)

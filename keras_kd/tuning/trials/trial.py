@@ -1,0 +1,213 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Running one trial, and keeping what the next steps need of it."""
+
+from __future__ import annotations
+
+import dataclasses
+import pathlib
+import statistics
+import time
+from collections.abc import Sequence
+
+import keras
+
+from keras_kd.core.records import replacing
+from keras_kd.data.splits import Data
+from keras_kd.training.trainer import KeepBest
+from keras_kd.training.trainer import train
+from keras_kd.tuning.trials.job import Job
+from keras_kd.tuning.trials.study import Attempt
+from keras_kd.tuning.trials.trial_record import COMPLETED
+from keras_kd.tuning.trials.trial_record import CONTROL
+from keras_kd.tuning.trials.trial_record import FAILED
+from keras_kd.tuning.trials.trial_record import STOPPED
+from keras_kd.tuning.trials.trial_record import TrialRecord
+from keras_kd.tuning.trials.trial_record import best_of
+from keras_kd.tuning.trials.trial_record import finite
+
+ENOUGH = 4
+"""Finished trials before one can be called hopeless."""
+
+
+def run_trial(
+    job: Job, attempt: Attempt, rows: Sequence[TrialRecord]
+) -> TrialRecord:
+    """Trains the student of one trial and keeps it on disk.
+
+    Args:
+        job: The search.
+        attempt: The trial.
+        rows: All trials so far.
+
+    Returns:
+        How it went. A trial that raises has failed; the error is its
+        message.
+    """
+    row = next(row for row in rows if row.name == attempt.name)
+    began = time.perf_counter()
+    try:
+        if attempt.name == CONTROL:
+            history, status = _control(job), COMPLETED
+        else:
+            history, status = _taught(job, attempt, rows)
+    except Exception as error:
+        text = f"{type(error).__name__}: {error}"
+        return dataclasses.replace(
+            row,
+            status=FAILED,
+            message=text,
+            seconds=time.perf_counter() - began,
+        )
+    value, name = best_value(job.objective, history), job.objective.name
+    return dataclasses.replace(
+        row,
+        status=FAILED if value is None else status,
+        objective=value,
+        history=history,
+        seconds=time.perf_counter() - began,
+        message=f"{name} was never a number" if value is None else None,
+    )
+
+
+def _control(job):
+    _, facts = train(
+        job.student,
+        Data(job.data.train, job.data.validation, job.data.validation),
+        title=None,
+        seed=job.seed,
+        epochs=job.epochs,
+        batch_size=job.batch_size,
+        learning_rate=job.hyper.default("learning_rate"),
+        loss=job.space.get("loss"),
+        metrics=job.space.get("metrics"),
+        watch=(job.objective.name, job.objective.direction),
+    )
+    return _plain(facts["history"])
+
+
+def _taught(job, attempt, rows):
+    hp = attempt.hyperparameters
+    keras.utils.set_random_seed(job.seed)
+    distiller = job.hyper.build(hp)
+    objective = job.objective
+    keep_best = KeepBest(objective.name, objective.direction)
+    hopeless = MedianStop(objective, rows)
+    callbacks = [keep_best]
+    if job.stop_hopeless and "tuner/epochs" not in hp.values:
+        callbacks.append(hopeless)
+    if earlier := hp.values.get("tuner/trial_id"):
+        distiller.optimizer.build(distiller.trainable_variables)
+        distiller.load_weights(weights_path(job.directory, earlier))
+    history = job.hyper.fit(
+        hp,
+        distiller,
+        **job.train_arguments(),
+        initial_epoch=hp.values.get("tuner/initial_epoch", 0),
+        epochs=hp.values.get("tuner/epochs", job.epochs),
+        validation_data=job.data.validation,
+        callbacks=callbacks,
+        verbose=0,
+    ).history
+    if _may_be_best(objective, history, rows):
+        _keep(job, attempt.name, distiller.student)
+    if job.keep_all:
+        with replacing(weights_path(job.directory, attempt.name)) as path:
+            distiller.save_weights(path)
+    return _plain(history), (STOPPED if hopeless.stopped else COMPLETED)
+
+
+class MedianStop(keras.callbacks.Callback):
+    """Ends a trial that others were better than at its age.
+
+    The median stopping rule of Golovin et al., 2017, "Google Vizier": a
+    trial ends if its best value so far is worse than the median of the
+    others' best values by the same epoch. Not in the first third of its
+    epochs, and not before four trials have ended.
+
+    Args:
+        objective: `keras_tuner.Objective`.
+        rows: The trials so far.
+    """
+
+    def __init__(self, objective, rows: Sequence[TrialRecord]):
+        super().__init__()
+        self.objective = objective
+        self.best = max if objective.direction == "max" else min
+        self.others = [
+            row.history[objective.name]
+            for row in rows
+            if row.counts and row.name != CONTROL
+        ]
+        self.values = []
+        self.stopped = False
+
+    def on_epoch_end(self, epoch, logs=None):
+        self.values.append(logs[self.objective.name])
+        epochs = self.params["epochs"]
+        others = [
+            # One that was stopped before counts with what it had.
+            self.best(values[: epoch + 1])
+            for values in self.others
+        ]
+        ends = epoch + 1 >= epochs
+        if ends or epoch + 1 < epochs / 3 or len(others) < ENOUGH:
+            return
+        median = statistics.median(others)
+        own = self.best(self.values)
+        if own != median and self.best(own, median) == median:
+            self.model.stop_training = True
+            self.stopped = True
+
+
+def model_path(directory: pathlib.Path, name: str) -> pathlib.Path:
+    """Returns where the student of a trial is."""
+    return directory / "trials" / f"{name}.keras"
+
+
+def weights_path(directory: pathlib.Path, name: str) -> pathlib.Path:
+    """Returns where the weights are that a later trial goes on from."""
+    return directory / "trials" / f"{name}.weights.h5"
+
+
+def best_value(objective, history: dict[str, list]) -> float | None:
+    """Returns the best value of a trial's epochs, `None` if it has none.
+
+    Args:
+        objective: `keras_tuner.Objective`.
+        history: What was measured, by name.
+    """
+    values = [v for v in history[objective.name] if finite(v) is not None]
+    best = max if objective.direction == "max" else min
+    return best(values, default=None)
+
+
+def keep_best_only(job: Job, rows: Sequence[TrialRecord]) -> None:
+    """Removes students of trials that have ended and are not the best."""
+    best = best_of(rows, job.objective.direction)
+    for row in rows:
+        ended = row.counts or row.status == FAILED
+        if ended and row.name != CONTROL and row is not best:
+            model_path(job.directory, row.name).unlink(missing_ok=True)
+
+
+def _may_be_best(objective, history, rows):
+    """Whether no trial that has ended was better, so that it may be kept."""
+    value, best = (
+        best_value(objective, history),
+        best_of(rows, objective.direction),
+    )
+    if value is None or best is None:
+        return value is not None
+    better = max if objective.direction == "max" else min
+    return better(value, best.objective) == value
+
+
+def _keep(job, name, student):
+    path = model_path(job.directory, name)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with replacing(path) as temporary:
+        student.save(temporary)
+
+
+def _plain(history):
+    return {k: [float(v) for v in values] for k, values in history.items()}

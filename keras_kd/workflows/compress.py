@@ -1,0 +1,190 @@
+# SPDX-License-Identifier: Apache-2.0
+"""compress(): from a trained teacher to verified files and a report."""
+
+from __future__ import annotations
+
+import os
+import pathlib
+from collections.abc import Callable
+from collections.abc import Sequence
+from typing import Any
+
+import keras
+
+from keras_kd.core.records import StageRecord
+from keras_kd.data.splits import Data
+from keras_kd.data.splits import labels_of
+from keras_kd.export.publishing.publish import check_name
+from keras_kd.report import Report
+from keras_kd.workflows.artifact_metrics import figures
+from keras_kd.workflows.stages import Run
+from keras_kd.workflows.stages import say
+from keras_kd.workflows.teacher_checks import warn_of_teacher
+
+
+def compress(
+    teacher: Any,
+    build_student: Callable[[], keras.Model],
+    data: Data,
+    directory: str | os.PathLike,
+    *,
+    temperature: float = 4.0,
+    alpha: float = 0.7,
+    distillation_losses: Any = None,
+    search: int | None = None,
+    epochs: int = 20,
+    batch_size: int = 128,
+    learning_rate: Any = 1e-3,
+    loss: Any = None,
+    seeds: Sequence[int] = (0, 1, 2),
+    control: bool = True,
+    prune: float | None = 0.5,
+    prune_epochs: int = 10,
+    formats: Sequence[str] = ("saved_model", "tflite"),
+    quantize: str | Sequence[str | None] | None = None,
+) -> Report:
+    """Distils, prunes, exports and verifies a student, and reports it.
+
+    For each seed it trains a student from the teacher and, beside it, the
+    same student without the teacher, in the same number of steps: the
+    control. The distilled student that is best on validation is pruned (the
+    teacher goes on teaching), exported and verified in a fresh process. Its
+    .tflite files are compared with one of the teacher, in the same runtime.
+
+        directory/1/, 2/, ...         SavedModels for TensorFlow Serving
+        directory/<name>.tflite       LiteRT
+        directory/report.html         every figure, by class, disagreements
+                                      with the teacher, lineage; one file
+        directory/report.{json,md,png}
+        directory/search/             the trials, if there was a search
+        directory/stages/             each finished stage, the teacher's
+                                      answers (targets/, a `TeacherCache`) and
+                                      its .tflite file (teacher/)
+
+    Call it again after a crash and it goes on from the last finished stage;
+    after a change, only what depends on the change is done again. It sets
+    Keras' random seed.
+
+    Args:
+        teacher: A trained `keras.Model` or a `keras_kd.teachers.Teacher`.
+        build_student: Returns a new, untrained student.
+        data: Training, validation and test splits.
+        directory: Folder of this model; its name is the model's name for
+            TensorFlow Serving.
+        temperature: See `Distiller`.
+        alpha: See `Distiller`.
+        distillation_losses: See `Distiller`; they replace `temperature`.
+        search: Trials in which KerasTuner first looks for a better
+            temperature and alpha, by the validation split and with a seed of
+            its own; see `search`. `None`: they are as given.
+        epochs: Passes over the training split.
+        batch_size: Examples in a step.
+        learning_rate: For Adam: the peak of a cosine decay to zero, or a
+            Keras schedule.
+        loss: Label loss; read off the student if `None`.
+        seeds: One student and one control is trained per seed; the spread of
+            the gain comes from them.
+        control: Whether to train the controls. Without, nobody knows whether
+            the teacher helped.
+        prune: Share of the weights to set to zero, or `None`.
+        prune_epochs: Passes over the training split while pruning.
+        formats: Files to write, see `export`.
+        quantize: For the .tflite file, or a list for one file each, see
+            `export`. int8 learns its ranges from the training split.
+
+    Returns:
+        A `Report`; `print` it, or look at its `gain` and `records`.
+
+    Raises:
+        ValueError: If an argument is wrong, or a file does not verify.
+
+    Example:
+
+    ```python
+    report = kd.compress(
+        teacher, build_student, data, directory="saved_models/shoes"
+    )
+    print(report)
+    ```
+    """
+    directory = pathlib.Path(directory).absolute()
+    check_name(directory.name)
+    if not tuple(seeds):
+        raise ValueError("`seeds` must hold at least one seed. Received: ()")
+    training = {
+        "epochs": epochs,
+        "batch_size": batch_size,
+        "learning_rate": learning_rate,
+        "loss": loss,
+    }
+    distilling = {
+        "temperature": temperature,
+        "alpha": alpha,
+        "distillation_losses": distillation_losses,
+    }
+    run = Run(teacher, build_student, data, directory, training, distilling)
+    labels = labels_of(data.validation)
+    records = [run.teacher()]
+    teacher_accuracy = records[0].metrics.get("val_accuracy")
+    for warning in warn_of_teacher(teacher_accuracy, labels):
+        say(warning)  # now, before hours are spent on its students
+    found = None
+    if search is not None:
+        found = run.search(search, seed=max(seeds) + 1)
+    if control:
+        controls = [run.control(seed) for seed in seeds]
+        records.append(_best(controls, "control"))
+    students = [run.student(seed) for seed in seeds]
+    records.append(_best(students, "distilled"))
+    final = f"student-{records[-1].settings['seed']}"
+    if prune:
+        records.append(run.pruned(final, prune, prune_epochs))
+        final = "pruned"
+    exported = run.export(final, formats, quantize)
+    teacher_file = run.teacher_file() if "tflite" in formats else None
+    records += figures(run, records, exported, teacher_file)
+    control_accuracy = records[1].metrics.get("val_accuracy")
+    notes = warn_of_teacher(
+        teacher_accuracy, labels, control_accuracy if control else None
+    )
+    if teacher_file is not None and not teacher_file.artefacts:
+        notes.append(
+            "The teacher does not convert to LiteRT, so no .tflite file is "
+            f"compared with it: {teacher_file.metrics['refused'][:300]}"
+        )
+    if found is not None:
+        notes.append(found)
+    report = Report(directory, records, notes=notes)
+    report.save()
+    return report
+
+
+def _best(records: list[StageRecord], name: str) -> StageRecord:
+    """Returns the record that is best on validation, with all seeds' figures.
+
+    The test split chooses nothing.
+    """
+    accuracy = "val_accuracy" in records[0].metrics
+    best = max(
+        records,
+        key=lambda record: (
+            record.metrics["val_accuracy"]
+            if accuracy
+            else -record.metrics["val_loss"]
+        ),
+    )
+    metrics = {
+        **best.metrics,
+        "seeds": [record.settings["seed"] for record in records],
+    }
+    if accuracy:
+        metrics["accuracies"] = [r.metrics["accuracy"] for r in records]
+    return StageRecord(
+        best.stage,
+        name,
+        best.settings,
+        metrics,
+        best.artefacts,
+        sum(record.seconds for record in records),
+        best.created,
+    )

@@ -1,0 +1,152 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Recipes run: from a recipe's teacher to its report, or to a search."""
+
+from __future__ import annotations
+
+import os
+import pathlib
+from types import ModuleType
+from typing import TYPE_CHECKING
+from typing import Any
+
+import keras
+
+from keras_kd import recipes
+from keras_kd.core.records import StageRecord
+from keras_kd.core.stage_cache import StageFolder
+from keras_kd.core.stage_cache import fingerprint_of_model
+from keras_kd.core.stage_cache import fingerprint_of_split
+from keras_kd.data.splits import Data
+from keras_kd.report import Report
+from keras_kd.training.trainer import train
+from keras_kd.workflows.compress import compress
+from keras_kd.workflows.stages import say
+
+if TYPE_CHECKING:
+    from keras_kd.tuning.result import SearchResult
+
+
+def run_recipe(
+    recipe: ModuleType,
+    directory: str | os.PathLike,
+    settings: dict[str, Any] | None = None,
+    data_options: dict[str, Any] | None = None,
+    search: int | None = None,
+) -> Report:
+    """Trains a recipe's teacher, unless that is done, and compresses it.
+
+    Args:
+        recipe: What `keras_kd.recipes.load` returned.
+        directory: See `compress`.
+        settings: Settings that go before the recipe's own.
+        data_options: Arguments of the recipe's `load_data`.
+        search: See `compress`.
+
+    Example:
+
+    ```python
+    report = run_recipe(kd.recipes.load("digits"), "saved_models/digits")
+    ```
+    """
+    settings = recipes.settings_of(recipe, **(settings or {}))
+    teacher, data = _teacher_and_data(
+        recipe, directory, settings, data_options or {}
+    )
+    return compress(
+        teacher,
+        recipe.build_student,
+        data,
+        directory,
+        temperature=settings["temperature"],
+        alpha=settings["alpha"],
+        search=search,
+        epochs=settings["student_epochs"],
+        batch_size=settings["batch_size"],
+        learning_rate=settings["learning_rate"],
+        seeds=settings["seeds"],
+        prune=settings["sparsity"],
+        prune_epochs=settings["prune_epochs"],
+        quantize=settings["quantize"],
+    )
+
+
+def search_recipe(
+    recipe: ModuleType,
+    directory: str | os.PathLike,
+    settings: dict[str, Any] | None = None,
+    data_options: dict[str, Any] | None = None,
+    **options: Any,
+) -> SearchResult:
+    """Trains a recipe's teacher, unless that is done, and searches.
+
+    Args:
+        recipe: What `keras_kd.recipes.load` returned.
+        directory: Folder of the recipe's runs; the search is kept in
+            `directory/search`, and the teacher where `run_recipe` keeps it.
+        settings: Settings that go before the recipe's own.
+        data_options: Arguments of the recipe's `load_data`.
+        **options: Arguments of `search`.
+    """
+    from keras_kd.tuning.search import search
+
+    settings = recipes.settings_of(recipe, **(settings or {}))
+    teacher, data = _teacher_and_data(
+        recipe, directory, settings, data_options or {}
+    )
+    given = {
+        "epochs": settings["student_epochs"],
+        "batch_size": settings["batch_size"],
+        "learning_rate": settings["learning_rate"],
+    }
+    return search(
+        teacher,
+        recipe.build_student,
+        data,
+        directory=pathlib.Path(directory) / "search",
+        **{**given, **options},
+    )
+
+
+def _teacher_and_data(
+    recipe, directory, settings, data_options
+) -> tuple[keras.Model, Data]:
+    stages = StageFolder(pathlib.Path(directory).absolute() / "stages", say=say)
+    data = recipe.load_data(**data_options)
+    load_teacher_data = getattr(recipe, "load_teacher_data", None)
+    teacher_data = load_teacher_data() if load_teacher_data else data
+    training = {
+        "epochs": settings["teacher_epochs"],
+        "batch_size": settings["batch_size"],
+        "learning_rate": settings["teacher_learning_rate"],
+    }
+
+    def make():
+        model, facts = train(
+            recipe.build_teacher, teacher_data, title="teacher", **training
+        )
+        facts.pop("history")
+        return model, StageRecord(
+            "teacher", "teacher", dict(training), facts, {}, facts["seconds"]
+        )
+
+    model = recipe.build_teacher()
+    stages.run(
+        "trained-teacher",
+        {
+            "data": fingerprint_of_split(teacher_data.train),
+            "model": fingerprint_of_model(model, weights=False),
+            **training,
+        },
+        make,
+    )
+    return stages.model("trained-teacher"), data
+
+
+def results(directory: str | os.PathLike) -> list[pathlib.Path]:
+    """Returns what a person looks for in a run's folder, newest version."""
+    directory = pathlib.Path(directory)
+    versions = [p for p in directory.iterdir() if p.name.isdecimal()]
+    newest = sorted(versions, key=lambda path: int(path.name))[-1:]
+    kinds = ("html", "md", "png", "json")
+    reports = [directory / f"report.{kind}" for kind in kinds]
+    return [*newest, *sorted(directory.glob("*.tflite")), *reports]

@@ -1,0 +1,256 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Run: the stages of one compression, and what each depends on."""
+
+from __future__ import annotations
+
+import os
+import pathlib
+from collections.abc import Callable
+from typing import Any
+
+import keras
+
+from keras_kd import losses as losses_module
+from keras_kd.core.progress import TrainingProgress
+from keras_kd.core.records import StageRecord
+from keras_kd.core.stage_cache import StageFolder
+from keras_kd.core.stage_cache import fingerprint_of_model
+from keras_kd.data.splits import Data
+from keras_kd.data.splits import take
+from keras_kd.evaluation.evaluator import Evaluator
+from keras_kd.export import export
+from keras_kd.pruning import prune
+from keras_kd.training.teacher_targets import TeacherTargets
+from keras_kd.training.teacher_targets import targets_folder
+from keras_kd.training.trainer import train
+
+
+class Run:
+    """The stages of one compression, each kept once it is finished.
+
+    Every method returns the record of its stage, from disk if nothing that
+    the stage depends on has changed.
+
+    Args:
+        teacher: See `compress`.
+        build_student: See `compress`.
+        data: See `compress`.
+        directory: See `compress`.
+        training: `epochs`, `batch_size`, `learning_rate` and `loss`.
+        distilling: `temperature`, `alpha` and `distillation_losses`.
+    """
+
+    def __init__(
+        self,
+        teacher: Any,
+        build_student: Callable[[], keras.Model],
+        data: Data,
+        directory: pathlib.Path,
+        training: dict[str, Any],
+        distilling: dict[str, Any],
+    ):
+        self.build_student = build_student
+        self.data = data
+        self.directory = directory
+        self.training = training
+        self.distilling = distilling
+        self.stages = StageFolder(directory / "stages", say=say)
+        self.teacher_targets = TeacherTargets(
+            teacher,
+            data,
+            distilling["distillation_losses"],
+            directory=targets_folder(self.stages.directory),
+        )
+        self.evaluator = Evaluator(self.teacher_targets.teacher, data)
+        # What a training depends on. The control's also names the teacher:
+        # its figures hold the agreement with it.
+        self.common = {
+            "lesson": self.teacher_targets.fingerprint,
+            "student": fingerprint_of_model(build_student(), weights=False),
+            **_plain(training),
+        }
+        self.taught = {**self.common, **_plain(distilling)}
+
+    def teacher(self) -> StageRecord:
+        return self.stages.run(
+            "teacher",
+            self.common["lesson"],
+            lambda: (None, self.evaluator.teacher_record()),
+        )
+
+    def search(self, trials: int, seed: int) -> str:
+        """Looks for a better temperature and alpha, and takes them.
+
+        Returns:
+            A sentence on what was found.
+        """
+        # KerasTuner takes a while to import.
+        from keras_kd.tuning.display.formatting import settings_text
+        from keras_kd.tuning.search import search
+
+        losses = self.distilling["distillation_losses"]
+        result = search(
+            self.teacher_targets,
+            self.build_student,
+            self.data,
+            trials,
+            self.directory / "search",
+            distillation_losses=losses,
+            seed=seed,
+            control=False,  # the run has its own
+            confirm=0,
+            **self.training,
+        )
+        found = result.best_settings
+        self.distilling = {**self.distilling, **found}
+        if losses is not None:
+            self.distilling["temperature"] = None
+        self.taught = {**self.common, **_plain(self.distilling)}
+        settings = settings_text(result.best.settings)
+        return (
+            f"A search of {len(result.rows)} trials with seed {seed} chose "
+            f"{settings} by the validation split (search/search.html)."
+        )
+
+    def control(self, seed: int) -> StageRecord:
+        return self._trained("control", seed, self.common, dict)
+
+    def student(self, seed: int) -> StageRecord:
+        return self._trained(
+            "student",
+            seed,
+            self.taught,
+            lambda: {**self.distilling, **self.teacher_targets.for_training()},
+        )
+
+    def _trained(self, kind, seed, depends_on, options):
+        def make():
+            model, facts = train(
+                self.build_student,
+                self.data,
+                title=f"{kind}, seed {seed}",
+                seed=seed,
+                **self.training,
+                **options(),
+            )
+            seconds = facts.pop("seconds")
+            facts.pop("history")
+            metrics = {**self.evaluator.measure(model), **facts}
+            settings = {"seed": seed, **_plain(self.training)}
+            if kind == "student":
+                settings |= _plain(self.distilling)
+            record = StageRecord(kind, kind, settings, metrics)
+            record.seconds = seconds
+            return model, record
+
+        return self.stages.run(
+            f"{kind}-{seed}", {**depends_on, "seed": seed}, make
+        )
+
+    def pruned(self, key: str, sparsity: float, epochs: int) -> StageRecord:
+        def make():
+            say(f"pruning to {sparsity:.0%} zeros, {epochs} epochs")
+            data, teacher = self.teacher_targets.for_pruning(
+                self.training["batch_size"]
+            )
+            model, record = prune(
+                self.stages.model(key),
+                data,
+                sparsity=sparsity,
+                teacher=teacher,
+                callbacks=[TrainingProgress("pruned", "sparsity")],
+                **{**self.training, "epochs": epochs},
+                **self.distilling,
+            )
+            record.metrics |= self.evaluator.measure(model)
+            return model, record
+
+        depends_on = {"sparsity": sparsity, "epochs": epochs}
+        depends_on |= {"taught": self.taught, "model": self._sha256(key)}
+        return self.stages.run("pruned", depends_on, make)
+
+    def export(self, key: str, formats, quantize) -> StageRecord:
+        def make():
+            record = export(
+                self.stages.model(key),
+                self.directory.parent,
+                name=self.directory.name,
+                formats=formats,
+                quantize=quantize,
+                inputs=take(self.data.train, 256),
+                calibration=self.data if quantize else None,
+            )
+            # Stages look for their files from where their records are.
+            record.artefacts = {
+                os.path.relpath(
+                    self.directory.parent / path, self.stages.directory
+                ): digest
+                for path, digest in record.artefacts.items()
+            }
+            return None, record
+
+        depends_on = {"formats": list(formats), "quantize": _kinds(quantize)}
+        depends_on["model"] = self._sha256(key)
+        return self.stages.run("export", depends_on, make)
+
+    def teacher_file(self) -> StageRecord | None:
+        """Converts the teacher for LiteRT, to compare the .tflite files with.
+
+        The file stays among the stages. Its record has no artefact, but says
+        what was `refused`, if the teacher does not convert.
+
+        Returns:
+            The record; `None` if the teacher is no model of its own.
+        """
+        model = self.evaluator.teacher_model()
+        if model is None:
+            return None
+
+        def make():
+            say("converting the teacher for LiteRT, to compare with")
+            try:
+                return None, export(
+                    model,
+                    self.stages.directory,
+                    name="teacher",
+                    formats="tflite",
+                    inputs=take(self.data.train, 256),
+                    verbose=False,
+                )
+            # Of any kind: the run does without the comparison.
+            except Exception as error:
+                refused = {"refused": str(error)}
+                return None, StageRecord("export", "teacher", metrics=refused)
+
+        return self.stages.run("teacher-tflite", self.common["lesson"], make)
+
+    def _sha256(self, key):
+        record = StageRecord.load(self.stages.directory / f"{key}.json")
+        return record.artefacts[self.stages.path(key).name]
+
+
+def _kinds(quantize):
+    """As JSON keeps it: one choice, or a list."""
+    if quantize is None or isinstance(quantize, str):
+        return quantize
+    return list(quantize)
+
+
+def _plain(settings: dict) -> dict:
+    """Returns settings as JSON values."""
+
+    def plain(value):
+        if isinstance(value, (list, tuple)):
+            return [plain(item) for item in value]
+        if isinstance(value, keras.distillation.DistillationLoss):
+            value = losses_module.get(value)
+        if value is None or isinstance(value, (bool, int, float, str)):
+            return value
+        return keras.saving.serialize_keras_object(value)
+
+    return {key: plain(value) for key, value in settings.items()}
+
+
+def say(line: str) -> None:
+    """Tells the user where the run is."""
+    print(line, flush=True)

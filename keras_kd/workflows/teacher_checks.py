@@ -1,0 +1,55 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Has the teacher anything to teach? Warnings a person should read."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from keras_kd.data.splits import UNLABELLED
+
+MARGIN = 0.005  # half a point: less is noise on most validation sets
+
+
+def chance_level(labels: np.ndarray) -> float | None:
+    """Returns the accuracy of always answering the most frequent class.
+
+    `None` where labels are no class ids.
+    """
+    labels = np.asarray(labels)
+    if not np.issubdtype(labels.dtype, np.integer):
+        return None
+    labels = labels[labels != UNLABELLED]
+    if labels.size == 0:
+        return None
+    return float(np.unique(labels, return_counts=True)[1].max() / labels.size)
+
+
+def warn_of_teacher(
+    teacher: float | None, labels: np.ndarray, control: float | None = None
+) -> list[str]:
+    """Returns warnings about a teacher that cannot help.
+
+    Args:
+        teacher: Its accuracy on the validation split, `None` if unknown.
+        labels: Labels of the validation split.
+        control: Validation accuracy of the student trained without it.
+    """
+    if teacher is None:
+        return []
+    warnings = []
+    chance = chance_level(labels)
+    if chance is not None and teacher <= chance + MARGIN:
+        warnings.append(
+            f"Warning: the teacher is right on {teacher:.1%} of the "
+            f"validation split; always answering the most frequent class is "
+            f"right on {chance:.1%}. It has nothing to teach: check its "
+            "weights, its preprocessing and the order of its classes."
+        )
+    elif control is not None and teacher <= control + MARGIN:
+        warnings.append(
+            f"Warning: the teacher ({teacher:.1%} on validation) is hardly "
+            f"better than the student trained without it ({control:.1%}). "
+            "Expect no gain: use a better teacher, a smaller student, or "
+            "unlabelled data."
+        )
+    return warnings

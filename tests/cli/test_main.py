@@ -1,0 +1,268 @@
+# SPDX-License-Identifier: Apache-2.0
+"""keras-kd: exit codes, messages, and a recipe from end to end."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from cli.tiny_recipe import RECIPE
+from keras_kd import recipes
+from keras_kd.cli import main
+from keras_kd.core.records import file_sha256
+from keras_kd.report import Report
+
+MEASURED = (
+    *("accuracy", "class_accuracy", "ece", "agreement"),
+    *("bytes", "gzip_bytes", "parameters", "nonzero_parameters"),
+    *("latency_ms_p50", "latency_ms_p99", "throughput_per_second"),
+    "peak_memory_bytes",
+)
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """One run of a recipe of one's own; all tests below look at it."""
+    folder = tmp_path_factory.mktemp("run")
+    recipe = folder / "my_recipe.py"
+    recipe.write_text(RECIPE)
+    directory = folder / "mine"
+    call = ["run", str(recipe), "--directory", str(directory)]
+    assert main(call) == 0
+    return call, directory
+
+
+def test_run_writes_files_and_report(run):
+    _, directory = run
+    assert (directory / "1" / "saved_model.pb").is_file()
+    assert (directory / "mine.tflite").is_file()
+    for kind in ("html", "json", "md", "png"):
+        assert (directory / f"report.{kind}").stat().st_size > 100
+    names = [record.name for record in Report.load(directory).records]
+    assert names == [
+        "teacher",
+        "teacher .tflite",
+        "control",
+        "distilled",
+        "pruned",
+        "SavedModel",
+        ".tflite",
+    ]
+
+
+def test_run_measures_every_row(run):
+    _, directory = run
+    for record in Report.load(directory).records:
+        for metric in MEASURED:
+            assert metric in record.metrics, (record.name, metric)
+        assert 0 <= record.metrics["accuracy"] <= 1
+
+
+def test_run_page_tells_where_the_files_come_from(run):
+    _, directory = run
+    page = (directory / "report.html").read_text("utf-8")
+    names = [stage.name for stage in Report.load(directory).lineage]
+    assert names[:4] == ["trained-teacher", "teacher", "control-0", "control-1"]
+    assert names[4:] == [
+        *("student-0", "student-1", "pruned", "export"),
+        *("teacher-tflite", "figures"),
+    ]
+    digest = file_sha256(directory / "mine.tflite")
+    assert f"<td>mine.tflite</td><td>{digest}</td>" in page
+    assert "test examples differently" in page
+
+
+def test_run_files_answer_as_the_pruned_student(run):
+    _, directory = run
+    records = {r.name: r for r in Report.load(directory).records}
+    for name in ("SavedModel", ".tflite"):
+        assert records[name].metrics["max_difference"] < 1e-4
+        assert (
+            records[name].metrics["accuracy"]
+            == records["pruned"].metrics["accuracy"]
+        )
+
+
+def test_run_compares_the_file_with_the_teachers_in_one_runtime(run):
+    _, directory = run
+    file = directory / "stages" / "teacher" / "teacher.tflite"
+    content = json.loads((directory / "report.json").read_text())
+    (found,) = content["comparisons"]
+    sizes = [path.stat().st_size for path in (file, directory / "mine.tflite")]
+    assert found["name"] == ".tflite"
+    assert found["smaller"] == pytest.approx(sizes[0] / sizes[1])
+    assert found["faster"] > 0
+    records = {r["name"]: r["metrics"] for r in content["records"]}
+    teacher = records["teacher .tflite"]
+    assert teacher["agreement"] == 1 and teacher["max_difference"] < 1e-4
+    assert teacher["accuracy"] == records["teacher"]["accuracy"]
+    for kind in ("html", "md"):
+        text = (directory / f"report.{kind}").read_text("utf-8")
+        assert "both in LiteRT at batch 1 on one thread" in text
+        assert not list(directory.glob("teacher*"))
+
+
+def test_run_without_a_tflite_teacher_says_so(tmp_path, monkeypatch):
+    from keras_kd.workflows import compress
+    from keras_kd.workflows import stages as runs
+
+    exporting = runs.export
+
+    def refusing(model, directory, name, **options):
+        if name == "teacher":
+            raise RuntimeError("an operation that LiteRT lacks")
+        return exporting(model, directory, name=name, **options)
+
+    monkeypatch.setattr(runs, "export", refusing)
+    recipe = tmp_path / "my_recipe.py"
+    recipe.write_text(RECIPE)
+    recipe = recipes.load(recipe)
+    report = compress.compress(
+        recipe.build_teacher(),
+        recipe.build_student,
+        recipe.load_data(),
+        tmp_path / "mine",
+        epochs=1,
+        seeds=(0,),
+        control=False,
+        prune=None,
+        formats=("tflite",),
+    )
+    assert report.comparisons == []
+    assert [r.name for r in report.records] == [
+        *("teacher", "distilled", ".tflite"),
+    ]
+    assert "an operation that LiteRT lacks" in repr(report)
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        ([], (None, "int8")),
+        (["--quantize", "float32"], None),
+        (["--quantize", "float16", "int8"], ["float16", "int8"]),
+    ],
+)
+def test_quantize_of_the_call_goes_before_the_recipes(
+    words, expected, tmp_path, monkeypatch
+):
+    recipe = tmp_path / "my_recipe.py"
+    recipe.write_text(RECIPE.replace("dict(", 'dict(quantize=(None, "int8"),'))
+    asked = {}
+
+    def compress(*args, **options):
+        asked.update(options)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("keras_kd.workflows.recipe_runs.compress", compress)
+    monkeypatch.setattr(
+        "keras_kd.workflows.recipe_runs._teacher_and_data",
+        lambda *args: (None, None),
+    )
+    call = ["run", str(recipe), "--directory", str(tmp_path / "mine"), *words]
+    assert main(call) == 130
+    assert asked["quantize"] == expected
+
+
+def test_run_pairs_seeds_of_control_and_student(run):
+    _, directory = run
+    gain = Report.load(directory).gain
+    assert gain.n == 2
+    content = json.loads((directory / "report.json").read_text())
+    metrics = {r["name"]: r["metrics"] for r in content["records"]}
+    assert metrics["control"]["seeds"] == metrics["distilled"]["seeds"]
+    assert metrics["control"]["steps"] == metrics["distilled"]["steps"]
+
+
+def test_run_again_trains_nothing(run, capsys, monkeypatch):
+    call, directory = run
+
+    def fail(*args, **kwargs):
+        raise AssertionError("trained again")
+
+    monkeypatch.setattr("keras_kd.workflows.stages.train", fail)
+    monkeypatch.setattr("keras_kd.workflows.recipe_runs.train", fail)
+    monkeypatch.setattr("keras_kd.workflows.stages.prune", fail)
+    monkeypatch.setattr("keras_kd.workflows.stages.export", fail)
+    assert main(call) == 0
+    out = capsys.readouterr().out
+    assert "student-0: done before" in out
+    assert "distilled" in out
+    assert not (directory / "2").exists()
+
+
+def test_run_goes_on_after_a_kill(run, capsys, monkeypatch):
+    call, directory = run
+    # As a kill in the middle of pruning leaves it: no record of the stage.
+    (directory / "stages" / "pruned.json").unlink()
+    monkeypatch.setattr("keras_kd.workflows.stages.train", None)
+    assert main(call) == 0
+    out = capsys.readouterr().out
+    assert "student-1: done before" in out
+    assert "pruning to" in out
+
+
+def test_report_prints_the_table(run, capsys):
+    _, directory = run
+    assert main(["report", str(directory)]) == 0
+    out = capsys.readouterr().out
+    assert "distilled" in out
+    assert "Distilled minus control over 2 paired seeds" in out
+
+
+def test_verify_passes_then_names_the_damaged_file(run, capsys):
+    _, directory = run
+    assert main(["verify", str(directory)]) == 0
+    assert "FAILED" not in capsys.readouterr().out
+    path = directory / "mine.tflite"
+    sound = path.read_bytes()
+    path.write_bytes(sound[:-1] + bytes([sound[-1] ^ 1]))
+    try:
+        assert main(["verify", str(directory)]) == 1
+    finally:
+        path.write_bytes(sound)
+    out = capsys.readouterr().out
+    assert "FAILED" in out
+    assert "mine.tflite" in out
+
+
+@pytest.mark.parametrize(
+    ("call", "text"),
+    [
+        (["run", "digit"], "Did you mean 'digits'"),
+        (["run", "nowhere/recipe.py"], "no recipe file"),
+        (["run", "digits", "--set", "temprature=2"], "temperature"),
+        (["run", "digits", "--set", "temperature"], "KEY=VALUE"),
+        (["report", "nowhere"], "nowhere"),
+        (["verify", "nowhere"], "holds no exported model"),
+    ],
+)
+def test_bad_call_is_answered_in_words(call, text, capsys):
+    assert main(call) == 2
+    assert text in capsys.readouterr().err
+
+
+def test_methods_and_recipes_are_listed(capsys):
+    assert main(["methods"]) == 0
+    assert "SoftTargets" in capsys.readouterr().out
+    assert main(["recipes"]) == 0
+    assert "digits" in capsys.readouterr().out
+
+
+def test_interrupt_keeps_what_is_done(capsys, monkeypatch):
+    def interrupted(*args, **kwargs):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(
+        "keras_kd.workflows.recipe_runs.run_recipe", interrupted
+    )
+    assert main(["run", "digits"]) == 130
+    assert "goes on" in capsys.readouterr().err
+
+
+def test_run_where_nothing_can_be_written_is_a_sentence(tmp_path, capsys):
+    file = tmp_path / "file"
+    file.write_text("")
+    assert main(["run", "digits", "--directory", str(file / "run")]) == 2
+    assert "keras-kd: [Errno" in capsys.readouterr().err

@@ -1,0 +1,104 @@
+# SPDX-License-Identifier: Apache-2.0
+"""keras-kd serve: what it starts, and what it says when it cannot."""
+
+from __future__ import annotations
+
+import os
+import signal
+import stat
+import subprocess
+import sys
+import time
+
+import pytest
+
+from keras_kd.cli import main
+from keras_kd.export import docker_command
+from keras_kd.export import server_command
+
+
+@pytest.fixture
+def model(tmp_path):
+    folder = tmp_path / "models" / "student"
+    (folder / "1").mkdir(parents=True)
+    (folder / "1" / "saved_model.pb").write_text("model")
+    return folder
+
+
+@pytest.fixture
+def path(tmp_path, monkeypatch):
+    """An empty folder as the PATH."""
+    folder = tmp_path / "bin"
+    folder.mkdir()
+    monkeypatch.setenv("PATH", str(folder))
+    return folder
+
+
+def script(folder, name, text):
+    file = folder / name
+    file.write_text(f"#!/bin/sh\n{text}\n")
+    file.chmod(file.stat().st_mode | stat.S_IXUSR)
+
+
+def run(*arguments):
+    command = [sys.executable, "-m", "keras_kd.cli", "serve"]
+    return subprocess.run(
+        [*command, *map(str, arguments)], capture_output=True, text=True
+    )
+
+
+def test_serve_says_what_to_install_and_prints_the_commands(
+    model, path, capsys
+):
+    assert main(["serve", str(model), "--port", "7"]) == 2
+    text = capsys.readouterr().err
+    for command in (server_command(model, 7), docker_command(model, 7)):
+        assert " ".join(command) in text
+    assert "tensorflow-model-server" in text
+
+
+def test_serve_does_not_take_a_docker_without_daemon_for_one(
+    model, path, capsys
+):
+    script(path, "docker", "echo no daemon >&2; exit 1")
+    assert main(["serve", str(model)]) == 2
+    assert "no docker that\nruns" in capsys.readouterr().err
+
+
+def test_serve_refuses_a_folder_without_version(tmp_path, capsys):
+    assert main(["serve", str(tmp_path)]) == 2
+    assert "holds no version to serve" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("found", ["tensorflow_model_server", "docker"])
+def test_serve_becomes_the_server_that_is_there(model, path, found):
+    # A stand-in for the server: it only tells how it was called.
+    tell = '[ "$1" = info ] && exit 0; echo "$0 $@ $TF_CPP_MIN_LOG_LEVEL"'
+    script(path, found, f"{tell}; exit 5")
+    done = run(model, "--rest-port", "9", "--batching")
+    make = docker_command if found == "docker" else server_command
+    expected = " ".join(make(model, 8500, 9, True))
+    assert done.stdout.splitlines() == [expected, f"{path}/{expected} "]
+    assert done.returncode == 5
+
+
+def test_serve_passes_signals_to_the_server(model, path):
+    script(
+        path,
+        "tensorflow_model_server",
+        "trap 'exit 7' TERM\n:>up\nwhile :; do :; done",
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-m", "keras_kd.cli", "serve", str(model)],
+        cwd=path,
+        stdout=subprocess.DEVNULL,
+    )
+    try:
+        for _ in range(600):
+            if os.path.exists(path / "up"):
+                break
+            time.sleep(0.1)
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(10) == 7
+    finally:
+        process.kill()

@@ -1,0 +1,151 @@
+# SPDX-License-Identifier: Apache-2.0
+"""StageFolder: done once, done again when something changed."""
+
+from __future__ import annotations
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from keras_kd.core.records import StageRecord
+from keras_kd.core.stage_cache import StageFolder
+from keras_kd.core.stage_cache import fingerprint_of_model
+from keras_kd.core.stage_cache import fingerprint_of_split
+
+
+def tiny():
+    return keras.Sequential([keras.Input((3,)), keras.layers.Dense(2)])
+
+
+class Stage:
+    """A stage that counts how often it is made."""
+
+    def __init__(self):
+        self.made = 0
+
+    def __call__(self):
+        self.made += 1
+        record = StageRecord("student", "student", metrics={"n": self.made})
+        return tiny(), record
+
+
+@pytest.fixture
+def stages(tmp_path):
+    return StageFolder(tmp_path / "stages")
+
+
+def test_stage_is_made_once(stages):
+    stage = Stage()
+    first = stages.run("a", {"epochs": 1}, stage)
+    again = StageFolder(stages.directory).run("a", {"epochs": 1}, stage)
+    assert stage.made == 1
+    assert again == first
+
+
+def test_stage_is_made_again_when_its_settings_change(stages):
+    stage = Stage()
+    stages.run("a", {"epochs": 1}, stage)
+    stages.run("a", {"epochs": 2}, stage)
+    assert stage.made == 2
+
+
+@pytest.mark.parametrize("damage", ["flip", "truncate", "missing", "record"])
+def test_stage_is_made_again_when_a_file_is_damaged(stages, damage):
+    stage = Stage()
+    stages.run("a", {}, stage)
+    path = stages.path("a")
+    if damage == "flip":
+        content = bytearray(path.read_bytes())
+        content[len(content) // 2] ^= 1
+        path.write_bytes(content)
+    elif damage == "truncate":
+        path.write_bytes(path.read_bytes()[:100])
+    elif damage == "missing":
+        path.unlink()
+    else:
+        (stages.directory / "a.json").write_text('{"stage": ')
+    stages.run("a", {}, stage)
+    assert stage.made == 2
+    assert stages.model("a").count_params() == 8
+
+
+def test_stage_that_fails_leaves_the_old_result(stages):
+    stages.run("a", {"epochs": 1}, Stage())
+
+    def fails():
+        raise RuntimeError("no disk")
+
+    with pytest.raises(RuntimeError):
+        stages.run("a", {"epochs": 2}, fails)
+    stage = Stage()
+    stages.run("a", {"epochs": 1}, stage)
+    assert stage.made == 0
+
+
+def test_fingerprint_of_model_ignores_layer_numbers_but_not_weights():
+    first, second = tiny(), tiny()
+    assert first.layers[0].name != second.layers[0].name
+    assert fingerprint_of_model(first, weights=False) == fingerprint_of_model(
+        second, weights=False
+    )
+    assert fingerprint_of_model(first) != fingerprint_of_model(second)
+    second.set_weights(first.get_weights())
+    assert fingerprint_of_model(first) == fingerprint_of_model(second)
+
+
+def test_fingerprint_of_model_sees_the_architecture():
+    wide = keras.Sequential([keras.Input((3,)), keras.layers.Dense(3)])
+    tanh = keras.Sequential([keras.Input((3,)), keras.layers.Dense(2, "tanh")])
+    prints = {
+        fingerprint_of_model(model, weights=False)
+        for model in (tiny(), wide, tanh)
+    }
+    assert len(prints) == 3
+
+
+def test_fingerprint_of_model_sees_what_a_layer_reads():
+    def build(skip):
+        layers = keras.layers
+        inputs = keras.Input((4,))
+        first = layers.Dense(4)(inputs)
+        second = layers.Dense(4)(first)
+        third = layers.Dense(4)(second)
+        outputs = layers.Add()([third, [first, second][skip]])
+        return keras.Model(inputs, outputs)
+
+    one, same, other = (
+        fingerprint_of_model(build(skip), weights=False) for skip in (0, 0, 1)
+    )
+    assert one == same != other
+
+
+def test_fingerprint_of_model_sees_names_that_were_chosen():
+    def build(first, second):
+        return keras.Sequential(
+            [
+                keras.Input((3,)),
+                keras.layers.Dense(3, name=first),
+                keras.layers.Dense(3, name=second),
+            ]
+        )
+
+    one = fingerprint_of_model(build("hidden", "other"), weights=False)
+    turned = fingerprint_of_model(build("other", "hidden"), weights=False)
+    assert one != turned  # a loss may ask for "hidden"
+
+
+def test_fingerprint_of_split_sees_one_changed_value():
+    x, y = np.zeros((4, 3), "float32"), np.zeros(4, "int32")
+    other = x.copy()
+    other[3, 2] = 1e-7
+    assert fingerprint_of_split((x, y)) == fingerprint_of_split((x + 0, y))
+    assert fingerprint_of_split((x, y)) != fingerprint_of_split((other, y))
+    assert fingerprint_of_split((x, y)) != fingerprint_of_split((x, y + 1))
+
+
+def test_fingerprint_of_dataset_sees_types_and_length():
+    x, y = np.zeros((4, 3), "float32"), np.zeros(4, "int32")
+    data = tf.data.Dataset.from_tensor_slices((x, y))
+    one, two = fingerprint_of_split(data.batch(2)), fingerprint_of_split(data)
+    assert one != two

@@ -1,0 +1,160 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Bad numbers in a step stop it with a message, and spare the student."""
+
+from __future__ import annotations
+
+import keras
+import numpy as np
+import pytest
+from keras import ops
+
+import keras_kd as kd
+from distillers.tiny import assert_same_weights
+from distillers.tiny import cross_entropy
+from distillers.tiny import features
+from distillers.tiny import labels
+from distillers.tiny import linear
+from distillers.tiny import mlp
+from keras_kd.targets.attached import attach_targets
+
+X, Y = features(), labels()
+FIT = {"batch_size": 6, "shuffle": False, "verbose": 0}
+
+MODES = [
+    pytest.param({"run_eagerly": True}, id="eager"),
+    pytest.param({"jit_compile": False}, id="graph"),
+    pytest.param({"jit_compile": True}, id="xla"),
+]
+
+
+class Spoilt(kd.teachers.Teacher):
+    """Gives one bad number for inputs above a threshold."""
+
+    activation = "linear"
+
+    def __init__(self, bad):
+        self.bad = bad
+
+    def __call__(self, x):
+        good = ops.repeat(x[:, :1], 3, axis=1)
+        return {"output": ops.where(good > 50.0, self.bad, good)}
+
+
+def spoilt_inputs(*rows):
+    x = X.copy()
+    x[list(rows), 0] = 99.0
+    return x
+
+
+def compiled(teacher, **mode):
+    student = linear(seed=2)
+    distiller = kd.Distiller(teacher, student, alpha=0.5)
+    return distiller.compile(keras.optimizers.SGD(0.1), cross_entropy(), **mode)
+
+
+def assert_finite(distiller):
+    weights = distiller.student.get_weights()
+    assert all(np.isfinite(w).all() for w in weights)
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_guard_names_the_batch_of_a_teacher_that_fails(bad, mode):
+    distiller = compiled(Spoilt(bad), **mode)
+    message = r"NaN or Inf for 2 example\(s\) of batch 2 "
+    with pytest.raises(ValueError, match=message):
+        distiller.fit(spoilt_inputs(13, 16), Y, **FIT)
+    assert_finite(distiller)
+
+
+def test_guard_counts_batches_of_each_epoch_anew():
+    distiller = compiled(Spoilt(np.nan), run_eagerly=True)
+    distiller.fit(X, Y, epochs=2, **FIT)
+    with pytest.raises(ValueError, match="of batch 3 of this epoch"):
+        distiller.fit(spoilt_inputs(23), Y, **FIT)
+
+
+def test_guard_names_the_batches_of_one_execution():
+    distiller = compiled(
+        Spoilt(np.nan), jit_compile=False, steps_per_execution=2
+    )
+    with pytest.raises(ValueError, match="of batches 2 to 3 of this epoch"):
+        distiller.fit(spoilt_inputs(20), Y, **FIT)
+    assert_finite(distiller)
+
+
+def test_guard_lets_training_go_on_after_an_error():
+    distiller = compiled(Spoilt(np.nan), run_eagerly=True)
+    with pytest.raises(ValueError, match="NaN or Inf"):
+        distiller.fit(spoilt_inputs(3), Y, **FIT)
+    history = distiller.fit(X, Y, **FIT).history
+    assert np.isfinite(history["loss"]).all()
+
+
+def test_guard_checks_targets_that_come_with_the_data():
+    targets = np.ones((len(X), 3), "float32")
+    targets[8, 1] = np.nan
+    distiller = compiled(None, run_eagerly=True)
+    with pytest.raises(ValueError, match="NaN or Inf for 1 .* of batch 1 "):
+        distiller.fit(attach_targets(X, {"output": targets}), Y, **FIT)
+    assert_finite(distiller)
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("wrong", [3, -2])
+def test_guard_names_the_batch_of_a_label_out_of_range(wrong, mode):
+    y = Y.copy()
+    y[7] = wrong
+    distiller = compiled(linear(seed=1), **mode)
+    with pytest.raises(
+        ValueError, match=r"1 label\(s\) of batch 1 .* out of range"
+    ):
+        distiller.fit(X, y, **FIT)
+    assert_finite(distiller)
+
+
+def test_guard_checks_labels_in_evaluate_too():
+    y = np.where(np.arange(len(Y)) == 7, 3, Y)
+    distiller = compiled(linear(seed=1), jit_compile=False)
+    with pytest.raises(ValueError, match=r"1 label\(s\) of batch 1 "):
+        distiller.evaluate(X, y, batch_size=6, verbose=0)
+
+
+class Subclassed(keras.Model):
+    def __init__(self, model):
+        super().__init__()
+        self.model = model
+
+    def call(self, x):
+        return self.model(x)
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_guard_tells_probabilities_from_logits(mode):
+    distiller = compiled(Subclassed(mlp(seed=1, activation="softmax")), **mode)
+    with pytest.raises(
+        ValueError, match="batch 0 .*looks like probabilities.*activation='so"
+    ):
+        distiller.fit(X, Y, **FIT)
+
+
+def test_guard_lets_logits_that_look_odd_pass():
+    """Only a batch whose every row is a distribution is refused."""
+
+    class Halves(kd.teachers.Teacher):
+        def __call__(self, x):
+            first = ops.ones_like(x[:, :1]) * 0.5
+            third = ops.where(x[:, :1] > 0.0, 0.0, 1e-2)
+            return {"output": ops.concatenate([first, first, third], -1)}
+
+    history = compiled(Halves(), run_eagerly=True).fit(X, Y, **FIT).history
+    assert np.isfinite(history["loss"]).all()
+
+
+def test_guard_is_in_no_checkpoint():
+    distiller = compiled(linear(seed=1))
+    student = distiller.student
+    distiller.fit(X, Y, **FIT)
+    saved = {id(variable) for variable in distiller.variables}
+    assert saved == {id(variable) for variable in student.variables}
+    assert_same_weights(distiller, student)

@@ -1,0 +1,384 @@
+# SPDX-License-Identifier: Apache-2.0
+"""fastest_step() measures, says so, and leaves no trace in the training."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+import keras_kd as kd
+from keras_kd.training import step_tuning
+from keras_kd.training.step_race import Setting
+from keras_kd.training.step_race import StepRace
+from keras_kd.training.step_tuning import StepSettings
+from replicas import two_replicas
+
+rng = np.random.default_rng(0)
+X = rng.normal(size=(76, 4)).astype("float32")
+Y = X[:, :3].argmax(axis=1).astype("int32")
+CROSS_ENTROPY = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+
+
+def build():
+    return keras.Sequential(
+        [
+            keras.Input((4,)),
+            keras.layers.Dense(8, "relu"),
+            keras.layers.BatchNormalization(),
+            keras.layers.Dropout(0.3),
+            keras.layers.Dense(3),
+        ]
+    )
+
+
+def compiled(model, optimizer="adam", **kwargs):
+    kwargs = {"loss": CROSS_ENTROPY, "metrics": ["accuracy"], **kwargs}
+    model.compile(optimizer, **kwargs)
+    return model
+
+
+def plain(**kwargs):
+    return compiled(build(), **kwargs)
+
+
+def distiller(**kwargs):
+    return compiled(kd.Distiller(build(), build()), **kwargs)
+
+
+def following(**kwargs):
+    """A teacher with a state of its own, which no model holds."""
+    teacher = kd.teachers.EMATeacher(0.9)
+    return compiled(kd.Distiller(teacher, build()), **kwargs)
+
+
+def mutual(**kwargs):
+    return compiled(kd.MutualDistiller([build(), build()]), **kwargs)
+
+
+def lazily_built(**kwargs):
+    model = keras.Sequential([keras.layers.Dense(8), keras.layers.Dense(3)])
+    return compiled(model, **kwargs)
+
+
+FOUR = StepSettings(False, 4, {}, 0.1)
+MODELS = [plain, distiller, following, mutual, lazily_built]
+
+
+def train(make, between=lambda model: None, data=(X, Y), **kwargs):
+    """Trains from one seed; returns all weights, and the history."""
+    keras.utils.set_random_seed(0)
+    model = make(**kwargs)
+    between(model)
+    size = {"batch_size": 8} if isinstance(data, tuple) else {"shuffle": False}
+    data = data if isinstance(data, tuple) else (data,)
+    history = model.fit(*data, **size, epochs=2, verbose=0).history
+    weights = [variable.numpy() for variable in model.variables]
+    return weights + [np.array(values) for values in history.values()]
+
+
+def measured(model, data=(X, Y), **kwargs):
+    kwargs = {"steps": 4, "verbose": False, "candidates": (1, 4), **kwargs}
+    return kd.fastest_step(model, data, batch_size=8, **kwargs)
+
+
+def assert_equal(first, second):
+    for a, b in zip(first, second, strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+@pytest.mark.parametrize("make", MODELS)
+def test_training_after_it_is_equal_to_the_bit(make):
+    """Shuffled arrays, dropout, running means and the optimizer's state.
+
+    And in executions of 4 steps; of 10 batches the last one is shorter.
+    """
+
+    def measured_and_set(model):
+        measured(model)
+        FOUR.apply(model)
+
+    assert_equal(train(make), train(make, measured_and_set))
+
+
+def test_training_goes_on_as_if_nothing_had_been_measured():
+    def trained_before(model):
+        model.fit(X, Y, batch_size=8, verbose=0)
+
+    def and_measured(model):
+        trained_before(model)
+        measured(model, exact=False)
+
+    expected = train(distiller, trained_before)
+    assert_equal(expected, train(distiller, and_measured))
+
+
+def test_training_on_another_attached_set_is_equal_to_the_bit(tmp_path):
+    cache = kd.TeacherCache(tmp_path / "labels")
+    cache.build(build(), (X, Y), verbose=False)
+
+    def attached():
+        return cache.attach((X, Y), batch_size=8, shuffle=True, seed=0)
+
+    def make():
+        return compiled(kd.Distiller(None, build()))
+
+    def between(model):
+        assert measured(model, attached()).prefetched
+
+    assert_equal(train(make, data=attached()), train(make, between, attached()))
+
+
+def test_settings_and_counters_are_put_back():
+    model = distiller(steps_per_execution=2)
+    model._guard.batch = 5
+    measured(model)
+    assert (model.steps_per_execution, model.jit_compile) == (2, False)
+    assert model._guard.batch == 5
+    assert model.train_function is None
+    for value in model._log.result().values():
+        assert float(value) == 0.0
+
+
+def test_candidate_that_does_not_run_is_left_out_under_two_replicas():
+    """There Keras cannot run several steps in one execution."""
+    with two_replicas().scope():
+        model = compiled(build())
+    before = [np.copy(v) for v in model.get_weights()]
+    found = measured(model)
+    assert found.steps_per_execution == 1
+    assert set(found.speedups) == {"steps_per_execution=1"}
+    assert "steps_per_execution=4 left out (" in str(found)
+    assert_equal(before, model.get_weights())
+
+
+def test_bad_data_raises_and_everything_is_put_back():
+    y = Y.copy()
+    y[3] = 7
+    model = distiller(steps_per_execution=2)
+    before = [np.copy(v) for v in model.student.get_weights()]
+    with pytest.raises(ValueError, match="1 label.* of batches 0 to 1 "):
+        measured(model, (X, y))
+    assert_equal(before, model.student.get_weights())
+    assert (model.steps_per_execution, model._guard.batch) == (2, 0)
+
+
+@pytest.mark.parametrize("make", [distiller, mutual])
+def test_guard_names_the_execution_that_a_bad_label_is_in(make):
+    y = Y.copy()
+    y[42] = 7  # in batch 5 of 8 samples each
+    model = make()
+    FOUR.apply(model)
+    with pytest.raises(ValueError, match="1 label.* of batches 4 to 7"):
+        model.fit(X, y, batch_size=8, shuffle=False, verbose=0)
+
+
+def test_callbacks_hear_of_each_execution_once():
+    ends = []
+    hear = keras.callbacks.LambdaCallback(
+        on_train_batch_end=lambda batch, logs: ends.append(batch)
+    )
+    model = distiller()
+    FOUR.apply(model)
+    model.fit(X, Y, batch_size=8, verbose=0, callbacks=[hear])
+    assert ends == [3, 7, 11]  # of 10 batches
+    assert int(model.optimizer.iterations) == 10
+
+
+def test_warm_up_of_a_loss_counts_steps_not_executions():
+    def make():
+        loss = kd.losses.SoftTargets(2.0, warm_up_steps=7)
+        return compiled(
+            kd.Distiller(build(), build(), distillation_losses=loss)
+        )
+
+    assert_equal(train(make), train(make, FOUR.apply))
+
+
+# What is chosen.
+
+
+def times(seconds):
+    """A stand-in for the clock: seconds by setting."""
+
+    def run(self, settings, steps):
+        first = seconds[str(settings[0])]
+        return {
+            one: (seconds[str(one)], first / seconds[str(one)])
+            for one in settings
+        }
+
+    return run
+
+
+@pytest.mark.parametrize(
+    ("eight", "expected"), [(0.98, 1), (0.96, 8), (0.5, 8), (1.5, 1)]
+)
+def test_another_setting_must_be_three_percent_faster(
+    monkeypatch, eight, expected
+):
+    name = "steps_per_execution"
+    clock = times({f"{name}=1": 1.0, f"{name}=8": eight})
+    monkeypatch.setattr(StepRace, "run", clock)
+    found = measured(plain(), candidates=(1, 8))
+    assert found.steps_per_execution == expected
+    assert found.speedups[f"{name}=8"] == pytest.approx(1 / eight)
+
+
+@pytest.mark.parametrize(
+    ("xla", "words"), [(0.5, "XLA used (2.00x)"), (5.0, "XLA left out (0.20x)")]
+)
+def test_xla_is_chosen_only_where_it_is_faster(monkeypatch, xla, words):
+    name = "steps_per_execution"
+    clock = {f"{name}=1": 1.0, f"{name}=8": 0.8, f"{name}=8, XLA": 0.8 * xla}
+    monkeypatch.setattr(StepRace, "run", times(clock))
+    model = plain()
+    found = measured(model, candidates=(8,), exact=False)
+    assert found.jit_compile == (xla < 1)
+    assert words in str(found)
+    assert f"steps_per_execution=8{', XLA' * (xla < 1)} (" in str(found)
+    found.apply(model)
+    model.fit(X, Y, batch_size=8, verbose=0)
+    assert model.jit_compile == (xla < 1)
+
+
+def test_exact_leaves_xla_out():
+    found = measured(plain())
+    assert "XLA left out (not exact)" in str(found)
+    assert not any("XLA" in name for name in found.speedups)
+
+
+def test_xla_is_left_out_where_a_layer_does_not_support_it():
+    model = plain()
+    model.layers[0].supports_jit = False
+    found = measured(model, exact=False)
+    assert "XLA left out (the model does not support it)" in str(found)
+
+
+def test_xla_is_left_out_where_it_does_not_compile():
+    class OnTheHost(keras.layers.Layer):
+        def call(self, x):
+            found = tf.numpy_function(np.asarray, [x], tf.float32)
+            return tf.ensure_shape(found, x.shape)
+
+    model = compiled(
+        keras.Sequential(
+            [keras.Input((4,)), OnTheHost(), keras.layers.Dense(3)]
+        )
+    )
+    before = model.get_weights()
+    found = measured(model, exact=False)
+    assert not found.jit_compile
+    assert "XLA left out (" in str(found)
+    assert_equal(before, model.get_weights())
+
+
+def test_compilation_that_is_not_repaid_is_told(monkeypatch):
+    name = "steps_per_execution"
+    monkeypatch.setattr(
+        StepRace, "run", times({f"{name}=1": 0.02, f"{name}=8": 0.01})
+    )
+    enter = StepRace.enter
+
+    def slowly(self, setting):
+        enter(self, setting)
+        self.trace_seconds[setting] = 1.0 * setting.steps_per_execution
+
+    monkeypatch.setattr(StepRace, "enter", slowly)
+    found = measured(plain(), candidates=(8,))
+    assert found.repaid_after == pytest.approx(700, abs=1)
+    assert "repaid after 70" in str(found)
+
+
+def test_every_timing_begins_at_the_same_state():
+    model = plain()
+    dataset = tf.data.Dataset.from_tensor_slices((X, Y)).batch(8)
+    one = Setting(False, 1)
+    with StepRace(model, dataset) as race:
+        race.enter(one)
+        for _ in range(2):
+            race.seconds(one, 3)
+            assert int(model.optimizer.iterations) == 3
+    assert int(model.optimizer.iterations) == 0
+
+
+# What the data costs.
+
+
+def slow_data(seconds):
+    def wait():
+        time.sleep(seconds)
+        return np.float32(0)
+
+    def slow(x, y):
+        zero = tf.numpy_function(wait, [], tf.float32)
+        return x + tf.ensure_shape(zero, []), y
+
+    dataset = tf.data.Dataset.from_tensor_slices((X, Y)).batch(8).map(slow)
+    options = tf.data.Options()
+    options.autotune.enabled = False  # TensorFlow would prefetch by itself
+    return dataset.with_options(options)
+
+
+def test_slow_input_is_told_and_prefetch_measured():
+    found = measured(plain(), slow_data(0.004))
+    assert found.input_share > 0.2
+    assert found.prefetched is False
+    assert found.prefetch_speedup > 0
+    assert "input takes" in str(found)
+    assert "prefetch (" in str(found)
+
+
+def test_prefetch_is_seen_and_kept():
+    found = measured(plain(), slow_data(0.0).prefetch(2))
+    assert found.prefetched
+    assert "prefetch kept" in str(found)
+    assert found.prefetch_speedup is None
+
+
+# How it is used.
+
+
+def test_settings_are_printed_in_one_line(capsys):
+    found = measured(plain(), verbose=True)
+    assert capsys.readouterr().out == f"{found}\n"
+    assert str(found).startswith("step: steps_per_execution=")
+    assert "\n" not in str(found)
+
+
+def test_settings_are_frozen():
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        StepSettings(False, 1, {}, 0.1).jit_compile = True
+
+
+def test_eager_model_is_refused():
+    with pytest.raises(ValueError, match="without run_eagerly"):
+        measured(plain(run_eagerly=True))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"steps": 0}, "at least 1. Received: steps=0"),
+        ({"candidates": (0, 8)}, r"Received: .*candidates=\(0, 8\)"),
+        ({"data": (X[:0], Y[:0])}, "at least one batch"),
+    ],
+)
+def test_bad_argument_is_refused(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        measured(plain(), **arguments)
+
+
+def test_model_that_is_not_compiled_is_refused():
+    with pytest.raises(ValueError, match="Call `compile` first"):
+        measured(build())
+
+
+def test_default_candidates_are_what_the_line_compares():
+    found = measured(plain(), candidates=None)
+    numbers = step_tuning.CANDIDATES
+    assert list(found.speedups) == [f"steps_per_execution={n}" for n in numbers]

@@ -1,0 +1,132 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A teacher is asked once for all students, and again only if it must be."""
+
+from __future__ import annotations
+
+import keras
+import numpy as np
+import pytest
+
+from keras_kd import losses
+from keras_kd.data.splits import Data
+from keras_kd.targets.attached import outputs_of
+from keras_kd.teachers import FrozenTeacher
+from keras_kd.training.teacher_targets import TeacherTargets
+from keras_kd.training.trainer import train
+
+X = np.random.default_rng(0).normal(size=(60, 4)).astype("float32")
+Y = np.arange(60) % 3
+
+
+class Counting(FrozenTeacher):
+    """Counts the samples it is asked for."""
+
+    asked = 0
+
+    def __call__(self, x):
+        def count(rows):
+            Counting.asked += int(rows)
+            return np.int64(0)
+
+        import tensorflow as tf
+
+        tf.numpy_function(count, [tf.shape(x)[0]], tf.int64)
+        return super().__call__(x)
+
+
+@pytest.fixture(autouse=True)
+def _reset():
+    Counting.asked = 0
+
+
+def network(width, seed):
+    keras.utils.set_random_seed(seed)
+    return keras.Sequential(
+        [
+            keras.Input((4,)),
+            keras.layers.Dense(width, activation="relu", name="hidden"),
+            keras.layers.Dense(3),
+        ]
+    )
+
+
+def data():
+    return Data(train=(X, Y), validation=(X[:9], Y[:9]))
+
+
+def targets_of(tmp_path, distillation_losses=None, seed=7):
+    teacher = Counting(network(6, seed))
+    return TeacherTargets(
+        teacher, data(), distillation_losses, tmp_path / "targets"
+    )
+
+
+def features():
+    return [
+        losses.SoftTargets(2.0),
+        losses.FeatureMatching(teacher="hidden", student="hidden"),
+    ]
+
+
+def weights_after(**arguments):
+    model, _ = train(
+        lambda: network(5, 1), data(), title="", epochs=2, **arguments
+    )
+    return model.get_weights()
+
+
+def test_stored_logits_are_the_teachers(tmp_path):
+    found = targets_of(tmp_path)
+    targets = found.for_training()["targets"]
+    expected = outputs_of(found.teacher, (X, Y), verbose=False)
+    np.testing.assert_array_equal(targets, expected)
+
+
+def test_a_second_run_does_not_ask_the_teacher(tmp_path):
+    targets_of(tmp_path).for_training()
+    assert Counting.asked == len(X)
+    targets_of(tmp_path).for_training()
+    targets_of(tmp_path).for_pruning(8)
+    assert Counting.asked == len(X)
+
+
+def test_another_teacher_replaces_the_labels(tmp_path):
+    first = targets_of(tmp_path).for_training()["targets"]
+    second = targets_of(tmp_path, seed=8).for_training()["targets"]
+    assert np.abs(first - second).max() > 0.01
+    assert len(list((tmp_path / "targets").iterdir())) == 1
+
+
+def test_another_preprocessing_replaces_the_labels(tmp_path):
+    def targets(scale):
+        teacher = FrozenTeacher(network(6, 7), lambda x: scale * x)
+        found = TeacherTargets(teacher, data(), None, tmp_path / "targets")
+        return found.for_training()["targets"]
+
+    first, second, again = targets(1.0), targets(3.0), targets(3.0)
+    assert np.abs(first - second).max() > 0.01
+    np.testing.assert_array_equal(second, again)
+
+
+def test_features_are_stored_and_train_the_students(tmp_path):
+    found = targets_of(tmp_path, features())
+    for _ in range(2):
+        arguments = found.for_training()
+        assert set(arguments) == {"labels"}
+        weights_after(distillation_losses=features(), **arguments)
+    pruning_data, teacher = found.for_pruning(8)
+    assert teacher is None
+    (x, _), *_ = pruning_data.train.take(1)
+    assert {"hidden", "output"} <= set(x["teacher_targets"])
+    assert Counting.asked == len(X)
+
+
+def test_loss_that_remembers_samples_gets_their_numbers(tmp_path):
+    loss = losses.Contrastive(features=4, negatives=8, memory=64)
+    arguments = targets_of(tmp_path, loss).for_training()
+    weights_after(distillation_losses=loss, **arguments)
+
+
+def test_without_a_folder_features_are_asked_for_in_the_step():
+    found = TeacherTargets(Counting(network(6, 7)), data(), features())
+    assert set(found.for_training()) == {"teacher"}
