@@ -1,25 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Decoupled: the true class and the others are matched on their own (DKD).
-
-Idea: in the soft-target loss the part about the wrong classes is weighed by
-1 - p_y, so a teacher that is sure of the label y teaches little about them.
-Here both parts have weights of their own.
-
-    b = (p_y, 1 - p_y),  o = p without class y, renormalised; both at T
-    loss = T^2 * (target_weight * KL(b_teacher || b_student)
-                  + non_target_weight * KL(o_teacher || o_student))
-
-Shapes: logits `(batch, ..., classes)` and class ids `(batch, ...)` ->
-values `(batch, ...)`; 0 where there is no label (id -1).
-Use it: with a confident teacher and labelled training data.
-Do not: on yes/no outputs or with two classes (the second part is then 0), or
-when the teacher is often wrong about the label.
-Suggested: T = 4; non_target_weight 8 where the teacher is far more confident
-than the student, 2 where they are alike; on ImageNet 0.5 with T = 1. The
-authors raise the loss from 0 over the first 20 epochs (1 on ImageNet):
-`warm_up_steps` = 20 * steps per epoch.
-Paper: Zhao et al. 2022, https://arxiv.org/abs/2203.08679
-"""
+"""Decoupled: the true class and the others are matched on their own (DKD)."""
 
 from __future__ import annotations
 
@@ -80,7 +60,26 @@ def decoupled(
 
 @keras.saving.register_keras_serializable(package="keras_kd")
 class Decoupled(DistillationLoss):
-    """Decoupled knowledge distillation; see the module card.
+    """The true class and the others are matched on their own (DKD).
+
+    Idea: in the soft-target loss the part about the wrong classes is weighed by
+    1 - p_y, so a teacher that is sure of the label y teaches little about them.
+    Here both parts have weights of their own.
+
+        b = (p_y, 1 - p_y),  o = p without class y, renormalised; both at T
+        loss = T^2 * (target_weight * KL(b_teacher || b_student)
+                      + non_target_weight * KL(o_teacher || o_student))
+
+    Shapes: logits `(batch, ..., classes)` and class ids `(batch, ...)` ->
+    values `(batch, ...)`; 0 where there is no label (id -1).
+    Use it: with a confident teacher and labelled training data.
+    Do not: on yes/no outputs or with two classes (the second part is then 0),
+    or when the teacher is often wrong about the label.
+    Suggested: T = 4; non_target_weight 8 where the teacher is far more
+    confident than the student, 2 where they are alike; on ImageNet 0.5 with T =
+    1. The authors raise the loss from 0 over the first 20 epochs (1 on
+    ImageNet): `warm_up_steps` = 20 * steps per epoch.
+    Paper: Zhao et al. 2022, https://arxiv.org/abs/2203.08679
 
     Args:
         target_weight: Weight of the part "label or not", `alpha` in the
@@ -90,8 +89,6 @@ class Decoupled(DistillationLoss):
         temperature: Softening T > 0.
         **kwargs: `teacher`, `student`, `weight`, `warm_up_steps`, `name`; see
             `DistillationLoss`.
-
-    Reference: https://arxiv.org/abs/2203.08679
 
     Example:
 
