@@ -242,16 +242,6 @@ class Distiller(StepChecked, keras.Model):
             return {}  # no label has come by yet
         return super().get_metrics_result()
 
-    def reset_metrics(self):
-        super().reset_metrics()
-        self._log.reset()
-        self._guard.batch = 0
-
-    def _get_metrics_result_or_logs(self, logs):
-        # Keras' own takes the replicas' mean of what is not in `metrics`.
-        result = {**self.get_metrics_result(), **self._log.result()}
-        return {key: result.get(key, logs[key]) for key in logs}
-
     def _make_projectors(self, targets=None, taps=None):
         """Makes what is missing as soon as the shapes are known."""
         if not self.projectors:

@@ -119,6 +119,3 @@ class ChannelWise(DistillationLoss):
             if shape is not None:
                 _check(shape)
         super().check_shapes(teacher_shape, student_shape)
-
-    def get_config(self):
-        return {**super().get_config(), "temperature": self.temperature}

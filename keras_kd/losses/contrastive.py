@@ -163,14 +163,6 @@ class Contrastive(DistillationLoss):
     def call(self, y_true, y_pred):
         return contrastive(y_pred)  # the teacher's part is in the ratios
 
-    def get_config(self):
-        return {**super().get_config(), **self._settings()}
-
     def _settings(self):
-        return {
-            "features": self.features,
-            "negatives": self.negatives,
-            "memory": self.memory,
-            "tau": self.tau,
-            "momentum": self.momentum,
-        }
+        names = ("features", "negatives", "memory", "tau", "momentum")
+        return {name: getattr(self, name) for name in names}

@@ -131,11 +131,3 @@ class Correlation(DistillationLoss):
             Scalar.tensor(self, "inter_weight"),
             Scalar.tensor(self, "intra_weight"),
         )
-
-    def get_config(self):
-        return {
-            **super().get_config(),
-            "temperature": self.temperature,
-            "inter_weight": self.inter_weight,
-            "intra_weight": self.intra_weight,
-        }

@@ -126,11 +126,3 @@ class Decoupled(DistillationLoss):
             Scalar.tensor(self, "non_target_weight"),
             Scalar.tensor(self, "temperature"),
         )
-
-    def get_config(self):
-        return {
-            **super().get_config(),
-            "target_weight": self.target_weight,
-            "non_target_weight": self.non_target_weight,
-            "temperature": self.temperature,
-        }

@@ -111,6 +111,3 @@ class HiddenStates(DistillationLoss):
 
     def call(self, y_true, y_pred):
         return hidden_states(y_true, y_pred, self.metric)
-
-    def get_config(self):
-        return {**super().get_config(), "metric": self.metric}

@@ -111,10 +111,3 @@ class NormalizedTargets(DistillationLoss):
             Scalar.tensor(self, "gamma"),
             Scalar.tensor(self, "temperature"),
         )
-
-    def get_config(self):
-        return {
-            **super().get_config(),
-            "gamma": self.gamma,
-            "temperature": self.temperature,
-        }

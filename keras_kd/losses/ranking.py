@@ -165,12 +165,3 @@ class Ranking(DistillationLoss):
         for shape in (teacher_shape, student_shape):
             if shape is not None:
                 _check(shape, self.top_k)
-
-    def get_config(self):
-        return {
-            **super().get_config(),
-            "top_k": self.top_k,
-            "position_decay": self.position_decay,
-            "dynamic": self.dynamic,
-            "discrepancy": self.discrepancy,
-        }

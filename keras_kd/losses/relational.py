@@ -137,10 +137,3 @@ class Relational(DistillationLoss):
 
     def check_shapes(self, teacher_shape, student_shape):
         """Takes any two: each tap is compared with itself only."""
-
-    def get_config(self):
-        return {
-            **super().get_config(),
-            "distance_weight": self.distance_weight,
-            "angle_weight": self.angle_weight,
-        }

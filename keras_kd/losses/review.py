@@ -185,9 +185,6 @@ class Review(DistillationLoss):
         fused = layer(_as_list(self.student, student), training=True)
         return fused[0] if isinstance(self.teacher, str) else fused
 
-    def get_config(self):
-        return {**super().get_config(), "width": self.width}
-
 
 def _as_list(tap, value):
     return [value] if isinstance(tap, str) else value

@@ -177,11 +177,3 @@ class SoftTargets(DistillationLoss):
         )
         between = _DIVERGENCES[self.divergence](*events, self.beta)
         return ops.square(temperature) * between
-
-    def get_config(self):
-        return {
-            **super().get_config(),
-            "temperature": self.temperature,
-            "divergence": self.divergence,
-            "beta": self.beta,
-        }

@@ -118,16 +118,3 @@ class StandardizedTargets(DistillationLoss):
         else:
             y_true = standardize(y_true)
         return self.loss.call(y_true, standardize(y_pred))
-
-    def get_config(self):
-        loss = keras.saving.serialize_keras_object(self.loss)
-        return {**super().get_config(), "loss": loss}
-
-    @classmethod
-    def from_config(cls, config):
-        config = dict(config)
-        if isinstance(config.get("loss"), dict):
-            config["loss"] = keras.saving.deserialize_keras_object(
-                config["loss"]
-            )
-        return super().from_config(config)

@@ -8,6 +8,7 @@ from collections.abc import Iterable
 
 import keras
 
+from keras_kd.core import output_heads
 from keras_kd.core.taps import ForwardPass
 
 MEMBERS = "members"
@@ -176,6 +177,15 @@ class ModelTeacher(Teacher):
 def passed_on(name: str) -> property:
     """Returns an attribute or method that is that of `self.teacher`."""
     return property(lambda self: getattr(self.teacher, name))
+
+
+def check_activation(activation, also: tuple = ("auto",)) -> None:
+    """Raises unless `activation` is one that an output can end in."""
+    if activation not in (*also, *output_heads.ACTIVATIONS):
+        raise ValueError(
+            f"`activation` must be {''.join(f'{a!r} or ' for a in also)}one of "
+            f"{output_heads.ACTIVATIONS}. Received: activation={activation!r}"
+        )
 
 
 def known_activation(teacher: Teacher) -> str:

@@ -7,8 +7,8 @@ from collections.abc import Callable
 
 import keras
 
-from keras_kd.core import output_heads
 from keras_kd.teachers.base import ModelTeacher
+from keras_kd.teachers.base import check_activation
 
 
 class FrozenTeacher(ModelTeacher):
@@ -55,12 +55,7 @@ class FrozenTeacher(ModelTeacher):
                 "be converted first). "
                 f"Received: {type(model).__module__}.{type(model).__name__}"
             )
-        if activation not in ("auto", *output_heads.ACTIVATIONS):
-            raise ValueError(
-                "`activation` must be 'auto' or one of "
-                f"{output_heads.ACTIVATIONS}. Received: "
-                f"activation={activation!r}"
-            )
+        check_activation(activation)
         self.model = model
         self.preprocess = preprocess
         self.activation = activation
