@@ -218,16 +218,13 @@ class DistillationLoss(keras.losses.Loss):
 
     def get_config(self):
         """Returns the constructor's arguments that `self` holds by name."""
-        config = {
-            name: getattr(self, name)
-            for name in constructor_arguments(type(self))
-            if hasattr(self, name)
-        }
-        serialize = keras.saving.serialize_keras_object
-        return {
-            name: serialize(value) if hasattr(value, "get_config") else value
-            for name, value in config.items()
-        }
+        serialize, config = keras.saving.serialize_keras_object, {}
+        for name in sorted(constructor_arguments(type(self))):
+            if hasattr(self, name):
+                value = getattr(self, name)
+                is_object = hasattr(value, "get_config")
+                config[name] = serialize(value) if is_object else value
+        return config
 
     @classmethod
     def from_config(cls, config):
@@ -243,20 +240,18 @@ class DistillationLoss(keras.losses.Loss):
         return ops.convert_to_tensor(tensor, dtype=self.dtype)
 
 
-def constructor_arguments(kind: type) -> list[str]:
+def constructor_arguments(kind: type) -> set[str]:
     """Returns what a class can be made with, through `**kwargs` as well."""
-    names: dict[str, None] = {}
+    names: set[str] = set()
     for base in kind.__mro__:
-        if "__init__" not in vars(base):
-            continue
-        given = inspect.signature(base.__init__).parameters.values()
-        collectors = [p for p in given if p.kind == p.VAR_KEYWORD]
-        named = [p for p in given if p.kind != p.VAR_POSITIONAL]
-        names |= {p.name: None for p in named if p not in collectors}
-        if not collectors:
-            break
-    names.pop("self")
-    return list(names)
+        if "__init__" in vars(base):
+            given = inspect.signature(base.__init__).parameters.values()
+            kwargs = {p.name for p in given if p.kind == p.VAR_KEYWORD}
+            names |= {p.name for p in given if p.kind != p.VAR_POSITIONAL}
+            names -= {"self", *kwargs}
+            if not kwargs:
+                break
+    return names
 
 
 class Reduction(keras.losses.Loss):

@@ -36,7 +36,7 @@ def check_config(case):
             fix,
         ) from error
     before, after = case.loss.get_config(), copy.get_config()
-    if missing := sorted({*constructor_arguments(type(case.loss))} - {*before}):
+    if missing := sorted(constructor_arguments(type(case.loss)) - set(before)):
         raise ContractError(
             case.loss, promise, f"{missing} in get_config", before, fix
         )
