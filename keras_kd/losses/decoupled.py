@@ -39,16 +39,13 @@ def decoupled(
     kd.losses.decoupled([[9.0, 1.0, 0.0]], [[2.0, 0.0, 0.0]], labels=[0])
     ```
     """
-    teacher_logits, student_logits, labels = map(
-        ops.convert_to_tensor, (teacher_logits, student_logits, labels)
-    )
     temperature = ops.cast(temperature, "float32")
     at_label = label_split.is_label(labels, student_logits)
     label_t, rest_t, others_t = label_split.split_at_label(
-        ops.cast(teacher_logits, "float32") / temperature, at_label
+        teacher_logits, at_label, temperature
     )
     label_s, rest_s, others_s = label_split.split_at_label(
-        ops.cast(student_logits, "float32") / temperature, at_label
+        student_logits, at_label, temperature
     )
     target = ops.exp(label_t) * (label_t - label_s)
     target = target + ops.exp(rest_t) * (rest_t - rest_s)

@@ -34,20 +34,13 @@ def normalized_targets(
     kd.losses.normalized_targets([[9.0, 1.0]], [[2.0, 0.0]], labels=[0])
     ```
     """
-    teacher_logits, student_logits, labels = map(
-        ops.convert_to_tensor, (teacher_logits, student_logits, labels)
-    )
     temperature = ops.cast(temperature, "float32")
     at_label = label_split.is_label(labels, student_logits)
-
-    def split(logits, temperature):
-        logits = ops.cast(logits, "float32") / temperature
-        return label_split.split_at_label(logits, at_label)
-
-    label_t, _, _ = split(teacher_logits, 1.0)
-    label_s, _, _ = split(student_logits, 1.0)
-    _, _, others_t = split(teacher_logits, temperature)
-    _, _, others_s = split(student_logits, temperature)
+    split = label_split.split_at_label
+    label_t, _, _ = split(teacher_logits, at_label)
+    label_s, _, _ = split(student_logits, at_label)
+    _, _, others_t = split(teacher_logits, at_label, temperature)
+    _, _, others_s = split(student_logits, at_label, temperature)
     others = -ops.sum(ops.exp(others_t) * others_s, axis=-1)
     values = gamma * ops.square(temperature) * others
     values = values - ops.exp(label_t) * label_s
