@@ -1,10 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The examples in public docstrings run."""
+"""The examples in the docstrings of every module run."""
 
 from __future__ import annotations
 
+import ast
+import importlib
 import inspect
+import pathlib
 import re
+import shutil
 import textwrap
 
 import keras
@@ -14,28 +18,43 @@ import tensorflow as tf
 
 import keras_kd as kd
 
-
-def public_things():
-    """Yields `(name, docstring)` of what a user can look up."""
-    for module in (kd, kd.losses, kd.teachers, kd.callbacks, kd.testing):
-        names = getattr(module, "__all__", None) or vars(module)
-        for name in names:
-            thing = getattr(module, name)
-            home = getattr(thing, "__module__", None) or ""
-            is_ours = callable(thing) and home.startswith("keras_kd")
-            if name == "export":
-                thing = thing.export  # the package that can be called
-            if is_ours and not name.startswith("_"):
-                yield f"{module.__name__}.{name}", inspect.getdoc(thing)
+ROOT = pathlib.Path(kd.__file__).parent
+FENCE = "```python\n"
+BLOCK = re.compile(FENCE + r"(.*?)```", flags=re.DOTALL)
+DOCUMENTED = (
+    ast.Module,
+    ast.ClassDef,
+    ast.FunctionDef,
+    ast.AsyncFunctionDef,
+)
 
 
-EXAMPLES = {
-    f"{name}-{number}": block
-    for name, docstring in public_things()
-    for number, block in enumerate(
-        re.findall(r"```python\n(.*?)```", docstring or "", flags=re.DOTALL)
+def examples():
+    """Yields `(module, name, code)` of each block in a docstring."""
+    for path in sorted(ROOT.rglob("*.py")):
+        parts = path.relative_to(ROOT.parent).with_suffix("").parts
+        module = ".".join(parts).removesuffix(".__init__")
+        for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+            if isinstance(node, DOCUMENTED):
+                name = getattr(node, "name", "")
+                docstring = ast.get_docstring(node) or ""
+                for block in BLOCK.findall(docstring):
+                    yield module, name, textwrap.dedent(block)
+
+
+EXAMPLES = list(examples())
+# Whole runs and measurements, which other tests make in small.
+LONG = (
+    *("kd.compress(", "kd.measure(", "kd.search(", "run_recipe("),
+    *("kd.testing.check_distiller(", "tuner.search(", "kd.fastest_step("),
+)
+
+
+def test_every_example_is_run():
+    fences = sum(
+        path.read_text("utf-8").count(FENCE) for path in ROOT.rglob("*.py")
     )
-}
+    assert len(EXAMPLES) == fences, "A block stands outside of a docstring."
 
 
 def build(width):
@@ -53,42 +72,77 @@ def build_student():
     return build(2)
 
 
-@pytest.fixture
-def names(tmp_path, monkeypatch):
-    """What examples may speak of without making it."""
-    monkeypatch.chdir(tmp_path)
+@pytest.fixture(scope="module")
+def shared():
+    """What examples may speak of without making it, and do not change."""
     rng = np.random.default_rng(0)
     x = rng.normal(size=(48, 8, 8, 1)).astype("float32")
     y = (np.arange(48) % 3).astype("int32")
-    teacher, student = build(4), build_student()
-    cross_entropy = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
-    student.compile("adam", cross_entropy)
-    distiller = kd.Distiller(teacher, build_student())
-    distiller.compile("adam", cross_entropy)
+    teacher = build(4)
     return {
         **{"keras": keras, "kd": kd, "np": np, "tf": tf},
-        **{"Report": kd.Report, "StageRecord": kd.StageRecord},
-        **{"teacher": teacher, "big_model": teacher, "student": student},
-        **{"model": student, "build_student": build_student},
-        **{"distiller": distiller, "cross_entropy": cross_entropy},
+        **{"teacher": teacher, "big_model": teacher},
+        "build_student": build_student,
+        "cross_entropy": keras.losses.SparseCategoricalCrossentropy(
+            from_logits=True
+        ),
         **{"x": x, "y": y, "labels": y, "x_val": x, "y_val": y, "images": x},
-        **{"teacher_logits": teacher(x), "student_logits": student(x)},
-        **{"data": kd.Data(train=(x, y), validation=(x, y))},
+        "teacher_logits": teacher(x).numpy(),
+        "student_logits": build_student()(x).numpy(),
+        "data": kd.Data(train=(x, y), validation=(x, y)),
     }
 
 
-# Whole runs and measurements, which other tests make in small.
-LONG = ("kd.compress(", "kd.measure(", "kd.testing.check_distiller(")
+@pytest.fixture(scope="module")
+def exported(tmp_path_factory):
+    """A folder with what `kd.export` and `kd.compress` leave."""
+    folder = tmp_path_factory.mktemp("exported")
+    names = ["cat", "dog", "bird"]
+    kd.export(build_student(), folder / "saved_models", "student", labels=names)
+    tflite = folder / "saved_models" / "student" / "student.tflite"
+    shutil.copy(tflite, folder)
+    record = kd.StageRecord("prune", "pruned", metrics={"sparsity": 0.8})
+    kd.Report(folder / "run", [record]).save()
+    return folder
 
 
-def example(name):
-    is_long = any(call in EXAMPLES[name] for call in LONG)
-    return pytest.param(name, marks=[pytest.mark.slow] if is_long else [])
+def example(module, name, code):
+    slow = [pytest.mark.slow] if any(call in code for call in LONG) else []
+    return pytest.param(module, code, marks=slow, id=f"{module}-{name}")
 
 
-@pytest.mark.parametrize("name", map(example, sorted(EXAMPLES)))
-def test_docstring_example_runs(name, names):
-    exec(compile(textwrap.dedent(EXAMPLES[name]), name, "exec"), names)
+@pytest.mark.parametrize(
+    ("module", "code"), [example(*each) for each in EXAMPLES]
+)
+def test_docstring_example_runs(
+    module, code, shared, tmp_path, monkeypatch, request
+):
+    monkeypatch.chdir(tmp_path)
+    # What an example stands beside needs no import in it.
+    names = {**vars(importlib.import_module(module)), **shared}
+    if re.search(r"\b(student|model|distiller)\b", code):
+        names["student"] = names["model"] = student = build_student()
+        student.compile("adam", names["cross_entropy"])
+        names["distiller"] = kd.Distiller(names["teacher"], build_student())
+        names["distiller"].compile("adam", names["cross_entropy"])
+    if re.search(r'"(saved_models/student|student\.tflite|run"\))', code):
+        folder = request.getfixturevalue("exported")
+        shutil.copytree(folder, tmp_path, dirs_exist_ok=True)
+    exec(compile(code, module, "exec"), names)
+
+
+def public_things():
+    """Yields `(name, docstring)` of what a user can look up."""
+    for module in (kd, kd.losses, kd.teachers, kd.callbacks, kd.testing):
+        names = getattr(module, "__all__", None) or vars(module)
+        for name in names:
+            thing = getattr(module, name)
+            home = getattr(thing, "__module__", None) or ""
+            is_ours = callable(thing) and home.startswith("keras_kd")
+            if name == "export":
+                thing = thing.export  # the package that can be called
+            if is_ours and not name.startswith("_"):
+                yield f"{module.__name__}.{name}", inspect.getdoc(thing)
 
 
 def test_public_things_have_examples():

@@ -25,11 +25,12 @@ class Scalar:
     Example:
 
     ```python
-    class SoftTargets:
+    class Softened:
         temperature = Scalar(minimum=0.0, open_minimum=True)
 
-    loss.temperature = 2.0                          # a float for people
-    Scalar.tensor(loss, "temperature")              # a tensor for the step
+    softened = Softened()
+    softened.temperature = 2.0                      # a float for people
+    Scalar.tensor(softened, "temperature")          # a tensor for the step
     ```
     """
 

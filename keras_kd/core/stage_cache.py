@@ -36,7 +36,8 @@ class StageFolder:
 
     ```python
     stages = StageFolder("run/stages")
-    record = stages.run("control-0", {"epochs": 3}, train_control)
+    make = lambda: (student, StageRecord("train", "control-0"))
+    record = stages.run("control-0", {"epochs": 3}, make)
     model = stages.model("control-0")
     ```
     """

@@ -12,7 +12,6 @@ from keras import ops
 
 from keras_kd import losses as losses_module
 from keras_kd.core.scalars import Scalar
-from keras_kd.core.taps import ForwardPass
 from keras_kd.distillers import unlabelled
 from keras_kd.distillers.compatibility import check_pair
 from keras_kd.distillers.loss_metrics import LossMetrics
@@ -105,12 +104,10 @@ class Distiller(StepChecked, keras.Model):
             )
         self.alpha = alpha
         self.student = student
-        self._loss_terms = LossTerms(teacher, student, distillation_losses)
+        self.projectors = {}
+        self._learn_from(teacher, distillation_losses)
         self._log = LossMetrics(self._loss_terms.losses)
         self._guard = StepChecks()
-        self.projectors = {}
-        self._make_projectors()
-        self.supports_jit = self._loss_terms.supports_jit
 
     # What it is made of.
 
@@ -122,7 +119,10 @@ class Distiller(StepChecked, keras.Model):
     @teacher.setter
     def teacher(self, teacher):
         check_pair(teacher, self.student)
-        self._loss_terms.set_teacher(teacher)
+        self._learn_from(teacher, self.distillation_losses)
+
+    def _learn_from(self, teacher, losses):
+        self._loss_terms = LossTerms(teacher, self.student, losses)
         self._make_projectors()
         self.supports_jit = self._loss_terms.supports_jit
         self.train_function = None
@@ -169,18 +169,23 @@ class Distiller(StepChecked, keras.Model):
 
     def call(self, x, training=None):
         x, targets = split_targets(x)
-        if targets is not None:
-            self._make_projectors(targets)
-        prediction, _ = ForwardPass(self.student, [])(x, training=training)
-        return prediction
+        return self._student_pass(x, targets, training)[0]
+
+    def _student_pass(self, x, targets, training):
+        """Runs the student: its prediction and its taps.
+
+        The first batch makes the projectors whose shapes come with the data.
+        """
+        prediction, taps = self._loss_terms.student_pass(x, training)
+        self._make_projectors(targets, taps)
+        return prediction, taps
 
     def train_step(self, data):
         x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
         x, attached = split_targets(x)
         targets = self._loss_terms.targets(x, attached, self._guard)
         with tf.GradientTape() as tape:
-            y_pred, taps = self._loss_terms.student_pass(x, training=True)
-            self._make_projectors(targets, taps)
+            y_pred, taps = self._student_pass(x, targets.taps, training=True)
             student_loss = self._compute_loss(
                 x, y, y_pred, sample_weight, training=True
             )
@@ -236,16 +241,6 @@ class Distiller(StepChecked, keras.Model):
         if compiled is not None and not compiled.built:
             return {}  # no label has come by yet
         return super().get_metrics_result()
-
-    def reset_metrics(self):
-        super().reset_metrics()
-        self._log.reset()
-        self._guard.batch = 0
-
-    def _get_metrics_result_or_logs(self, logs):
-        # Keras' own takes the replicas' mean of what is not in `metrics`.
-        result = {**self.get_metrics_result(), **self._log.result()}
-        return {key: result.get(key, logs[key]) for key in logs}
 
     def _make_projectors(self, targets=None, taps=None):
         """Makes what is missing as soon as the shapes are known."""

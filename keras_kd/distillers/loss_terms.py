@@ -3,6 +3,9 @@
 
 from __future__ import annotations
 
+from typing import Any
+from typing import NamedTuple
+
 import keras
 from keras import ops
 
@@ -23,6 +26,20 @@ from keras_kd.targets.attached import SAMPLE_INDEX
 from keras_kd.teachers.base import MEMBERS
 
 
+class StepTargets(NamedTuple):
+    """What one batch is to be matched to.
+
+    Args:
+        taps: `{tap: tensor}` of the teacher.
+        attached: Whether they came with the data, `"output"` as logits.
+        index: Which sample each example is, if the data says so.
+    """
+
+    taps: dict
+    attached: bool = False
+    index: Any = None
+
+
 class LossTerms:
     """Which taps the losses need, and their values in a step.
 
@@ -37,31 +54,23 @@ class LossTerms:
 
     def __init__(self, teacher, student: keras.Model, losses):
         self.losses = losses_by_name(losses)
-        self.student = student
-        self.set_teacher(teacher)
-
-    def set_teacher(self, teacher) -> None:
-        """Replaces the source of targets, checking that it fits."""
-        source, losses = teachers.get(teacher), self.losses.values()
-        own_taps = {}
-        if source is not None:
-            source.bind(self.student)
-            names = [name for loss in losses for name in loss.taps[0]]
-            source.prepare(names)
-            own_taps = {name: source.student_tap(name) for name in names}
-            own_taps = {k: own for k, own in own_taps.items() if own}
-        taps = [name for loss in losses for name in loss.taps[1]]
-        taps += own_taps.values()
-        student_pass = ForwardPass(self.student, taps)
-        if source is not None:
-            for loss in losses:
-                check_not_itself(loss, own_taps)
-                check_known_shapes(loss, source, student_pass)
-        self.student_pass = student_pass
-        self._own_taps = own_taps
-        self._are_attached = False
         self.given_teacher = teacher
-        self.teacher = source
+        self.teacher = teachers.get(teacher)
+        self._own_taps = {}
+        losses = self.losses.values()
+        if self.teacher is not None:
+            names = [name for loss in losses for name in loss.taps[0]]
+            self.teacher = self.teacher.ready_for(names, student)
+            own = {name: self.teacher.student_tap(name) for name in names}
+            self._own_taps = {k: tap for k, tap in own.items() if tap}
+        taps = [name for loss in losses for name in loss.taps[1]]
+        self.student_pass = ForwardPass(
+            student, [*taps, *self._own_taps.values()]
+        )
+        if self.teacher is not None:
+            for loss in losses:
+                check_not_itself(loss, self._own_taps)
+                check_known_shapes(loss, self.teacher, self.student_pass)
 
     @property
     def supports_jit(self) -> bool:
@@ -74,21 +83,26 @@ class LossTerms:
         """Returns `{loss name: layer}`, or `None` while shapes are unknown.
 
         Args:
-            targets: Tensors of the teacher's taps, where their shapes come
-                with the data.
-            taps: Tensors of the student's taps, for a student that is built
-                by the data.
+            targets: Tensors of the teacher's taps, for shapes that come with
+                the data.
+            taps: Tensors of the student's taps, likewise.
         """
+
+        def teacher_shape(tap):
+            if targets and tap in targets:
+                return tuple(targets[tap].shape)
+            return self.teacher and self.teacher.shape(tap)
+
+        def student_shape(tap):
+            shape = self.student_pass.shape(tap)
+            return tuple(taps[tap].shape) if taps and shape is None else shape
+
         projectors = {}
         for name, loss in self.losses.items():
             if loss.projector is None:
                 continue
-            teacher = for_taps(
-                loss.teacher, lambda tap: self._teacher_shape(tap, targets)
-            )
-            student = for_taps(
-                loss.student, lambda tap: self._student_shape(tap, taps)
-            )
+            teacher = for_taps(loss.teacher, teacher_shape)
+            student = for_taps(loss.student, student_shape)
             if teacher is None or student is None:
                 return None
             layer = loss.make_projector(teacher, student, f"{name}_projector")
@@ -107,8 +121,8 @@ class LossTerms:
             )
         return found
 
-    def targets(self, x, attached: dict | None, guard) -> dict:
-        """Returns the teacher's taps for a batch: checked, no gradient.
+    def targets(self, x, attached: dict | None, guard) -> StepTargets:
+        """Returns the targets of a batch: checked, no gradient.
 
         Args:
             x: A batch of the student's inputs.
@@ -118,9 +132,6 @@ class LossTerms:
         """
         attached = dict(attached or {})
         index = attached.pop(SAMPLE_INDEX, None)
-        index = {} if index is None else {SAMPLE_INDEX: index}
-        # Read again in `values`, while the same step is traced.
-        self._are_attached = bool(attached)
         if not attached and self.teacher is None:
             raise ValueError(
                 "There is no teacher. Set `distiller.teacher = ...` (a saved "
@@ -128,7 +139,7 @@ class LossTerms:
                 "targets."
             )
         if not attached and self._own_taps:
-            return index  # the others come with the student's pass
+            return StepTargets({}, index=index)  # the student's pass has them
         targets = guard.finite(attached or self.teacher(x))
         for loss in self.losses.values():
             if loss.logits and not attached:
@@ -141,13 +152,13 @@ class LossTerms:
                     guard.temperature(sparse.differs(target, temperature))
                 targets[loss.teacher] = self._known_ids(loss, target, guard)
         targets = keras.tree.map_structure(ops.stop_gradient, targets)
-        return {**targets, **index}
+        return StepTargets(targets, bool(attached), index)
 
     def values(
         self,
-        targets,
-        taps,
-        projectors,
+        targets: StepTargets,
+        taps: dict,
+        projectors: dict,
         label_loss=None,
         labels=None,
         sample_weight=None,
@@ -155,7 +166,7 @@ class LossTerms:
         """Returns `({loss name: scalar}, agreement)` of a batch.
 
         Args:
-            targets: `{tap: tensor}` of the teacher.
+            targets: What `targets` returned.
             taps: `{tap: tensor}` of the student.
             projectors: What `make_projectors` returned.
             label_loss: The `loss` of `compile`; tells yes/no units and which
@@ -172,21 +183,25 @@ class LossTerms:
         binary = unlabelled.is_binary(label_loss) or None
         labels = unlabelled.without_ignored(labels, label_loss)
         # A loss lets no gradient into its targets, so none in these either.
-        own = {k: taps[tap] for k, tap in self._own_taps.items()}
-        targets = targets if self._are_attached else {**own, **targets}
+        given = targets.taps
+        if not targets.attached:
+            own = {k: taps[tap] for k, tap in self._own_taps.items()}
+            given = {**own, **given}
         for name, loss in self.losses.items():
-            teacher = for_taps(loss.teacher, lambda tap: _tap(targets, tap))
+            teacher = for_taps(loss.teacher, lambda tap: _tap(given, tap))
             student = for_taps(loss.student, taps.get)
-            combines = loss.logits and MEMBERS in targets
+            combines = loss.logits and MEMBERS in given
             if combines:
-                teacher = targets[MEMBERS]
+                teacher = given[MEMBERS]
             mask = getattr(student, "_keras_mask", None)
             if name in projectors:
-                index = _index(loss, targets)
+                index = _index(loss, targets.index)
                 layer = projectors[name]
                 student = loss.project(layer, teacher, student, index)
             if loss.logits:
-                teacher, student = self._scores(loss, teacher, student, binary)
+                teacher, student = self._scores(
+                    loss, teacher, student, targets.attached, binary
+                )
                 if combines:
                     ids, needs = None, self.teacher.label_aware
                     if needs and labels is not None:
@@ -225,17 +240,6 @@ class LossTerms:
             ]
         )
 
-    def _teacher_shape(self, tap, targets):
-        if targets and tap in targets:
-            return tuple(targets[tap].shape)
-        return self.teacher and self.teacher.shape(tap)
-
-    def _student_shape(self, tap, taps):
-        shape = self.student_pass.shape(tap)
-        if shape is None and taps is not None:
-            shape = tuple(taps[tap].shape)
-        return shape
-
     def _known_ids(self, loss, target, guard):
         """Returns a sparse target whose ids are classes of the student."""
         shape = self.student_pass.shape(loss.student)
@@ -245,24 +249,20 @@ class LossTerms:
         guard.classes(ids >= shape[-1])
         return {**target, "ids": ops.minimum(ids, shape[-1] - 1)}
 
-    def _teacher_head(self, loss):
-        if self._are_attached:
-            return "linear"  # targets that come with the data are logits
-        return self.teacher.activation_of(loss.teacher)
-
-    def _scores(self, loss, teacher, student, binary):
-        heads_of_both = (
-            self._teacher_head(loss),
-            self.student_pass.activation(loss.student),
-        )
-        binary = binary or "sigmoid" in heads_of_both
-        binary = binary or (not self._are_attached and self.teacher.binary)
-        student = output_heads.to_logits(student, heads_of_both[1])
+    def _scores(self, loss, teacher, student, attached, binary):
+        """Returns both sides as comparable logits."""
+        head = self.student_pass.activation(loss.student)
+        teacher_head = "linear"
+        if not attached:
+            teacher_head = self.teacher.activation_of(loss.teacher)
+            binary = binary or self.teacher.binary
+        binary = binary or "sigmoid" in (teacher_head, head)
+        student = output_heads.to_logits(student, head)
         if sparse.is_sparse(teacher):
             if loss.accepts_sparse and not binary:
                 return teacher, student
             teacher = sparse.to_dense(teacher, student.shape[-1])
-        teacher = output_heads.to_logits(teacher, heads_of_both[0])
+        teacher = output_heads.to_logits(teacher, teacher_head)
         return output_heads.comparable(teacher, student, binary)
 
     def _class_ids(self, name, loss, labels, shape):
@@ -288,11 +288,11 @@ def _tap(targets, name):
     return targets[name]
 
 
-def _index(loss, targets):
-    if loss.index_aware and SAMPLE_INDEX not in targets:
+def _index(loss, index):
+    if loss.index_aware and index is None:
         raise ValueError(
             f"{type(loss).__name__} remembers samples, so the data must say "
             "which sample is which. Attach their indices: x = "
             "kd.attach_targets(x, {'sample_index': np.arange(len(x))})."
         )
-    return targets.get(SAMPLE_INDEX)
+    return index

@@ -189,8 +189,7 @@ def _build(distiller, batch):
     if not distiller.built:
         x, attached = split_targets(batch[0])
         targets = distiller._loss_terms.targets(x, attached, distiller._guard)
-        _, taps = distiller._loss_terms.student_pass(x, training=False)
-        distiller._make_projectors(targets, taps)
+        distiller._student_pass(x, targets.taps, training=False)
 
 
 def _values(distiller, batch):
@@ -200,7 +199,7 @@ def _values(distiller, batch):
     terms, values = distiller._loss_terms, {}
     label_loss = getattr(distiller, "loss", None)
     targets = terms.targets(x, attached, distiller._guard)
-    y_pred, taps = terms.student_pass(x, training=True)
+    y_pred, taps = distiller._student_pass(x, targets.taps, training=True)
     if label_loss is not None and y is not None:
         values[STUDENT_LOSS] = distiller.compute_loss(
             x, y, y_pred, sample_weight

@@ -232,13 +232,6 @@ class MutualDistiller(StepChecked, keras.Model):
         super().reset_metrics()
         for student in self.students:
             student.reset_metrics()
-        self._log.reset()
-        self._guard.batch = 0
-
-    def _get_metrics_result_or_logs(self, logs):
-        # Keras' own takes the replicas' mean of what is not in `metrics`.
-        result = {**self.get_metrics_result(), **self._log.result()}
-        return {key: result.get(key, logs[key]) for key in logs}
 
     def _symbolic_build(self, iterator=None, data_batch=None):
         for student in self.students:

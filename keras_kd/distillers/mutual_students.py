@@ -25,7 +25,7 @@ def peer_losses(scores: list, loss, sample_weight=None) -> list:
     Example:
 
     ```python
-    peer_losses([first, second, third], kd.losses.SoftTargets(1.0))
+    peer_losses([teacher_logits, student_logits], kd.losses.SoftTargets(1.0))
     ```
     """
     means = []

@@ -149,11 +149,22 @@ class StepChecks:
 
 
 class StepChecked:
-    """What a `keras.Model` with a `StepChecks` in `_guard` inherits first.
+    """What a `keras.Model` that trains by losses of ours inherits first.
 
-    Keras makes the functions of a fit and of an evaluation once; here each
-    is looked at by the guard after every call.
+    It has a `StepChecks` in `_guard` and a `LossMetrics` in `_log`. Keras
+    makes the functions of a fit and of an evaluation once; here each is
+    looked at by the guard after every call.
     """
+
+    def reset_metrics(self):
+        super().reset_metrics()
+        self._log.reset()
+        self._guard.batch = 0
+
+    def _get_metrics_result_or_logs(self, logs):
+        # Keras' own takes the replicas' mean of what is not in `metrics`.
+        result = {**self.get_metrics_result(), **self._log.result()}
+        return {key: result.get(key, logs[key]) for key in logs}
 
     def make_train_function(self, force=False):
         if self.train_function is None or force:

@@ -31,8 +31,6 @@ def calibration_error(
     Example:
 
     ```python
-    from keras_kd.report.calibration import calibration_error
-
     calibration_error([0.9, 0.9], [True, False])  # |0.5 - 0.9| = 0.4
     ```
     """

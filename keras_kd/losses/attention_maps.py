@@ -1,24 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Attention maps: each token attends to the same tokens (TinyBERT).
-
-Idea: which token looks at which holds much of what a transformer knows of
-language. The student's attention matrices learn the teacher's directly.
-
-    loss = mean over heads and keys of (A_teacher - A_student)^2
-
-Shapes: maps `(batch, heads, queries, keys)` -> values `(batch, queries)`, so
-that a mask leaves padded queries out. Where the numbers of heads differ,
-heads of no common order are compared by their mean.
-Use it: between transformers, beside `HiddenStates` on the same layers, for
-the first part of training; `SoftTargets` then takes over.
-Do not: between models of different tokenizers; with attention kernels that
-never form the matrix.
-Suggested: weight 1 for every layer of the student, where student layer m
-meets teacher layer 3m (4 layers of 12). Like the authors, take the scores
-before their softmax. As in their code, a score of -100 or less counts as a
-masked key, and as 0.
-Paper: Jiao et al. 2019, https://arxiv.org/abs/1909.10351
-"""
+"""Attention maps: each token attends to the same tokens (TinyBERT)."""
 
 from __future__ import annotations
 
@@ -64,13 +45,29 @@ def _open(maps):
 
 @keras.saving.register_keras_serializable(package="keras_kd")
 class AttentionMaps(DistillationLoss):
-    """Attention of a transformer layer; see the module card for when to use it.
+    """Each token attends to the same tokens (TinyBERT).
+
+    Idea: which token looks at which holds much of what a transformer knows of
+    language. The student's attention matrices learn the teacher's directly.
+
+        loss = mean over heads and keys of (A_teacher - A_student)^2
+
+    Shapes: maps `(batch, heads, queries, keys)` -> values `(batch, queries)`,
+    so that a mask leaves padded queries out. Where the numbers of heads differ,
+    heads of no common order are compared by their mean.
+    Use it: between transformers, beside `HiddenStates` on the same layers, for
+    the first part of training; `SoftTargets` then takes over.
+    Do not: between models of different tokenizers; with attention kernels that
+    never form the matrix.
+    Suggested: weight 1 for every layer of the student, where student layer m
+    meets teacher layer 3m (4 layers of 12). Like the authors, take the scores
+    before their softmax. As in their code, a score of -100 or less counts as a
+    masked key, and as 0.
+    Paper: Jiao et al. 2019, https://arxiv.org/abs/1909.10351
 
     Args:
         **kwargs: `teacher` and `student`, taps that give `(batch, heads,
             queries, keys)`; `weight`, `name`; see `DistillationLoss`.
-
-    Reference: https://arxiv.org/abs/1909.10351
 
     Example:
 

@@ -1,25 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Attention transfer: both networks look at the same places of an image.
-
-Idea: where the activations of a layer are large is where it looks. Averaged
-over channels, a map has one value per position, so teacher and student may
-have any widths and need no projector.
-
-    Q = vec(mean_channels F^2) / ||vec(mean_channels F^2)||
-    loss = mean_positions (Q_student - Q_teacher)^2
-
-Shapes: maps `(batch, ..., channels)` with one or more axes of positions, of
-any sizes and widths -> values `(batch,)`. Along an axis where the sizes
-differ, the larger map is averaged down to the smaller one first.
-Use it: between convolutional stages, one loss for each stage, beside
-`SoftTargets`; where widths differ much.
-Do not: on pooled features or logits, which have no positions; on maps of a
-few positions, which hardly differ.
-Suggested: the last layer of each stage, and the paper's weight of 1000, which
-is the default since the values are small. The sum of all distillation losses
-is multiplied by alpha, so the weight in effect is alpha * 1000.
-Paper: Zagoruyko, Komodakis 2016, https://arxiv.org/abs/1612.03928
-"""
+"""Attention transfer: both networks look at the same places of an image."""
 
 from __future__ import annotations
 
@@ -111,15 +91,32 @@ def _check(teacher_shape, student_shape):
 
 @keras.saving.register_keras_serializable(package="keras_kd")
 class AttentionTransfer(DistillationLoss):
-    """Attention transfer of one stage; see the module card for when to use it.
+    """Both networks look at the same places of an image.
+
+    Idea: where the activations of a layer are large is where it looks. Averaged
+    over channels, a map has one value per position, so teacher and student may
+    have any widths and need no projector.
+
+        Q = vec(mean_channels F^2) / ||vec(mean_channels F^2)||
+        loss = mean_positions (Q_student - Q_teacher)^2
+
+    Shapes: maps `(batch, ..., channels)` with one or more axes of positions, of
+    any sizes and widths -> values `(batch,)`. Along an axis where the sizes
+    differ, the larger map is averaged down to the smaller one first.
+    Use it: between convolutional stages, one loss for each stage, beside
+    `SoftTargets`; where widths differ much.
+    Do not: on pooled features or logits, which have no positions; on maps of a
+    few positions, which hardly differ.
+    Suggested: the last layer of each stage, and the paper's weight of 1000,
+    which is the default since the values are small. The sum of all distillation
+    losses is multiplied by alpha, so the weight in effect is alpha * 1000.
+    Paper: Zagoruyko, Komodakis 2016, https://arxiv.org/abs/1612.03928
 
     Args:
         teacher: Tap of the teacher: a convolutional layer's name.
         student: Tap of the student.
         weight: Factor of this loss, 1000 as in the paper.
         **kwargs: `projector` (not needed), `name`; see `DistillationLoss`.
-
-    Reference: https://arxiv.org/abs/1612.03928
 
     Example:
 

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import inspect
 import re
 from collections.abc import Sequence
 
@@ -23,8 +24,8 @@ class DistillationLoss(keras.losses.Loss):
     dtype policy, Keras masks, sample weights, the mean over the batch, and
     the scaling under `tf.distribute`.
 
-    To write a loss: subclass, override `call`, and run
-    `keras_kd.testing.check_loss` on it.
+    To write a loss: subclass, override `call`, keep each argument of the
+    constructor under its own name, and run `keras_kd.testing.check_loss`.
 
     Args:
         teacher: Tap of the teacher: `"output"`, an output's or a layer's
@@ -216,30 +217,41 @@ class DistillationLoss(keras.losses.Loss):
         )
 
     def get_config(self):
-        projector = self.projector
-        if isinstance(projector, keras.layers.Layer):
-            projector = keras.saving.serialize_keras_object(projector)
-        return {
-            **super().get_config(),
-            "dtype": self.dtype,
-            "teacher": self.teacher,
-            "student": self.student,
-            "weight": self.weight,
-            "warm_up_steps": self.warm_up_steps,
-            "projector": projector,
-        }
+        """Returns the constructor's arguments that `self` holds by name."""
+        serialize, config = keras.saving.serialize_keras_object, {}
+        for name in sorted(constructor_arguments(type(self))):
+            if hasattr(self, name):
+                value = getattr(self, name)
+                is_object = hasattr(value, "get_config")
+                config[name] = serialize(value) if is_object else value
+        return config
 
     @classmethod
     def from_config(cls, config):
-        config = dict(config)
-        if isinstance(config.get("projector"), dict):
-            config["projector"] = keras.saving.deserialize_keras_object(
-                config["projector"]
-            )
-        return cls(**config)
+        deserialize = keras.saving.deserialize_keras_object
+        return cls(
+            **{
+                name: deserialize(value) if isinstance(value, dict) else value
+                for name, value in config.items()
+            }
+        )
 
     def _as_own_dtype(self, tensor):
         return ops.convert_to_tensor(tensor, dtype=self.dtype)
+
+
+def constructor_arguments(kind: type) -> set[str]:
+    """Returns what a class can be made with, through `**kwargs` as well."""
+    names: set[str] = set()
+    for base in kind.__mro__:
+        if "__init__" in vars(base):
+            given = inspect.signature(base.__init__).parameters.values()
+            kwargs = {p.name for p in given if p.kind == p.VAR_KEYWORD}
+            names |= {p.name for p in given if p.kind != p.VAR_POSITIONAL}
+            names -= {"self", *kwargs}
+            if not kwargs:
+                break
+    return names
 
 
 class Reduction(keras.losses.Loss):

@@ -1,30 +1,19 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Cards: the head of each method's file, as a table."""
+"""Cards: the head of each method's docstring, as a table."""
 
 from __future__ import annotations
 
-import dataclasses
+import inspect
 import re
-import sys
+from typing import NamedTuple
 
 from keras_kd.losses.base import DistillationLoss
 
-_FIELDS = {
-    "shapes": "Shapes",
-    "use": "Use it",
-    "avoid": "Do not",
-    "suggested": "Suggested",
-    "paper": "Paper",
-}
+_TITLES = ("Shapes", "Use it", "Do not", "Suggested", "Paper")
 
 
-@dataclasses.dataclass(frozen=True)
-class Card:
-    """What a person wants to know before using a method.
-
-    It is read from the docstring of the method's file, so the two cannot
-    differ.
-    """
+class Card(NamedTuple):
+    """What a person wants to know before using a method."""
 
     name: str
     summary: str
@@ -36,26 +25,23 @@ class Card:
 
 
 def card_of(method: type[DistillationLoss]) -> Card:
-    """Returns the card of a method.
+    """Returns the card of a method, read from its docstring.
 
     Raises:
-        ValueError: If the docstring of its file lacks a field.
+        ValueError: If the docstring lacks a field.
     """
-    text = sys.modules[method.__module__].__doc__ or ""
-    found = {}
-    for field, title in _FIELDS.items():
-        # A field goes on over the lines up to the next one.
-        match = re.search(
-            rf"^{title}: (.*?)(?=^\w[\w ]*: |\Z)", text, re.M | re.S
+    text = inspect.getdoc(method) or ""
+    _, *parts = re.split(rf"^({'|'.join(_TITLES)}): ", text, flags=re.M)
+    if tuple(parts[::2]) != _TITLES:
+        raise ValueError(
+            f"The docstring of {method.__name__} must have the lines "
+            f"{[f'{title}: ...' for title in _TITLES]}, in this order. "
+            f"Received: {parts[::2]}"
         )
-        if match is None:
-            raise ValueError(
-                f"The file of {method.__name__} must start with a docstring "
-                f"that has a line '{title}: ...'. Received: {text[:80]!r}"
-            )
-        found[field] = " ".join(match[1].split())
-    summary = text.splitlines()[0].partition(": ")[2].rstrip(".")
-    return Card(name=method.__name__, summary=summary, **found)
+    # A field ends where the next begins, the last one at an empty line.
+    fields = [" ".join(p.partition("\n\n")[0].split()) for p in parts[1::2]]
+    summary = text.partition(".\n")[0]
+    return Card(method.__name__, summary[0].lower() + summary[1:], *fields)
 
 
 def markdown_table(methods: tuple[type[DistillationLoss], ...]) -> str:

@@ -1,25 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Channel-wise: each channel is strong at the same positions (CWD).
-
-Idea: in dense prediction a channel often stands for one kind of thing, and
-says where it is. A softmax over the positions of a channel turns it into a
-distribution over places, in which the strong positions count most.
-
-    p_c = softmax_positions(F_teacher_c / tau), q_c likewise of the student
-    loss = tau^2 / channels * sum_channels KL(p_c || q_c)
-
-Shapes: maps `(batch, height, width, channels)` or sequences `(batch,
-positions, channels)` -> values `(batch,)`, in nats times tau^2.
-Use it: for segmentation and detection, on the class scores (before their
-softmax) or the last feature map.
-Do not: on features without positions; on padded sequences, whose padding
-would take part in the softmax; for a per-pixel comparison of classes, which
-is `SoftTargets` itself on scores `(batch, height, width, classes)`, with
-sample weight 0 on pixels to ignore.
-Suggested: temperature 4 with weight 3 on class scores and 50 on features, as
-in CIRKD's reimplementation; mmrazor takes temperature 1 and weight 5.
-Paper: Shu et al. 2020, https://arxiv.org/abs/2011.13256
-"""
+"""Channel-wise: each channel is strong at the same positions (CWD)."""
 
 from __future__ import annotations
 
@@ -79,7 +59,26 @@ def _check(shape):
 
 @keras.saving.register_keras_serializable(package="keras_kd")
 class ChannelWise(DistillationLoss):
-    """Channel-wise distillation; see the module card for when to use it.
+    """Each channel is strong at the same positions (CWD).
+
+    Idea: in dense prediction a channel often stands for one kind of thing, and
+    says where it is. A softmax over the positions of a channel turns it into a
+    distribution over places, in which the strong positions count most.
+
+        p_c = softmax_positions(F_teacher_c / tau), q_c likewise of the student
+        loss = tau^2 / channels * sum_channels KL(p_c || q_c)
+
+    Shapes: maps `(batch, height, width, channels)` or sequences `(batch,
+    positions, channels)` -> values `(batch,)`, in nats times tau^2.
+    Use it: for segmentation and detection, on the class scores (before their
+    softmax) or the last feature map.
+    Do not: on features without positions; on padded sequences, whose padding
+    would take part in the softmax; for a per-pixel comparison of classes, which
+    is `SoftTargets` itself on scores `(batch, height, width, classes)`, with
+    sample weight 0 on pixels to ignore.
+    Suggested: temperature 4 with weight 3 on class scores and 50 on features,
+    as in CIRKD's reimplementation; mmrazor takes temperature 1 and weight 5.
+    Paper: Shu et al. 2020, https://arxiv.org/abs/2011.13256
 
     Args:
         temperature: Softening tau > 0. Assignable at any time without
@@ -88,8 +87,6 @@ class ChannelWise(DistillationLoss):
         student: Tap of the student.
         projector: `"auto"` (default), `None` or a Keras layer.
         **kwargs: `weight`, `name`; see `DistillationLoss`.
-
-    Reference: https://arxiv.org/abs/2011.13256
 
     Example:
 
@@ -122,6 +119,3 @@ class ChannelWise(DistillationLoss):
             if shape is not None:
                 _check(shape)
         super().check_shapes(teacher_shape, student_shape)
-
-    def get_config(self):
-        return {**super().get_config(), "temperature": self.temperature}

@@ -1,31 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Contrastive: tells a sample's own pair of embeddings from others (CRD).
-
-Idea: the student's embedding of a sample should be recognisable as the
-partner of the teacher's embedding of the same sample among those of many
-other samples. Two linear heads embed both taps as unit vectors; a memory of
-earlier embeddings supplies thousands of others whatever the batch size.
-
-    r = exp(similarity / tau) / its mean in the first batch
-    h = r / (r + K): probability that a pair belongs together
-    loss = -log h(own pair) - sum over K other pairs log(1 - h)
-    for the student against the teacher's memory, and the reverse, added
-
-Shapes: taps `(batch, ..., features)` of any widths, averaged over positions
-(padding included) -> values `(batch,)`. Beside the targets the data must hold
-`"sample_index"`, which tells samples apart (see `kd.attach_targets`).
-Use it: on the features in front of the classifier, beside `SoftTargets`;
-between different architectures; where the embedding itself is used.
-Do not: without fixed sample indices (streams), on regression targets, or if
-many samples are near duplicates: all others count as different.
-Suggested: weight = 0.8 (its value starts near 20, far above the label loss),
-tau = 0.07, momentum = 0.5; the authors take 16384 negatives and as many rows
-as samples. Memory: 8 * rows * features bytes (16 MB at the defaults), and
-batch * rows floats in a step. It is saved with the distiller, never with the
-student. With fewer rows than samples, samples take turns in a row. Under
-`tf.distribute` all replicas share one memory.
-Paper: Tian et al. 2020, https://arxiv.org/abs/1910.10699
-"""
+"""Contrastive: tells a sample's own pair of embeddings from others (CRD)."""
 
 from __future__ import annotations
 
@@ -64,7 +38,32 @@ def contrastive(log_ratios):
 
 @keras.saving.register_keras_serializable(package="keras_kd")
 class Contrastive(DistillationLoss):
-    """Contrastive representation distillation (CRD); see the module card.
+    """Tells a sample's own pair of embeddings from others (CRD).
+
+    Idea: the student's embedding of a sample should be recognisable as the
+    partner of the teacher's embedding of the same sample among those of many
+    other samples. Two linear heads embed both taps as unit vectors; a memory of
+    earlier embeddings supplies thousands of others whatever the batch size.
+
+        r = exp(similarity / tau) / its mean in the first batch
+        h = r / (r + K): probability that a pair belongs together
+        loss = -log h(own pair) - sum over K other pairs log(1 - h)
+        for the student against the teacher's memory, and the reverse, added
+
+    Shapes: taps `(batch, ..., features)` of any widths, averaged over positions
+    (padding included) -> values `(batch,)`. Beside the targets the data must
+    hold `"sample_index"`, which tells samples apart (see `kd.attach_targets`).
+    Use it: on the features in front of the classifier, beside `SoftTargets`;
+    between different architectures; where the embedding itself is used.
+    Do not: without fixed sample indices (streams), on regression targets, or if
+    many samples are near duplicates: all others count as different.
+    Suggested: weight = 0.8 (its value starts near 20, far above the label
+    loss), tau = 0.07, momentum = 0.5; the authors take 16384 negatives and as
+    many rows as samples. Memory: 8 * rows * features bytes (16 MB at the
+    defaults), and batch * rows floats in a step. It is saved with the
+    distiller, never with the student. With fewer rows than samples, samples
+    take turns in a row. Under `tf.distribute` all replicas share one memory.
+    Paper: Tian et al. 2020, https://arxiv.org/abs/1910.10699
 
     It makes its own projector, a `ContrastiveMemory`, which holds the heads
     and the memory; `tau` and all other settings are fixed from then on.
@@ -84,8 +83,6 @@ class Contrastive(DistillationLoss):
 
     Raises:
         ValueError: If a setting is out of range, or a projector is given.
-
-    Reference: https://arxiv.org/abs/1910.10699
 
     Example:
 
@@ -166,14 +163,6 @@ class Contrastive(DistillationLoss):
     def call(self, y_true, y_pred):
         return contrastive(y_pred)  # the teacher's part is in the ratios
 
-    def get_config(self):
-        return {**super().get_config(), **self._settings()}
-
     def _settings(self):
-        return {
-            "features": self.features,
-            "negatives": self.negatives,
-            "memory": self.memory,
-            "tau": self.tau,
-            "momentum": self.momentum,
-        }
+        names = ("features", "negatives", "memory", "tau", "momentum")
+        return {name: getattr(self, name) for name in names}

@@ -1,26 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Correlation: the student ranks classes, and examples, as the teacher (DIST).
-
-Idea: a much stronger teacher is too hard to copy probability by probability.
-Pearson's correlation asks for less: the student's scores may be any linear
-function of the teacher's, for each example over its classes ("inter"), and
-for each class over the examples of the batch ("intra").
-
-    p = softmax(z / T)
-    inter_i = 1 - corr(p_teacher[i, :], p_student[i, :])
-    intra = mean over classes c of 1 - corr(p_teacher[:, c], p_student[:, c])
-    value_i = T^2 * (inter_weight * inter_i + intra_weight * intra)
-
-Shapes: logits `(batch, ..., classes)` -> values `(batch, ...)`.
-Use it: when the teacher is far larger, or trained with much stronger
-augmentation, than the student.
-Do not: in small batches, or where a batch holds few of the classes: a class
-that is equally likely for all examples has no correlation. Nor with two
-classes, where an example's correlation is only -1 or 1.
-Suggested: T = 1 and alpha = 2/3 (the authors' ImageNet setting is weight 2
-beside the label loss).
-Paper: Huang et al. 2022, https://arxiv.org/abs/2205.10536
-"""
+"""Correlation: the student ranks classes and examples as the teacher."""
 
 from __future__ import annotations
 
@@ -81,7 +60,28 @@ def _pearson(a, b, axis):
 
 @keras.saving.register_keras_serializable(package="keras_kd")
 class Correlation(DistillationLoss):
-    """DIST's loss; see the module card for when to use it.
+    """The student ranks classes, and examples, as the teacher (DIST).
+
+    Idea: a much stronger teacher is too hard to copy probability by
+    probability. Pearson's correlation asks for less: the student's scores may
+    be any linear function of the teacher's, for each example over its classes
+    ("inter"), and for each class over the examples of the batch ("intra").
+
+        p = softmax(z / T)
+        inter_i = 1 - corr(p_teacher[i, :], p_student[i, :])
+        intra = mean over classes c of
+                1 - corr(p_teacher[:, c], p_student[:, c])
+        value_i = T^2 * (inter_weight * inter_i + intra_weight * intra)
+
+    Shapes: logits `(batch, ..., classes)` -> values `(batch, ...)`.
+    Use it: when the teacher is far larger, or trained with much stronger
+    augmentation, than the student.
+    Do not: in small batches, or where a batch holds few of the classes: a class
+    that is equally likely for all examples has no correlation. Nor with two
+    classes, where an example's correlation is only -1 or 1.
+    Suggested: T = 1 and alpha = 2/3 (the authors' ImageNet setting is weight 2
+    beside the label loss).
+    Paper: Huang et al. 2022, https://arxiv.org/abs/2205.10536
 
     Sample weights and masks weigh an example's value. The correlation over
     the batch is still taken over all examples and positions, those of weight
@@ -97,8 +97,6 @@ class Correlation(DistillationLoss):
         intra_weight: Weight of the correlation over a class's examples.
         **kwargs: `teacher`, `student`, `weight`, `name`; see
             `DistillationLoss`.
-
-    Reference: https://arxiv.org/abs/2205.10536
 
     Example:
 
@@ -133,11 +131,3 @@ class Correlation(DistillationLoss):
             Scalar.tensor(self, "inter_weight"),
             Scalar.tensor(self, "intra_weight"),
         )
-
-    def get_config(self):
-        return {
-            **super().get_config(),
-            "temperature": self.temperature,
-            "inter_weight": self.inter_weight,
-            "intra_weight": self.intra_weight,
-        }

@@ -1,21 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Feature matching: a student layer predicts a teacher layer (FitNets).
-
-Idea: what a middle layer of the teacher has computed is a hint for a middle
-layer of the student. A learned projection brings widths, ranks and spatial
-sizes together, so the student need not imitate the teacher's geometry.
-
-    loss = mean over features of (F_teacher - r(F_student))^2
-
-Shapes: taps `(batch, ..., features)` -> values `(batch, ...)`.
-Use it: with a deep student, or beside `SoftTargets` when logits alone teach
-little (few classes, regression, embeddings).
-Do not: between very different architectures' early layers; weigh it so that
-its value at the start is not far above the label loss.
-Suggested: a layer in the middle of both. The paper's reimplementations use
-weight 100 on normalised CIFAR features; start at 1 and look at the logs.
-Paper: Romero et al. 2014, https://arxiv.org/abs/1412.6550
-"""
+"""Feature matching: a student layer predicts a teacher layer (FitNets)."""
 
 from __future__ import annotations
 
@@ -49,7 +33,22 @@ def feature_matching(teacher_features, student_features):
 
 @keras.saving.register_keras_serializable(package="keras_kd")
 class FeatureMatching(DistillationLoss):
-    """FitNets' hint loss; see the module card for when to use it.
+    """A student layer predicts a teacher layer (FitNets).
+
+    Idea: what a middle layer of the teacher has computed is a hint for a middle
+    layer of the student. A learned projection brings widths, ranks and spatial
+    sizes together, so the student need not imitate the teacher's geometry.
+
+        loss = mean over features of (F_teacher - r(F_student))^2
+
+    Shapes: taps `(batch, ..., features)` -> values `(batch, ...)`.
+    Use it: with a deep student, or beside `SoftTargets` when logits alone teach
+    little (few classes, regression, embeddings).
+    Do not: between very different architectures' early layers; weigh it so that
+    its value at the start is not far above the label loss.
+    Suggested: a layer in the middle of both. The paper's reimplementations use
+    weight 100 on normalised CIFAR features; start at 1 and look at the logs.
+    Paper: Romero et al. 2014, https://arxiv.org/abs/1412.6550
 
     Args:
         teacher: Tap of the teacher (a layer's name, or a path into a nested
@@ -57,8 +56,6 @@ class FeatureMatching(DistillationLoss):
         student: Tap of the student.
         projector: `"auto"` (default), `None` or a Keras layer.
         **kwargs: `weight`, `name`; see `DistillationLoss`.
-
-    Reference: https://arxiv.org/abs/1412.6550
 
     Example:
 

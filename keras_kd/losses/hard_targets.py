@@ -1,21 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Hard targets: the class the teacher chooses is the student's label.
-
-Idea: the teacher's answer is used as a label would be. It follows the
-augmented image, where the dataset's label may have gone out of view, and it
-needs no temperature.
-
-    loss = -log softmax(z_student)[argmax z_teacher]
-
-Shapes: logits `(batch, ..., classes)` -> values `(batch, ...)`.
-Use it: to pseudo-label unlabelled data, and with a teacher whose
-probabilities are not to be trusted (overconfident, or only known by rank).
-Do not: when the teacher is often wrong, or when there are few classes and the
-labels are clean: it says nothing about the wrong classes. Its minimum is 0
-only for a student that is certain.
-Suggested: alpha = 0.5.
-Paper: Touvron et al. 2020, https://arxiv.org/abs/2012.12877
-"""
+"""Hard targets: the class the teacher chooses is the student's label."""
 
 from __future__ import annotations
 
@@ -50,13 +34,26 @@ def hard_targets(teacher_logits, student_logits):
 
 @keras.saving.register_keras_serializable(package="keras_kd")
 class HardTargets(DistillationLoss):
-    """DeiT's hard distillation; see the module card for when to use it.
+    """The class the teacher chooses is the student's label.
+
+    Idea: the teacher's answer is used as a label would be. It follows the
+    augmented image, where the dataset's label may have gone out of view, and it
+    needs no temperature.
+
+        loss = -log softmax(z_student)[argmax z_teacher]
+
+    Shapes: logits `(batch, ..., classes)` -> values `(batch, ...)`.
+    Use it: to pseudo-label unlabelled data, and with a teacher whose
+    probabilities are not to be trusted (overconfident, or only known by rank).
+    Do not: when the teacher is often wrong, or when there are few classes and
+    the labels are clean: it says nothing about the wrong classes. Its minimum
+    is 0 only for a student that is certain.
+    Suggested: alpha = 0.5.
+    Paper: Touvron et al. 2020, https://arxiv.org/abs/2012.12877
 
     Args:
         **kwargs: `teacher`, `student`, `weight`, `name`; see
             `DistillationLoss`.
-
-    Reference: https://arxiv.org/abs/2012.12877
 
     Example:
 

@@ -1,24 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Hidden states: each token means the same to a transformer's layers.
-
-Idea: a student transformer with fewer layers takes over the teacher's
-representation of each token, layer by layer: its direction (DistilBERT) or
-its values (TinyBERT). A learned projection brings the widths together.
-
-    cosine:  loss = 1 - cos(h_teacher, h_student)
-    mse:     loss = mean over features of (h_teacher - h_student)^2
-
-Shapes: states `(batch, positions, width)` -> values `(batch, positions)`, so
-that a mask leaves padding out; also `(batch, width)` -> `(batch,)`.
-Use it: between transformers, on the last layer or on every layer kept; also
-on embeddings, which TinyBERT matches with "mse".
-Do not: between models of different tokenizers, whose positions differ.
-Suggested: metric "cosine" with weight 1 beside 5 for `SoftTargets` (the
-weights of DistilBERT, which has 2 for the language modelling loss); "mse"
-with weight 1 on every layer, where student layer m meets teacher layer 3m
-(TinyBERT with 4 layers of 12).
-Paper: Sanh et al. 2019, https://arxiv.org/abs/1910.01108
-"""
+"""Hidden states: each token means the same to a transformer's layers."""
 
 from __future__ import annotations
 
@@ -77,7 +58,27 @@ def _check(metric):
 
 @keras.saving.register_keras_serializable(package="keras_kd")
 class HiddenStates(DistillationLoss):
-    """Hidden states of transformers; see the module card for when to use it.
+    """Each token means the same to a transformer's layers.
+
+    Idea: a student transformer with fewer layers takes over the teacher's
+    representation of each token, layer by layer: its direction (DistilBERT) or
+    its values (TinyBERT). A learned projection brings the widths together.
+
+        cosine:  loss = 1 - cos(h_teacher, h_student)
+        mse:     loss = mean over features of (h_teacher - h_student)^2
+
+    Shapes: states `(batch, positions, width)` -> values `(batch, positions)`,
+    so that a mask leaves padding out; also `(batch, width)` -> `(batch,)`.
+    Use it: between transformers, on the last layer or on every layer kept; also
+    on embeddings, which TinyBERT matches with "mse".
+    Do not: between models of different tokenizers, whose positions differ.
+    Suggested: metric "cosine" with weight 1 beside 5 for `SoftTargets` (the
+    weights of DistilBERT, which has 2 for the language modelling loss); "mse"
+    with weight 1 on every layer, where student layer m meets teacher layer 3m
+    (TinyBERT with 4 layers of 12).
+    Paper: Sanh et al. 2019, https://arxiv.org/abs/1910.01108
+
+    See also https://arxiv.org/abs/1909.10351 ("mse").
 
     Args:
         teacher: Tap of the teacher: a layer that gives `(batch, positions,
@@ -86,9 +87,6 @@ class HiddenStates(DistillationLoss):
         metric: `"cosine"` or `"mse"`.
         projector: `"auto"` (default), `None` or a Keras layer.
         **kwargs: `weight`, `name`; see `DistillationLoss`.
-
-    Reference: https://arxiv.org/abs/1910.01108 (cosine) and
-    https://arxiv.org/abs/1909.10351 (mse)
 
     Example:
 
@@ -113,6 +111,3 @@ class HiddenStates(DistillationLoss):
 
     def call(self, y_true, y_pred):
         return hidden_states(y_true, y_pred, self.metric)
-
-    def get_config(self):
-        return {**super().get_config(), "metric": self.metric}

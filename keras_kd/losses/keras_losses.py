@@ -70,13 +70,3 @@ class KerasDistillationLoss(DistillationLoss):
             return self.loss.compute_loss(teacher, student)
 
         return ops.vectorized_map(value, (y_true, y_pred))
-
-    def get_config(self):
-        loss = keras.saving.serialize_keras_object(self.loss)
-        return {**super().get_config(), "loss": loss}
-
-    @classmethod
-    def from_config(cls, config):
-        config = dict(config)
-        config["loss"] = keras.saving.deserialize_keras_object(config["loss"])
-        return super().from_config(config)

@@ -24,6 +24,7 @@ def is_label(labels, logits):
     Raises:
         ValueError: If the shape of the labels is another, as of one-hot ones.
     """
+    labels, logits = map(ops.convert_to_tensor, (labels, logits))
     rank = len(logits.shape)
     if len(labels.shape) == rank and labels.shape[-1] == 1:
         labels = ops.squeeze(labels, axis=-1)
@@ -38,7 +39,7 @@ def is_label(labels, logits):
     return ops.equal(labels, ops.arange(logits.shape[-1], dtype="int32"))
 
 
-def split_at_label(logits, at_label):
+def split_at_label(logits, at_label, temperature=1.0):
     """Returns the label's share, the rest's, and what the rest looks like.
 
     All in log space, so that nothing is clipped or lost where a network is
@@ -47,6 +48,7 @@ def split_at_label(logits, at_label):
     Args:
         logits: Float tensor of shape `(batch, ..., classes)`.
         at_label: What `is_label` returned.
+        temperature: What the logits are divided by.
 
     Returns:
         Three tensors: `log p_y` and `log(1 - p_y)` of shape `(batch, ...)`,
@@ -54,7 +56,7 @@ def split_at_label(logits, at_label):
         is 0 at the label, so that the label adds nothing to a sum of
         `p * log q` or of `p * (log p - log q)`.
     """
-    log_p = ops.log_softmax(ops.cast(logits, "float32"))
+    log_p = ops.log_softmax(ops.cast(logits, "float32") / temperature)
     label = ops.sum(ops.where(at_label, log_p, 0.0), axis=-1)
     rest = ops.logsumexp(ops.where(at_label, _NEVER, log_p), axis=-1)
     others = log_p - ops.expand_dims(rest, axis=-1)

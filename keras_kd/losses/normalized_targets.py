@@ -1,22 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Normalized targets: the label by the teacher's certainty, the rest apart.
-
-Idea: the soft cross-entropy is split at the true class y. The label's part
-is weighed by how sure the teacher is of it; the other classes, which sum to
-different totals in teacher and student, are renormalised before they are
-compared (NKD).
-
-    t, s = softmax(z) at T = 1;  o = softmax(z / T) without y, renormalised
-    loss = -t_y * log s_y - gamma * T^2 * sum_{i != y} o_t[i] * log o_s[i]
-
-Shapes: logits `(batch, ..., classes)` and class ids `(batch, ...)` ->
-values `(batch, ...)`; 0 where there is no label (id -1).
-Use it: on labelled data with many classes, instead of `SoftTargets`.
-Do not: judge it by its value. It is a cross-entropy: a student that equals
-the teacher has the teacher's entropy left, not 0.
-Suggested: gamma = 1.5, T = 1.
-Paper: Yang et al. 2023, https://arxiv.org/abs/2303.13005
-"""
+"""Normalized targets: the label by the teacher's certainty, the rest apart."""
 
 from __future__ import annotations
 
@@ -51,20 +34,13 @@ def normalized_targets(
     kd.losses.normalized_targets([[9.0, 1.0]], [[2.0, 0.0]], labels=[0])
     ```
     """
-    teacher_logits, student_logits, labels = map(
-        ops.convert_to_tensor, (teacher_logits, student_logits, labels)
-    )
     temperature = ops.cast(temperature, "float32")
     at_label = label_split.is_label(labels, student_logits)
-
-    def split(logits, temperature):
-        logits = ops.cast(logits, "float32") / temperature
-        return label_split.split_at_label(logits, at_label)
-
-    label_t, _, _ = split(teacher_logits, 1.0)
-    label_s, _, _ = split(student_logits, 1.0)
-    _, _, others_t = split(teacher_logits, temperature)
-    _, _, others_s = split(student_logits, temperature)
+    split = label_split.split_at_label
+    label_t, _, _ = split(teacher_logits, at_label)
+    label_s, _, _ = split(student_logits, at_label)
+    _, _, others_t = split(teacher_logits, at_label, temperature)
+    _, _, others_s = split(student_logits, at_label, temperature)
     others = -ops.sum(ops.exp(others_t) * others_s, axis=-1)
     values = gamma * ops.square(temperature) * others
     values = values - ops.exp(label_t) * label_s
@@ -73,7 +49,23 @@ def normalized_targets(
 
 @keras.saving.register_keras_serializable(package="keras_kd")
 class NormalizedTargets(DistillationLoss):
-    """Normalised knowledge distillation (NKD); see the module card.
+    """The label by the teacher's certainty, the rest apart.
+
+    Idea: the soft cross-entropy is split at the true class y. The label's part
+    is weighed by how sure the teacher is of it; the other classes, which sum to
+    different totals in teacher and student, are renormalised before they are
+    compared (NKD).
+
+        t, s = softmax(z) at T = 1;  o = softmax(z / T) without y, renormalised
+        loss = -t_y * log s_y - gamma * T^2 * sum_{i != y} o_t[i] * log o_s[i]
+
+    Shapes: logits `(batch, ..., classes)` and class ids `(batch, ...)` ->
+    values `(batch, ...)`; 0 where there is no label (id -1).
+    Use it: on labelled data with many classes, instead of `SoftTargets`.
+    Do not: judge it by its value. It is a cross-entropy: a student that equals
+    the teacher has the teacher's entropy left, not 0.
+    Suggested: gamma = 1.5, T = 1.
+    Paper: Yang et al. 2023, https://arxiv.org/abs/2303.13005
 
     The cross-entropy with the label, which the paper adds, is the student's
     own loss in `Distiller`.
@@ -84,8 +76,6 @@ class NormalizedTargets(DistillationLoss):
         temperature: Softening T > 0 of the other classes.
         **kwargs: `teacher`, `student`, `weight`, `name`; see
             `DistillationLoss`.
-
-    Reference: https://arxiv.org/abs/2303.13005
 
     Example:
 
@@ -114,10 +104,3 @@ class NormalizedTargets(DistillationLoss):
             Scalar.tensor(self, "gamma"),
             Scalar.tensor(self, "temperature"),
         )
-
-    def get_config(self):
-        return {
-            **super().get_config(),
-            "gamma": self.gamma,
-            "temperature": self.temperature,
-        }

@@ -1,26 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Ranking: the teacher's best items count as liked (ranking distillation).
-
-Idea: most items a user has not touched are no negatives. The teacher's top K
-among them become extra positives, the first ranks weighing most; with
-`dynamic` an item's weight goes to 0 as the student ranks it that high itself.
-
-    w_r = exp(-r / position_decay), scaled to the sum 1;  r = 0 ... K - 1
-    w_r *= max(0, tanh(discrepancy * (rank_student - r)))      (dynamic)
-    loss = sum_r w_r * -log sigmoid(student's score of the item at rank r)
-
-Shapes: scores `(batch, ..., items)` -> values `(batch, ...)`. An item whose
-teacher score is -1e9 or less (-inf too) is left out: set it for items that
-the user is known to like, and for padding.
-Use it: for recommenders and retrieval with many items, beside the label loss,
-which alone supplies negatives.
-Do not: alone (all scores would rise for ever); on probabilities: name the
-layer before the sigmoid or softmax; with teacher scores of -inf inside a
-`Distiller`, which refuses infinite targets: use -1e9 there.
-Suggested: top_k = 10, position_decay = 1, discrepancy = 0.1 and `dynamic`
-after some 10 epochs; alpha = 0.5 (the authors weigh both losses alike).
-Paper: Tang, Wang 2018, https://arxiv.org/abs/1809.07428
-"""
+"""Ranking: the teacher's best items count as liked (ranking distillation)."""
 
 from __future__ import annotations
 
@@ -106,7 +85,28 @@ def _check(shape, top_k):
 
 @keras.saving.register_keras_serializable(package="keras_kd")
 class Ranking(DistillationLoss):
-    """Ranking distillation; see the module card for when to use it.
+    """The teacher's best items count as liked (ranking distillation).
+
+    Idea: most items a user has not touched are no negatives. The teacher's top
+    K among them become extra positives, the first ranks weighing most; with
+    `dynamic` an item's weight goes to 0 as the student ranks it that high
+    itself.
+
+        w_r = exp(-r / position_decay), scaled to the sum 1;  r = 0 ... K - 1
+        w_r *= max(0, tanh(discrepancy * (rank_student - r)))      (dynamic)
+        loss = sum_r w_r * -log sigmoid(student's score of the item at rank r)
+
+    Shapes: scores `(batch, ..., items)` -> values `(batch, ...)`. An item whose
+    teacher score is -1e9 or less (-inf too) is left out: set it for items that
+    the user is known to like, and for padding.
+    Use it: for recommenders and retrieval with many items, beside the label
+    loss, which alone supplies negatives.
+    Do not: alone (all scores would rise for ever); on probabilities: name the
+    layer before the sigmoid or softmax; with teacher scores of -inf inside a
+    `Distiller`, which refuses infinite targets: use -1e9 there.
+    Suggested: top_k = 10, position_decay = 1, discrepancy = 0.1 and `dynamic`
+    after some 10 epochs; alpha = 0.5 (the authors weigh both losses alike).
+    Paper: Tang, Wang 2018, https://arxiv.org/abs/1809.07428
 
     Args:
         top_k: Number of items that count as liked.
@@ -115,8 +115,6 @@ class Ranking(DistillationLoss):
         discrepancy: How fast that weight grows with the ranks between.
         **kwargs: `teacher`, `student`, `weight`, `name`; see
             `DistillationLoss`.
-
-    Reference: https://arxiv.org/abs/1809.07428
 
     Example:
 
@@ -167,12 +165,3 @@ class Ranking(DistillationLoss):
         for shape in (teacher_shape, student_shape):
             if shape is not None:
                 _check(shape, self.top_k)
-
-    def get_config(self):
-        return {
-            **super().get_config(),
-            "top_k": self.top_k,
-            "position_decay": self.position_decay,
-            "dynamic": self.dynamic,
-            "discrepancy": self.discrepancy,
-        }

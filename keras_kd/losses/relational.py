@@ -1,28 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Relational: the student's embeddings form the same figure (RKD).
-
-Idea: what counts in an embedding is how the examples lie to each other. The
-student matches the distances between pairs, each in units of the mean
-distance of its own network, and the angles of triplets.
-
-    d_ij = ||f_i - f_j|| / mean of all such distances above 0
-    c_ijk = cosine of the angle at f_i between f_j and f_k
-    loss = 25 * mean_ij Huber(d_teacher - d_student)
-         + 50 * mean_ijk Huber(c_teacher - c_student)
-
-Shapes: embeddings `(batch, ...)` of any widths -> values `(batch,)`: the
-means over j and k for each example i, so their mean is the loss. As in the
-authors' code the means run over all indices, equal ones included.
-Use it: on pooled features, for retrieval, face recognition, few-shot
-learning; between different architectures.
-Do not: on L2-normalised embeddings (of the student, above all), which keeps
-it from matching distances; on feature maps with many positions. The angles
-take memory of batch^3 floats (64 MB at 256), the differences batch^2 *
-features. Under `tf.distribute` it compares the examples of one replica only.
-Suggested: distance_weight = 25, angle_weight = 50; batches of 64 to 256. Both
-count times `weight` and, with all distillation losses, times alpha.
-Paper: Park et al. 2019, https://arxiv.org/abs/1904.05068
-"""
+"""Relational: the student's embeddings form the same figure (RKD)."""
 
 from __future__ import annotations
 
@@ -96,15 +73,36 @@ def _huber(errors):
 
 @keras.saving.register_keras_serializable(package="keras_kd")
 class Relational(DistillationLoss):
-    """Distances and angles in a batch; see the module card for when to use it.
+    """The student's embeddings form the same figure (RKD).
+
+    Idea: what counts in an embedding is how the examples lie to each other. The
+    student matches the distances between pairs, each in units of the mean
+    distance of its own network, and the angles of triplets.
+
+        d_ij = ||f_i - f_j|| / mean of all such distances above 0
+        c_ijk = cosine of the angle at f_i between f_j and f_k
+        loss = 25 * mean_ij Huber(d_teacher - d_student)
+             + 50 * mean_ijk Huber(c_teacher - c_student)
+
+    Shapes: embeddings `(batch, ...)` of any widths -> values `(batch,)`: the
+    means over j and k for each example i, so their mean is the loss. As in the
+    authors' code the means run over all indices, equal ones included.
+    Use it: on pooled features, for retrieval, face recognition, few-shot
+    learning; between different architectures.
+    Do not: on L2-normalised embeddings (of the student, above all), which keeps
+    it from matching distances; on feature maps with many positions. The angles
+    take memory of batch^3 floats (64 MB at 256), the differences batch^2 *
+    features. Under `tf.distribute` it compares the examples of one replica
+    only.
+    Suggested: distance_weight = 25, angle_weight = 50; batches of 64 to 256.
+    Both count times `weight` and, with all distillation losses, times alpha.
+    Paper: Park et al. 2019, https://arxiv.org/abs/1904.05068
 
     Args:
         distance_weight: Factor of the distances' part.
         angle_weight: Factor of the angles' part; 0 saves their memory.
         **kwargs: `teacher`, `student`, `weight`, `name`; see
             `DistillationLoss`.
-
-    Reference: https://arxiv.org/abs/1904.05068
 
     Example:
 
@@ -139,10 +137,3 @@ class Relational(DistillationLoss):
 
     def check_shapes(self, teacher_shape, student_shape):
         """Takes any two: each tap is compared with itself only."""
-
-    def get_config(self):
-        return {
-            **super().get_config(),
-            "distance_weight": self.distance_weight,
-            "angle_weight": self.angle_weight,
-        }

@@ -1,27 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Review: all stages of the student learn from the stages of the teacher.
-
-Idea: a stage of the student that has seen the deeper ones can learn from the
-teacher at once what is local and what is not. A trained fusion (see
-`ReviewFusion`) hands every stage on to the next shallower one; the distance
-to the teacher's map is then taken in full and averaged over coarse grids.
-
-    D(a, b) = sum_l w_l MSE(pool_l a, pool_l b) / sum_l w_l,
-              l = full, 4x4, 2x2, 1x1,  w = 1, 1/2, 1/4, 1/8
-    loss = sum over stages of D(F_teacher, fusion(F_student))
-
-Shapes: lists of maps `(batch, height, width, channels)`, the shallowest
-first; a last pair may be pooled vectors `(batch, channels)` -> values
-`(batch,)`. Grids that are not smaller than a map are left out.
-Use it: between convolutional networks, whatever their widths and sizes, on as
-many stages of the one as of the other.
-Do not: with a single tap (`FeatureMatching` is cheaper), with inputs of
-unknown size, or where the fusion's cost in training matters.
-Suggested: the last layer of each stage, before its activation, and the pooled
-features. The authors weigh it 0.7 to 8, more for smaller students, and raise
-it from 0 over the first 20 epochs: `warm_up_steps` = 20 * steps per epoch.
-Paper: Chen et al. 2021, https://arxiv.org/abs/2104.09044
-"""
+"""Review: all stages of the student learn from the stages of the teacher."""
 
 from __future__ import annotations
 
@@ -119,7 +97,29 @@ def _check_lengths(teacher, student):
 
 @keras.saving.register_keras_serializable(package="keras_kd")
 class Review(DistillationLoss):
-    """Knowledge review; see the module card for when to use it.
+    """All stages of the student learn from the stages of the teacher.
+
+    Idea: a stage of the student that has seen the deeper ones can learn from
+    the teacher at once what is local and what is not. A trained fusion (see
+    `ReviewFusion`) hands every stage on to the next shallower one; the distance
+    to the teacher's map is then taken in full and averaged over coarse grids.
+
+        D(a, b) = sum_l w_l MSE(pool_l a, pool_l b) / sum_l w_l,
+                  l = full, 4x4, 2x2, 1x1,  w = 1, 1/2, 1/4, 1/8
+        loss = sum over stages of D(F_teacher, fusion(F_student))
+
+    Shapes: lists of maps `(batch, height, width, channels)`, the shallowest
+    first; a last pair may be pooled vectors `(batch, channels)` -> values
+    `(batch,)`. Grids that are not smaller than a map are left out.
+    Use it: between convolutional networks, whatever their widths and sizes, on
+    as many stages of the one as of the other.
+    Do not: with a single tap (`FeatureMatching` is cheaper), with inputs of
+    unknown size, or where the fusion's cost in training matters.
+    Suggested: the last layer of each stage, before its activation, and the
+    pooled features. The authors weigh it 0.7 to 8, more for smaller students,
+    and raise it from 0 over the first 20 epochs: `warm_up_steps` = 20 * steps
+    per epoch.
+    Paper: Chen et al. 2021, https://arxiv.org/abs/2104.09044
 
     Args:
         teacher: Taps of the teacher, the shallowest first.
@@ -133,8 +133,6 @@ class Review(DistillationLoss):
 
     Raises:
         ValueError: If the numbers of taps differ.
-
-    Reference: https://arxiv.org/abs/2104.09044
 
     Example:
 
@@ -186,9 +184,6 @@ class Review(DistillationLoss):
     def project(self, layer, teacher, student, sample_index=None):
         fused = layer(_as_list(self.student, student), training=True)
         return fused[0] if isinstance(self.teacher, str) else fused
-
-    def get_config(self):
-        return {**super().get_config(), "width": self.width}
 
 
 def _as_list(tap, value):

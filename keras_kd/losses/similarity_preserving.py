@@ -1,23 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Similarity-preserving: examples alike for the teacher are alike here too.
-
-Idea: the similarities between the examples of a batch say what a layer has
-understood, in a table of batch x batch that has no feature axis. So teacher
-and student may be of any shapes and need no projector.
-
-    G = rows of F F^T, each divided by its length;  F is (batch, features)
-    loss = ||G_teacher - G_student||^2 / batch^2
-
-Shapes: taps `(batch, ...)` of any shapes -> values `(batch,)`: the sum over
-an example's row divided by the batch size, whose mean is the loss.
-Use it: on the last feature map, between different architectures.
-Do not: with small batches, or batches sorted by class. Under
-`tf.distribute` it compares the examples of one replica only.
-Suggested: batches of 64 or more, and the paper's weight of 3000, which is the
-default since the values are small. The sum of all distillation losses is
-multiplied by alpha, so the weight in effect is alpha * 3000.
-Paper: Tung, Mori 2019, https://arxiv.org/abs/1907.09682
-"""
+"""Similarity-preserving: examples alike for the teacher are alike here too."""
 
 from __future__ import annotations
 
@@ -60,15 +42,30 @@ def _similarities(features):
 
 @keras.saving.register_keras_serializable(package="keras_kd")
 class SimilarityPreserving(DistillationLoss):
-    """Similarities within a batch; see the module card for when to use it.
+    """Examples alike for the teacher are alike here too.
+
+    Idea: the similarities between the examples of a batch say what a layer has
+    understood, in a table of batch x batch that has no feature axis. So teacher
+    and student may be of any shapes and need no projector.
+
+        G = rows of F F^T, each divided by its length;  F is (batch, features)
+        loss = ||G_teacher - G_student||^2 / batch^2
+
+    Shapes: taps `(batch, ...)` of any shapes -> values `(batch,)`: the sum over
+    an example's row divided by the batch size, whose mean is the loss.
+    Use it: on the last feature map, between different architectures.
+    Do not: with small batches, or batches sorted by class. Under
+    `tf.distribute` it compares the examples of one replica only.
+    Suggested: batches of 64 or more, and the paper's weight of 3000, which is
+    the default since the values are small. The sum of all distillation losses
+    is multiplied by alpha, so the weight in effect is alpha * 3000.
+    Paper: Tung, Mori 2019, https://arxiv.org/abs/1907.09682
 
     Args:
         teacher: Tap of the teacher: a layer's name.
         student: Tap of the student.
         weight: Factor of this loss, 3000 as in the paper.
         **kwargs: `projector` (not needed), `name`; see `DistillationLoss`.
-
-    Reference: https://arxiv.org/abs/1907.09682
 
     Example:
 

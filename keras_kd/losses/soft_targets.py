@@ -1,30 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Soft targets: the student matches the teacher's softened probabilities.
-
-Idea: at a temperature T > 1 the teacher's probabilities show which wrong
-classes it finds likely, and the student learns from that too. The factor
-T^2 keeps the gradient at one scale while T changes.
-
-    p = softmax(z_teacher / T),  q = softmax(z_student / T)
-    loss = T^2 * KL(p || q),  KL(p || q) = sum_classes p * (log p - log q)
-
-Two other divergences may take the place of KL(p || q). KL(q || p), the
-reverse, lets a student that cannot hold all of the teacher's modes keep the
-main ones. The generalised Jensen-Shannon divergence of GKD lies between:
-
-    beta * KL(p || m) + (1 - beta) * KL(q || m),  m = beta * p + (1 - beta) * q
-
-Shapes: logits `(batch, ..., classes)` -> values `(batch, ...)`.
-Use it: always first; with unlabelled data it is often all there is to do.
-Do not: when the teacher was trained with label smoothing (its wrong-class
-probabilities are flat), or when its classes are not the student's; nor
-Jensen-Shannon with an untrained student: it is bounded, so its gradient
-vanishes where the student is confidently wrong.
-Suggested: T = 4, alpha = 0.7 to 0.9; T = 1 to 2 with many classes. With
-Jensen-Shannon raise the weight: near the teacher it is beta * (1 - beta)
-times KL.
-Paper: Hinton, Vinyals, Dean 2015, https://arxiv.org/abs/1503.02531
-"""
+"""Soft targets: the student matches the teacher's softened probabilities."""
 
 from __future__ import annotations
 
@@ -116,7 +91,34 @@ def _check(divergence, beta):
 
 @keras.saving.register_keras_serializable(package="keras_kd")
 class SoftTargets(DistillationLoss):
-    """Hinton's distillation loss; see the module card for when to use it.
+    """The student matches the teacher's softened probabilities.
+
+    Idea: at a temperature T > 1 the teacher's probabilities show which wrong
+    classes it finds likely, and the student learns from that too. The factor
+    T^2 keeps the gradient at one scale while T changes.
+
+        p = softmax(z_teacher / T),  q = softmax(z_student / T)
+        loss = T^2 * KL(p || q),  KL(p || q) = sum_classes p * (log p - log q)
+
+    Two other divergences may take the place of KL(p || q). KL(q || p), the
+    reverse, lets a student that cannot hold all of the teacher's modes keep the
+    main ones. The generalised Jensen-Shannon divergence of GKD lies between:
+
+        beta * KL(p || m) + (1 - beta) * KL(q || m),
+        m = beta * p + (1 - beta) * q
+
+    Shapes: logits `(batch, ..., classes)` -> values `(batch, ...)`.
+    Use it: always first; with unlabelled data it is often all there is to do.
+    Do not: when the teacher was trained with label smoothing (its wrong-class
+    probabilities are flat), or when its classes are not the student's; nor
+    Jensen-Shannon with an untrained student: it is bounded, so its gradient
+    vanishes where the student is confidently wrong.
+    Suggested: T = 4, alpha = 0.7 to 0.9; T = 1 to 2 with many classes. With
+    Jensen-Shannon raise the weight: near the teacher it is beta * (1 - beta)
+    times KL.
+    Paper: Hinton, Vinyals, Dean 2015, https://arxiv.org/abs/1503.02531
+
+    See also https://arxiv.org/abs/2306.13649 (the other divergences).
 
     Args:
         temperature: Softening T > 0. Assignable at any time without
@@ -127,9 +129,6 @@ class SoftTargets(DistillationLoss):
             strictly between 0 and 1.
         **kwargs: `teacher`, `student`, `weight`, `name`; see
             `DistillationLoss`.
-
-    Reference: https://arxiv.org/abs/1503.02531; for the other divergences
-    https://arxiv.org/abs/2306.13649
 
     Example:
 
@@ -178,11 +177,3 @@ class SoftTargets(DistillationLoss):
         )
         between = _DIVERGENCES[self.divergence](*events, self.beta)
         return ops.square(temperature) * between
-
-    def get_config(self):
-        return {
-            **super().get_config(),
-            "temperature": self.temperature,
-            "divergence": self.divergence,
-            "beta": self.beta,
-        }

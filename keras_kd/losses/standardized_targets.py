@@ -1,25 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Standardized targets: the student matches the teacher's z-scores.
-
-Idea: a small student need not reach the scale of the teacher's logits. Each
-example's logits are brought to mean 0 and standard deviation 1, in both
-networks, before another loss compares them.
-
-    z' = (z - mean(z)) / std(z),  over the classes of an example
-    loss = inner loss of z'_teacher and z'_student
-
-Shapes: as the inner loss; for `SoftTargets` logits `(batch, ..., classes)`
--> values `(batch, ...)`.
-Use it: with a teacher much more confident than the student can be; around
-`SoftTargets`, `Decoupled` or any other loss on logits.
-Do not: when the student's probabilities themselves are used (thresholds,
-calibration), since their scale is left to the label loss; nor with two
-classes, where z' says only which is larger. A last layer that starts at
-zero makes the first gradients huge: 1 / std.
-Suggested: T = 2 with a large weight: the authors use 9 beside a label loss
-weighed 0.1, that is alpha = 0.99.
-Paper: Sun et al. 2024, https://arxiv.org/abs/2403.01427
-"""
+"""Standardized targets: the student matches the teacher's z-scores."""
 
 from __future__ import annotations
 
@@ -70,7 +50,26 @@ def standardized_targets(teacher_logits, student_logits, temperature=2.0):
 
 @keras.saving.register_keras_serializable(package="keras_kd")
 class StandardizedTargets(DistillationLoss):
-    """Logit standardisation, around any loss on logits; see the module card.
+    """The student matches the teacher's z-scores.
+
+    Idea: a small student need not reach the scale of the teacher's logits. Each
+    example's logits are brought to mean 0 and standard deviation 1, in both
+    networks, before another loss compares them.
+
+        z' = (z - mean(z)) / std(z),  over the classes of an example
+        loss = inner loss of z'_teacher and z'_student
+
+    Shapes: as the inner loss; for `SoftTargets` logits `(batch, ..., classes)`
+    -> values `(batch, ...)`.
+    Use it: with a teacher much more confident than the student can be; around
+    `SoftTargets`, `Decoupled` or any other loss on logits.
+    Do not: when the student's probabilities themselves are used (thresholds,
+    calibration), since their scale is left to the label loss; nor with two
+    classes, where z' says only which is larger. A last layer that starts at
+    zero makes the first gradients huge: 1 / std.
+    Suggested: T = 2 with a large weight: the authors use 9 beside a label loss
+    weighed 0.1, that is alpha = 0.99.
+    Paper: Sun et al. 2024, https://arxiv.org/abs/2403.01427
 
     Args:
         loss: The inner loss. Defaults to `SoftTargets(2.0)`.
@@ -80,8 +79,6 @@ class StandardizedTargets(DistillationLoss):
 
     Attributes:
         temperature: That of the inner loss, if it has one.
-
-    Reference: https://arxiv.org/abs/2403.01427
 
     Example:
 
@@ -121,16 +118,3 @@ class StandardizedTargets(DistillationLoss):
         else:
             y_true = standardize(y_true)
         return self.loss.call(y_true, standardize(y_pred))
-
-    def get_config(self):
-        loss = keras.saving.serialize_keras_object(self.loss)
-        return {**super().get_config(), "loss": loss}
-
-    @classmethod
-    def from_config(cls, config):
-        config = dict(config)
-        if isinstance(config.get("loss"), dict):
-            config["loss"] = keras.saving.deserialize_keras_object(
-                config["loss"]
-            )
-        return super().from_config(config)

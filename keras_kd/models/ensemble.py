@@ -64,7 +64,7 @@ def ensemble(
     Example:
 
     ```python
-    both = ensemble([first, second])
+    both = ensemble([teacher, student])
     both.predict(x)
     ```
     """

@@ -4,17 +4,17 @@
 A recipe is a Python file that defines:
 
 ```python
-def load_data(**options):   # -> keras_kd.data.Data
-def build_teacher():        # -> keras.Model with logits as output
-def build_student():        # -> keras.Model with logits as output
-settings = dict(...)        # any of the keys of DEFAULT_SETTINGS
+def load_data(**options): ...  # returns a keras_kd.data.Data
+def build_teacher(): ...  # returns a keras.Model with logits as output
+def build_student(): ...  # returns a keras.Model with logits as output
+settings = {"epochs": 20}  # any of the keys of DEFAULT_SETTINGS
 ```
 
 and, if the teacher learns from other data than the student (more labels, for
 example), also
 
 ```python
-def load_teacher_data():   # -> keras_kd.data.Data
+def load_teacher_data(): ...  # returns a keras_kd.data.Data
 ```
 """
 

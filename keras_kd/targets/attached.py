@@ -65,7 +65,7 @@ def outputs_of(
         Its output as float32 logits `(examples, ..., classes)`, in the order
         of the split.
     """
-    teacher.prepare(["output"])
+    teacher = teacher.ready_for(["output"])
     activation = teacher.activation_of("output")
 
     def logits(x):

@@ -3,9 +3,13 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterable
 
 import keras
+
+from keras_kd.core import output_heads
+from keras_kd.core.taps import ForwardPass
 
 MEMBERS = "members"
 """Tap of a teacher that combines: logits `(batch, members, ..., classes)`."""
@@ -18,7 +22,9 @@ class Teacher:
     weights are in no checkpoint, and nothing of it is trained.
 
     To write one, override `__call__`; override `prepare` and `shape` if it
-    can give more than its output.
+    can give more than its output. Several distillers may share a teacher:
+    what `prepare` and `bind` keep in `self` belongs to one of them, since
+    each asks a copy of its own (see `ready_for`).
 
     Attributes:
         activation: What its `"output"` went through last: `"softmax"`,
@@ -47,6 +53,26 @@ class Teacher:
     models: tuple = ()
     binary = False
     label_aware = False
+
+    def ready_for(
+        self, names: Iterable[str], student: keras.Model | None = None
+    ) -> Teacher:
+        """Returns this teacher, ready to be asked for taps.
+
+        A shallow copy, where `bind` or `prepare` are overridden: variables,
+        models and a `Scalar` stay shared, the taps are the copy's own.
+
+        Args:
+            names: The taps that will be asked for.
+            student: The student it is going to teach, if there is one.
+        """
+        if student is not None:
+            self.bind(student)
+        kind, ready = type(self), self
+        if (kind.bind, kind.prepare) != (Teacher.bind, Teacher.prepare):
+            ready = copy.copy(self)
+        ready.prepare(names)
+        return ready
 
     def bind(self, student: keras.Model) -> None:
         """Tells the student it is going to teach, before `prepare`."""
@@ -105,6 +131,60 @@ class Teacher:
         """
         raise NotImplementedError(
             f"{type(self).__name__} must override __call__(x)."
+        )
+
+
+class ModelTeacher(Teacher):
+    """Base of the teachers that run one Keras model, in inference mode.
+
+    Attributes:
+        model: The model, `None` until there is one.
+        preprocess: What turns the student's inputs into the model's.
+    """
+
+    model = None
+    preprocess = None
+    _pass = None
+
+    @property
+    def supports_jit(self) -> bool:
+        # A preprocess may use any TensorFlow operation, also those that XLA
+        # does not know (antialiased resizing, strings).
+        layers = [] if self.model is None else self.model._flatten_layers()
+        return self.preprocess is None and all(x.supports_jit for x in layers)
+
+    def prepare(self, names: Iterable[str]) -> None:
+        self._pass = ForwardPass(self.model, names)
+
+    def shape(self, name: str) -> tuple | None:
+        return self._prepared().shape(name)
+
+    def activation_of(self, name: str) -> str | None:
+        return self._prepared().activation(name)
+
+    def __call__(self, x) -> dict:
+        forward = self._prepared()
+        if self.preprocess is not None:
+            x = self.preprocess(x)
+        return forward(x, training=False)[1]
+
+    def _prepared(self):
+        if self._pass is None:
+            self.prepare(["output"])
+        return self._pass
+
+
+def passed_on(name: str) -> property:
+    """Returns an attribute or method that is that of `self.teacher`."""
+    return property(lambda self: getattr(self.teacher, name))
+
+
+def check_activation(activation, also: tuple = ("auto",)) -> None:
+    """Raises unless `activation` is one that an output can end in."""
+    if activation not in (*also, *output_heads.ACTIVATIONS):
+        raise ValueError(
+            f"`activation` must be {''.join(f'{a!r} or ' for a in also)}one of "
+            f"{output_heads.ACTIVATIONS}. Received: activation={activation!r}"
         )
 
 

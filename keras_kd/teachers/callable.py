@@ -9,8 +9,8 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from keras_kd.core import output_heads
 from keras_kd.teachers.base import Teacher
+from keras_kd.teachers.base import check_activation
 
 
 class CallableTeacher(Teacher):
@@ -62,11 +62,7 @@ class CallableTeacher(Teacher):
                 "`function` must be a function of NumPy arrays. Received: "
                 f"{type(function).__name__}"
             )
-        if activation not in output_heads.ACTIVATIONS:
-            raise ValueError(
-                f"`activation` must be one of {output_heads.ACTIVATIONS}. "
-                f"Received: activation={activation!r}"
-            )
+        check_activation(activation, also=())
         self.function = function
         self.output_shape = output_shape
         self.activation = activation

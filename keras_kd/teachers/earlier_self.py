@@ -10,11 +10,10 @@ import keras
 import tensorflow as tf
 
 from keras_kd.core.copying import copy_of
-from keras_kd.core.taps import ForwardPass
-from keras_kd.teachers.base import Teacher
+from keras_kd.teachers.base import ModelTeacher
 
 
-class EarlierSelf(Teacher):
+class EarlierSelf(ModelTeacher):
     """Base of the teachers that are a copy of the student.
 
     To write one, override `after_step` and move the copy's weights there, by
@@ -36,39 +35,24 @@ class EarlierSelf(Teacher):
 
     def __init__(self, preprocess: Callable | None = None):
         self.preprocess = preprocess
-        self.model = None
         self._student = None
-
-    @property
-    def supports_jit(self) -> bool:
-        layers = [] if self.model is None else self.model._flatten_layers()
-        return self.preprocess is None and all(x.supports_jit for x in layers)
 
     def bind(self, student: keras.Model) -> None:
         if student is self._student:
             return
-        self.model = copy_of(student)
+        self.model, self._pass = copy_of(student), None
         self._student = student
         self._steps = keras.Variable(
             0.0, trainable=False, aggregation="only_first_replica"
         )
 
     def prepare(self, names: Iterable[str]) -> None:
-        self._check_bound()
-        self._pass = ForwardPass(self.model, names)
-
-    def shape(self, name: str) -> tuple | None:
-        return self._pass.shape(name)
-
-    def activation_of(self, name: str) -> str | None:
-        return self._pass.activation(name)
-
-    def __call__(self, x) -> dict:
-        self._check_bound()
-        if self.preprocess is not None:
-            x = self.preprocess(x)
-        _, taps = self._pass(x, training=False)
-        return taps
+        if self.model is None:
+            raise ValueError(
+                f"{type(self).__name__} has no student to follow yet. Give it "
+                "to a Distiller; it cannot teach before, or be stored."
+            )
+        super().prepare(names)
 
     def move_weights(self, move: Callable, argument) -> None:
         """Calls `move(copy, own, argument)` on each pair of variables.
@@ -94,10 +78,3 @@ class EarlierSelf(Teacher):
             return
         for copy, own in pairs:
             move(copy, own, argument)
-
-    def _check_bound(self):
-        if self.model is None:
-            raise ValueError(
-                f"{type(self).__name__} has no student to follow yet. Give it "
-                "to a Distiller; it cannot teach before, or be stored."
-            )

@@ -139,8 +139,8 @@ class EnsembleTeacher(Teacher):
 
     def prepare(self, names: Iterable[str]) -> None:
         super().prepare(names)
+        self.teachers = [t.ready_for(["output"]) for t in self.teachers]
         for teacher in self.teachers:
-            teacher.prepare(["output"])
             needs_own_pass(teacher)
         activations = [known_activation(teacher) for teacher in self.teachers]
         shapes = [teacher.shape("output") for teacher in self.teachers]

@@ -4,16 +4,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from collections.abc import Iterable
 
 import keras
 
-from keras_kd.core import output_heads
-from keras_kd.core.taps import ForwardPass
-from keras_kd.teachers.base import Teacher
+from keras_kd.teachers.base import ModelTeacher
+from keras_kd.teachers.base import check_activation
 
 
-class FrozenTeacher(Teacher):
+class FrozenTeacher(ModelTeacher):
     """A trained Keras model as a teacher.
 
     It runs in inference mode: dropout is off, batch-normalisation statistics
@@ -57,41 +55,16 @@ class FrozenTeacher(Teacher):
                 "be converted first). "
                 f"Received: {type(model).__module__}.{type(model).__name__}"
             )
-        if activation not in ("auto", *output_heads.ACTIVATIONS):
-            raise ValueError(
-                "`activation` must be 'auto' or one of "
-                f"{output_heads.ACTIVATIONS}. Received: "
-                f"activation={activation!r}"
-            )
+        check_activation(activation)
         self.model = model
         self.preprocess = preprocess
         self.activation = activation
-        self._pass = ForwardPass(model, [])
 
     @property
     def models(self) -> tuple:
         return (self.model,)
 
-    @property
-    def supports_jit(self) -> bool:
-        # A preprocess may use any TensorFlow operation, also those that XLA
-        # does not know (antialiased resizing, strings).
-        layers = self.model._flatten_layers()
-        return self.preprocess is None and all(x.supports_jit for x in layers)
-
-    def prepare(self, names: Iterable[str]) -> None:
-        self._pass = ForwardPass(self.model, names)
-
-    def shape(self, name: str) -> tuple | None:
-        return self._pass.shape(name)
-
     def activation_of(self, name: str) -> str | None:
         if name == "output" and self.activation != "auto":
             return self.activation
-        return self._pass.activation(name)
-
-    def __call__(self, x) -> dict:
-        if self.preprocess is not None:
-            x = self.preprocess(x)
-        _, taps = self._pass(x, training=False)
-        return taps
+        return super().activation_of(name)

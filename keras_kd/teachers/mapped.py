@@ -13,6 +13,7 @@ from keras_kd.teachers.base import MEMBERS
 from keras_kd.teachers.base import Teacher
 from keras_kd.teachers.base import known_activation
 from keras_kd.teachers.base import needs_own_pass
+from keras_kd.teachers.base import passed_on
 from keras_kd.teachers.frozen import FrozenTeacher
 
 # exp(-1e4 / T) is 0 in float32 up to T = 90, and float16 can store it.
@@ -51,6 +52,12 @@ class ClassMapping(Teacher):
     """
 
     activation = "linear"
+    label_aware = passed_on("label_aware")
+    can_be_stored = passed_on("can_be_stored")
+    supports_jit = passed_on("supports_jit")
+    models = passed_on("models")
+    after_step = passed_on("after_step")
+    combine = passed_on("combine")
 
     def __init__(self, teacher, classes: Sequence, num_classes: int):
         is_teacher = isinstance(teacher, Teacher)
@@ -76,22 +83,6 @@ class ClassMapping(Teacher):
         ]
 
     @property
-    def label_aware(self) -> bool:
-        return self.teacher.label_aware
-
-    @property
-    def can_be_stored(self) -> bool:
-        return self.teacher.can_be_stored
-
-    @property
-    def supports_jit(self) -> bool:
-        return self.teacher.supports_jit
-
-    @property
-    def models(self) -> tuple:
-        return self.teacher.models
-
-    @property
     def binary(self) -> bool:
         given = self.teacher.activation_of("output")
         return self.teacher.binary or given == "sigmoid"
@@ -101,7 +92,7 @@ class ClassMapping(Teacher):
 
     def prepare(self, names) -> None:
         super().prepare(names)
-        self.teacher.prepare(["output"])
+        self.teacher = self.teacher.ready_for(["output"])
         needs_own_pass(self.teacher)
         known_activation(self.teacher)
         shape = self.teacher.shape("output")
@@ -111,12 +102,6 @@ class ClassMapping(Teacher):
     def shape(self, name: str) -> tuple | None:
         shape = self.teacher.shape(name)
         return shape and (*shape[:-1], self.num_classes)
-
-    def after_step(self) -> None:
-        self.teacher.after_step()
-
-    def combine(self, members, temperature, labels=None):
-        return self.teacher.combine(members, temperature, labels)
 
     def __call__(self, x) -> dict:
         given = self.teacher(x)

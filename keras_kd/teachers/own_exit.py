@@ -66,6 +66,7 @@ class OwnExitTeacher(Teacher):
 
     def bind(self, student: keras.Model) -> None:
         self._student = student
+        self.prepare(["output"])  # so that it can be looked at
 
     def student_tap(self, name: str) -> str:
         return self.exit if name == "output" else name

@@ -8,8 +8,8 @@ from collections.abc import Callable
 
 import tensorflow as tf
 
-from keras_kd.core import output_heads
 from keras_kd.teachers.base import Teacher
+from keras_kd.teachers.base import check_activation
 
 _HEADS = {"logits": "linear", "probabilities": "softmax"}
 
@@ -57,12 +57,7 @@ class SavedModelTeacher(Teacher):
         activation: str = "auto",
         preprocess: Callable | None = None,
     ):
-        if activation not in ("auto", *output_heads.ACTIVATIONS):
-            raise ValueError(
-                "`activation` must be 'auto' or one of "
-                f"{output_heads.ACTIVATIONS}. "
-                f"Received: activation={activation!r}"
-            )
+        check_activation(activation)
         if not tf.saved_model.contains_saved_model(str(path)):
             raise ValueError(
                 "`path` must be a directory that holds saved_model.pb, such "

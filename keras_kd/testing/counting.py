@@ -15,6 +15,7 @@ import tensorflow as tf
 
 from keras_kd import teachers
 from keras_kd.teachers import Teacher
+from keras_kd.teachers.base import passed_on
 
 
 class CountingTeacher(Teacher):
@@ -24,56 +25,37 @@ class CountingTeacher(Teacher):
         teacher: A `Teacher` or a Keras model.
     """
 
+    supports_jit = passed_on("supports_jit")
+    can_be_stored = passed_on("can_be_stored")
+    models = passed_on("models")
+    binary = passed_on("binary")
+    label_aware = passed_on("label_aware")
+    student_tap = passed_on("student_tap")
+    after_step = passed_on("after_step")
+    combine = passed_on("combine")
+    shape = passed_on("shape")
+    activation_of = passed_on("activation_of")
+
     def __init__(self, teacher):
         self.teacher = teachers.get(teacher)
-        self.traces = 0
+        self._traces: list = []  # shared with the copy that is asked
         self._calls = tf.Variable(0, trainable=False)
+
+    @property
+    def traces(self) -> int:
+        """How often it was traced, or asked eagerly."""
+        return len(self._traces)
 
     @property
     def calls(self) -> int:
         """How many batches it has answered."""
         return int(self._calls)
 
-    @property
-    def supports_jit(self) -> bool:
-        return self.teacher.supports_jit
-
-    @property
-    def can_be_stored(self) -> bool:
-        return self.teacher.can_be_stored
-
-    @property
-    def models(self) -> tuple:
-        return self.teacher.models
-
-    @property
-    def binary(self) -> bool:
-        return self.teacher.binary
-
-    @property
-    def label_aware(self) -> bool:
-        return self.teacher.label_aware
-
-    def student_tap(self, name):
-        return self.teacher.student_tap(name)
-
-    def after_step(self):
-        self.teacher.after_step()
-
-    def combine(self, members, temperature, labels=None):
-        return self.teacher.combine(members, temperature, labels)
-
     def bind(self, student):
         self.teacher.bind(student)
 
     def prepare(self, names):
-        self.teacher.prepare(names)
-
-    def shape(self, name):
-        return self.teacher.shape(name)
-
-    def activation_of(self, name):
-        return self.teacher.activation_of(name)
+        self.teacher = self.teacher.ready_for(names)
 
     def __getattr__(self, name):
         # Whatever else the teacher offers, such as a hook of its own.
@@ -82,7 +64,7 @@ class CountingTeacher(Teacher):
         return getattr(self.teacher, name)
 
     def __call__(self, x):
-        self.traces += 1
+        self._traces.append(None)
         self._calls.assign_add(1)
         return self.teacher(x)
 

@@ -3,13 +3,13 @@
 
 from __future__ import annotations
 
-import inspect
 import json
 
 import numpy as np
 import tensorflow as tf
 
 from keras_kd import losses
+from keras_kd.losses.base import constructor_arguments
 from keras_kd.testing.contract import ContractError
 from keras_kd.testing.contract import close
 from keras_kd.testing.contract import numbers
@@ -19,8 +19,8 @@ from keras_kd.testing.contract import shown
 def check_config(case):
     """It can be rebuilt from JSON, as loading a saved distiller does."""
     fix = (
-        "return every constructor argument from get_config, as a plain value, "
-        "and decorate the class with "
+        "keep every constructor argument under its own name, or return it "
+        "from get_config as a plain value, and decorate the class with "
         "@keras.saving.register_keras_serializable(package='...')"
     )
     promise = "a loss can be rebuilt from its config"
@@ -36,7 +36,7 @@ def check_config(case):
             fix,
         ) from error
     before, after = case.loss.get_config(), copy.get_config()
-    if missing := sorted(_constructor_arguments(case.loss) - set(before)):
+    if missing := sorted(constructor_arguments(type(case.loss)) - set(before)):
         raise ContractError(
             case.loss, promise, f"{missing} in get_config", before, fix
         )
@@ -48,25 +48,6 @@ def check_config(case):
         raise ContractError(
             case.loss, promise, shown(expected), shown(received), fix
         )
-
-
-_COLLECTORS = (
-    inspect.Parameter.VAR_POSITIONAL,
-    inspect.Parameter.VAR_KEYWORD,
-)
-
-
-def _constructor_arguments(loss) -> set[str]:
-    """Returns the names that a loss can be made with, `**kwargs` included."""
-    names = set()
-    for base in type(loss).__mro__:
-        if "__init__" not in vars(base):
-            continue
-        parameters = inspect.signature(base.__init__).parameters.values()
-        names |= {p.name for p in parameters if p.kind not in _COLLECTORS}
-        if all(p.kind != inspect.Parameter.VAR_KEYWORD for p in parameters):
-            break
-    return names - {"self"}
 
 
 def check_shapes(case):

@@ -23,8 +23,7 @@ def check_teacher(teacher, x, *, taps: Iterable[str] = ("output",)) -> None:
     """Checks everything that `Distiller` relies on in a teacher.
 
     Args:
-        teacher: A `Teacher`, or a Keras model to be used as one. It is
-            prepared for `taps`.
+        teacher: A `Teacher`, or a Keras model to be used as one.
         x: A batch of the student's inputs: an array or a dict of arrays.
         taps: The taps it has to give.
 
@@ -37,8 +36,8 @@ def check_teacher(teacher, x, *, taps: Iterable[str] = ("output",)) -> None:
     kd.testing.check_teacher(model, images[:8], taps=["conv_4", "output"])
     ```
     """
-    teacher, taps = teachers.get(teacher), tuple(taps)
-    teacher.prepare(taps)
+    taps = tuple(taps)
+    teacher = teachers.get(teacher).ready_for(taps)
     before = state_of(teacher)
     x = tf.nest.map_structure(tf.convert_to_tensor, x)
     given = teacher(x)

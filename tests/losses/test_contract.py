@@ -4,14 +4,15 @@
 from __future__ import annotations
 
 import inspect
+import pydoc
 import re
-import sys
 
 import pytest
 
 import reference
 from cases import CASES
 from keras_kd import losses
+from keras_kd.losses.cards import card_of
 from keras_kd.testing import check_loss
 
 each_method = pytest.mark.parametrize("method", losses.METHODS)
@@ -43,16 +44,26 @@ def test_method_has_a_pure_function_beside_it(method):
 @pytest.mark.parametrize(
     "heading", ["Idea: ", "Shapes: ", "Use it: ", "Do not: ", "Suggested: "]
 )
-def test_method_has_a_card(method, heading):
-    card = inspect.getdoc(sys.modules[method.__module__])
-    assert f"\n{heading}" in card
+def test_help_of_a_method_shows_its_card(method, heading):
+    shown = pydoc.plain(pydoc.render_doc(method))
+    assert re.search(rf"^ \|  {heading}\S", shown, re.MULTILINE)
+    assert re.search(r" Paper: [^\n]+ \d{4}, https://\S+\n", shown)
 
 
 @each_method
-def test_card_links_the_paper(method):
-    card = inspect.getdoc(sys.modules[method.__module__])
-    assert re.search(r"\nPaper: [^\n]+ \d{4},\s+https://\S+$", card)
-    assert re.search(r"https://\S+", inspect.getdoc(method))
+def test_card_holds_whole_sentences(method):
+    card = card_of(method)
+    assert card.paper.rpartition(" ")[2].startswith("https://")
+    for text in (card.shapes, card.use, card.avoid, card.suggested):
+        assert text.endswith("."), text
+
+
+def test_card_needs_every_line():
+    class Silent(losses.DistillationLoss):
+        """Says nothing of itself."""
+
+    with pytest.raises(ValueError, match="Silent must have the lines"):
+        card_of(Silent)
 
 
 @each_method

@@ -16,8 +16,8 @@ from distillers.tiny import labels
 from distillers.tiny import linear
 from distillers.tiny import mlp
 from keras_kd.data.splits import Data
+from keras_kd.evaluation.evaluator import Evaluator
 from keras_kd.teachers import EMATeacher
-from keras_kd.training.teacher_targets import TeacherTargets
 from replicas import two_replicas
 from teachers.learning import digits
 from teachers.learning import same_choice
@@ -191,7 +191,7 @@ def subclassed():
             "must be built",
         ),
         (
-            lambda: TeacherTargets(
+            lambda: Evaluator(
                 EMATeacher(), Data(train=(X, Y), validation=(X, Y))
             ).teacher_record(),
             "no student to follow",

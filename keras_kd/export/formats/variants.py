@@ -22,8 +22,6 @@ def variants(quantize: str | Sequence[str | None] | None) -> dict:
     Example:
 
     ```python
-    from keras_kd.export.variants import variants
-
     variants(("float16", "int8"))
     # {"tflite.float16": "float16", "tflite.int8": "int8"}
     ```

@@ -44,7 +44,7 @@ def server_command(
     Example:
 
     ```python
-    subprocess.run(server_command("saved_models/student"))
+    print(*server_command("saved_models/student"))  # for a shell
     ```
     """
     # TensorFlow Serving refuses relative paths.

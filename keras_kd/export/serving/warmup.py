@@ -76,7 +76,7 @@ def write_warmup(
     Example:
 
     ```python
-    write_warmup("saved_models/.new", {"image": images}, batch_sizes=(1, 32))
+    write_warmup("saved_models/student/1", {"image": images}, [1, 32])
     ```
     """
     if not all(len(array) for array in inputs.values()):

@@ -65,8 +65,9 @@ def attach(
     Example:
 
     ```python
-    train = cache.attach((x, y), batch_size=128, shuffle=True)
-    kd.Distiller(teacher=None, student=student).compile(...).fit(train)
+    cache = kd.TeacherCache("labels").build(teacher, (x, y))
+    train = cache.attach((x, y), batch_size=16, shuffle=True)
+    kd.Distiller(None, student).compile("adam", cross_entropy).fit(train)
     ```
     """
     arrays, count = _arrays(data), None

@@ -42,7 +42,7 @@ def teacher_call(teacher: Teacher, taps: tuple[str, ...], x: Any) -> Callable:
         taps: What to ask it for.
         x: A batch of inputs, or its specs: tells shapes and dtypes.
     """
-    teacher.prepare(taps)
+    teacher = teacher.ready_for(taps)
 
     def call(x):
         found = teacher(x)

@@ -155,6 +155,7 @@ def choose(
     _check_agreement(agreement)
     taps = tuple(taps)
     specs, batches = specs_of(batches)
+    teacher = teacher.ready_for(taps)
     call = teacher_call(teacher, taps, specs)
     own = Engine(KERAS, call, 1.0 if "output" in taps else None, 0.0)
     names = _candidates(teacher, agreement, name)

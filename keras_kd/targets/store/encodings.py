@@ -27,7 +27,7 @@ class Dense:
     Example:
 
     ```python
-    fields = Dense("float16").fields(logits)    # {"values": (batch, ...)}
+    Dense("float16").fields(teacher_logits)["values"].dtype     # float16
     ```
     """
 
@@ -64,7 +64,7 @@ class TopK:
     Example:
 
     ```python
-    target = TopK(16).target(TopK(16).fields(logits))
+    target = TopK(2).target(TopK(2).fields(teacher_logits))
     sorted(target)      # ["ids", "log_probs", "tail"]
     ```
     """
@@ -134,7 +134,7 @@ class Sampled:
     Example:
 
     ```python
-    fields = Sampled(50, temperature=1.0).fields(logits)
+    fields = Sampled(50, temperature=1.0).fields(teacher_logits)
     fields["weights"].sum(axis=-1)      # n for each sample
     ```
     """

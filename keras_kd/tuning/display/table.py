@@ -112,9 +112,6 @@ class LiveTable:
     Example:
 
     ```python
-    from keras_kd.tuning.rows import TrialRecord
-    from keras_kd.tuning.table import LiveTable
-
     settings = {"temperature": 4.0, "alpha": 0.7}
     table = LiveTable("val_accuracy", trials=2)
     table.begin([])

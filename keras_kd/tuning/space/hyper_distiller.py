@@ -254,10 +254,6 @@ class HyperDistiller(keras_tuner.HyperModel):
         arguments["x"] = self._labels.attach(
             model, arguments.get("x"), verbose=arguments.get("verbose") != 0
         )
-        if isinstance(self.teacher, teachers.Teacher):
-            # Losses of another trial may have asked it for other taps.
-            losses = model.distillation_losses
-            self.teacher.prepare([n for loss in losses for n in loss.taps[0]])
         build_for(model, arguments["x"])
         if not self.share_steps:
             return model.fit(**arguments)

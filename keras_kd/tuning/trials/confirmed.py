@@ -68,8 +68,6 @@ class Confirmed:
     Example:
 
     ```python
-    from keras_kd.tuning.confirmed import Confirmed
-
     confirmed = Confirmed(
         best=[0.92, 0.93, 0.92],
         default=[0.91, 0.92, 0.90],

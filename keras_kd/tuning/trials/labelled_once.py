@@ -68,7 +68,7 @@ class LabelledOnce:
         )
         if wants_more or not teacher.can_be_stored:
             return False
-        teacher.prepare(["output"])
+        teacher = teacher.ready_for(["output"])
         # Stored logits no longer say that they belong to yes/no units.
         is_classes = not teacher.binary and (
             teacher.activation_of("output") in ("softmax", "linear")
