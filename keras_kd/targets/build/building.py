@@ -3,14 +3,13 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
 import pathlib
 from typing import Any
 
 import tensorflow as tf
 
 from keras_kd import teachers
+from keras_kd.core.file_lock import file_lock
 from keras_kd.targets.inference import engines
 from keras_kd.targets.build import labelling
 from keras_kd.targets.store import manifest as manifests
@@ -157,29 +156,13 @@ def checked_teacher(teacher: Any) -> teachers.Teacher:
     return teacher
 
 
-@contextlib.contextmanager
 def locked(directory: pathlib.Path):
-    """Holds a folder for this process; a killed process lets go of it.
-
-    Raises:
-        ValueError: If another process is building there.
-    """
-    import fcntl  # where there is no fcntl, reading a cache still works
-
-    directory.mkdir(parents=True, exist_ok=True)
-    descriptor = os.open(directory, os.O_RDONLY)
-    try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise ValueError(
-                f"Another process is labelling into {directory}. Wait for "
-                "it, or label parts in directories of their own and merge "
-                "them."
-            ) from None
-        yield
-    finally:
-        os.close(descriptor)
+    """Holds the folder of a cache; raises ValueError if it is being built."""
+    return file_lock(
+        directory,
+        f"Another process is labelling into {directory}. Wait for it, or "
+        "label parts in directories of their own and merge them.",
+    )
 
 
 def _checked_part(part):

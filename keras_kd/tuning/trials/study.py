@@ -15,6 +15,7 @@ from typing import Any
 
 import keras_tuner
 
+from keras_kd.core.file_lock import file_lock
 from keras_kd.core.records import write_atomically
 from keras_kd.tuning.space import oracles
 from keras_kd.tuning.trials.heartbeats import Heartbeats
@@ -81,7 +82,6 @@ class Study:
         self.control = control
         self.alive = Heartbeats(self.directory / "alive")
         self._make_oracle = make_oracle
-        self.directory.mkdir(parents=True, exist_ok=True)
         with self._state():
             pass
 
@@ -185,16 +185,10 @@ class Study:
     @contextlib.contextmanager
     def _state(self):
         """Yields the state under the lock; keeps it if the block ends."""
-        import fcntl
-
-        lock = os.open(self.directory, os.O_RDONLY)
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX)
+        with file_lock(self.directory):
             state = self._read()
             yield state
             self._write(state)
-        finally:
-            os.close(lock)
 
     def _read(self) -> _State:
         content = self._content()

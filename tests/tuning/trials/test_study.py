@@ -1,11 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """The state of a search: killed anywhere, it goes on as if it had not been."""
 
+import concurrent.futures
 import dataclasses
 import errno
+import fcntl
 import json
 import os
 import signal
+import stat
 import subprocess
 import sys
 import time
@@ -14,6 +17,7 @@ import keras_tuner
 import numpy as np
 import pytest
 
+from keras_kd.core.file_lock import file_lock
 from keras_kd.tuning.space import oracles
 from keras_kd.tuning.trials import heartbeats
 from keras_kd.tuning.trials import study as study_module
@@ -199,7 +203,7 @@ def test_study_hands_the_trial_of_a_dead_process_to_the_next(tmp_path):
 
 CHILD = """
 import os, signal, sys
-from keras_kd.tuning.study import Study
+from keras_kd.tuning.trials.study import Study
 Study(sys.argv[1]).take()
 os.kill(os.getpid(), signal.SIGKILL)
 """
@@ -215,6 +219,31 @@ def test_study_counts_no_trial_twice(tmp_path, monkeypatch):
     assert not study.finish(slow, run_one(study, slow))
     names = [row.name for row in study.rows()]
     assert names == [CONTROL]
+
+
+def test_study_is_locked_by_a_file(tmp_path, monkeypatch):
+    """A lock on the folder would leave out the machines it is shared with."""
+    kinds, flock = set(), fcntl.flock
+
+    def seen(file, how):
+        kinds.add(
+            stat.S_IFMT(
+                os.fstat(
+                    file if isinstance(file, int) else file.fileno()
+                ).st_mode
+            )
+        )
+        flock(file, how)
+
+    monkeypatch.setattr(fcntl, "flock", seen)
+    study = make_study(tmp_path)
+    assert kinds == {stat.S_IFREG}
+    with concurrent.futures.ThreadPoolExecutor(1) as pool:
+        with file_lock(tmp_path):
+            taken = pool.submit(study.take)
+            with pytest.raises(TimeoutError):
+                taken.result(timeout=0.5)
+        assert taken.result(timeout=30).name == CONTROL
 
 
 def test_study_leaves_a_living_process_its_trial(tmp_path):
