@@ -44,22 +44,13 @@ def build(
         directory: Folder of the cache.
         options: What to store.
         encodings: How each tap is stored.
-        teacher: See `TeacherCache.build`.
-        data: See `TeacherCache.build`.
-        augment: See `TeacherCache.build`.
-        batch_size: See `TeacherCache.build`.
-        part: See `TeacherCache.build`.
-        verbose: See `TeacherCache.build`.
-        agreement: See `TeacherCache.build`.
-        engine: See `TeacherCache.build`.
         extend: Whether to label only samples that the cache has not, and to
-            add them to it.
+            add them to it. All else as for `TeacherCache.build`.
     """
     teacher = checked_teacher(teacher)
     part = _checked_part(part)
     inputs = streaming.inputs_of(data, batch_size)
     views = _views(augment, options, data, inputs)
-    say = print if verbose else lambda line: None
     settings = {
         **options.to_json(),
         "teacher": identity((teacher, list(options.taps))),
@@ -69,8 +60,7 @@ def build(
     }
     with locked(directory):
         manifests.settle(directory, settings)
-        folder = directory / manifests.SHARDS
-        shards.remove_leftovers(folder)
+        shards.remove_leftovers(directory / manifests.SHARDS)
         finished = manifests.read_if_sound(directory)
         total = streaming.sample_count(data, batch_size)
         seen = inputs if views is None else inputs.map(views.first)
@@ -88,13 +78,13 @@ def build(
             )
 
         task = labelling.Labelling(
-            folder,
+            directory / manifests.SHARDS,
             choose,
             encodings,
             options.shard_size,
-            views=views,
-            part=part or (0, 1),
-            say=say,
+            views,
+            part or (0, 1),
+            print if verbose else lambda line: None,
         )
         before = []
         if extend:
@@ -107,8 +97,9 @@ def build(
             entries = finished["shards"]
             task.closed = {e["number"]: e["samples"] for e in entries}
         stream = streaming.batches_of(inputs, batch_size, options.shard_size)
-        title = f"labelling {directory.name}"
-        with sample_bar(title, total, verbose) as advance:
+        with sample_bar(
+            f"labelling {directory.name}", total, verbose
+        ) as advance:
             task.run(stream, advance)
         _finish(directory, task, before, finished)
 
@@ -119,8 +110,8 @@ def _finish(directory, task, before, finished):
         raise ValueError("There is nothing to label: the data set is empty.")
     found = [*before, *task.shards]
     samples = task.start[1] + task.samples
-    data = manifests.data_of(samples, task.digest)
-    folder = directory / manifests.SHARDS
+    data = {"samples": samples, "sha256": task.digest.hexdigest()}
+    folder = task.folder
     if finished and not before:
         # Labelled before; a damaged shard may have been written anew, and
         # the data may be the first ones of a cache that was extended.
