@@ -60,10 +60,10 @@ def work(
         rows = study.rows()
         running(next(row for row in rows if row.name == attempt.name))
         try:
-            with study.alive.beating(attempt.token, parent):
+            with study.heartbeats.beating(attempt.token, parent):
                 row = run_trial(job, attempt, rows)
         except BaseException:  # Ctrl-C: nobody has to wait for this trial
-            study.alive.forget(attempt.token)
+            study.heartbeats.forget(attempt.token)
             raise
         if not study.finish(attempt, row):
             continue  # it was given to another process meanwhile

@@ -343,28 +343,28 @@ def test_study_refuses_an_unknown_tuner():
         oracles.make_oracle("best", OBJECTIVE, 3, 0, 3, make_space())
 
 
-def test_alive_notices_a_process_that_is_gone_or_silent(tmp_path):
-    signs = heartbeats.Heartbeats(tmp_path / "alive")
-    held = {"token": "t", **signs.me()}
-    assert not signs.is_alive(held)  # no sign yet
-    signs.beat("t")
-    assert signs.is_alive(held)
+def test_heartbeats_tell_of_a_process_that_is_gone_or_silent(tmp_path):
+    beats = heartbeats.Heartbeats(tmp_path / "heartbeats")
+    held = {"token": "t", **beats.me()}
+    assert not beats.is_alive(held)  # no heartbeat yet
+    beats.beat("t")
+    assert beats.is_alive(held)
     long_ago = time.time() - 2 * heartbeats.SILENCE
-    os.utime(tmp_path / "alive" / "t", (long_ago, long_ago))
-    assert not signs.is_alive(held)
-    signs.beat("t")
+    os.utime(tmp_path / "heartbeats" / "t", (long_ago, long_ago))
+    assert not beats.is_alive(held)
+    beats.beat("t")
     other = subprocess.Popen([sys.executable, "-c", ""])
     other.wait()
-    assert not signs.is_alive({**held, "pid": other.pid})
+    assert not beats.is_alive({**held, "pid": other.pid})
     # A process of another machine is known by its signs alone.
-    assert signs.is_alive({**held, "pid": other.pid, "host": "elsewhere"})
+    assert beats.is_alive({**held, "pid": other.pid, "host": "elsewhere"})
 
 
-def test_alive_gives_signs_while_a_block_runs(tmp_path, monkeypatch):
+def test_heartbeats_go_on_while_a_block_runs(tmp_path, monkeypatch):
     monkeypatch.setattr(heartbeats, "EVERY", 0.02)
-    signs = heartbeats.Heartbeats(tmp_path)
+    beats = heartbeats.Heartbeats(tmp_path)
     path = tmp_path / "t"
-    with signs.beating("t"):
+    with beats.beating("t"):
         deadline = time.monotonic() + 10
         while not path.exists() and time.monotonic() < deadline:
             time.sleep(0.01)
