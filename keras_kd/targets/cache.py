@@ -54,7 +54,7 @@ class TeacherCache:
     Example:
 
     ```python
-    cache = kd.TeacherCache("labels").build(teacher, (x, y))
+    cache = kd.TeacherCache("targets").build(teacher, (x, y))
     distiller = kd.Distiller(teacher=None, student=student)
     distiller.compile("adam", cross_entropy)
     distiller.fit(cache.attach((x, y), batch_size=16, shuffle=True))
@@ -99,7 +99,9 @@ class TeacherCache:
                 f"{manifests.SETTINGS}. Make one with "
                 "kd.TeacherCache(directory).build(teacher, dataset)."
             )
-        return cls(directory, **{key: found[key] for key in Options.names()})
+        return cls(
+            directory, **{key: found[key] for key in Options().to_json()}
+        )
 
     def build(
         self,

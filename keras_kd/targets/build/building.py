@@ -19,7 +19,6 @@ from keras_kd.targets.hashing.identity import identity
 from keras_kd.targets.store.options import Options
 from keras_kd.targets.store.options import describe
 from keras_kd.core.sample_bar import sample_bar
-from keras_kd.targets.store.shards import name_of
 from keras_kd.targets.augment.views import Views
 from keras_kd.targets.augment.views import check_replayable
 
@@ -116,7 +115,7 @@ def _finish(directory, task, before, finished):
         # Labelled before; a damaged shard may have been written anew, and
         # the data may be the first ones of a cache that was extended.
         rest = finished["shards"][len(found) :]
-        found += [shards.Shard(folder / name_of(e["number"])) for e in rest]
+        found += [shards.Shard(folder / shards.name_of(e["number"])) for e in rest]
         data = finished["data"] if rest else data
     else:
         numbers = {shard.number for shard in found}
@@ -124,7 +123,7 @@ def _finish(directory, task, before, finished):
         if beyond:
             raise ValueError(
                 f"The data set ends after sample {samples - 1}, but "
-                f"{folder / name_of(min(beyond))} holds more that was "
+                f"{folder / shards.name_of(min(beyond))} holds more that was "
                 "labelled before. Give the same data set again, or another "
                 "directory."
             )

@@ -188,10 +188,9 @@ class Labelling:
             marks = marks.numpy()
             if self.views is None:
                 yield x, (marks, None)
-            else:
-                for number in range(len(self.views)):
-                    view = self.views.apply(x, number, marks)
-                    yield view, (marks, fingerprints(view).numpy())
+            for number in range(len(self.views or ())):
+                view = self.views.apply(x, number, marks)
+                yield view, (marks, fingerprints(view).numpy())
             advance(len(marks))
 
     def _fields(self, views, place):

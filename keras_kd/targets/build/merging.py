@@ -14,10 +14,7 @@ import numpy as np
 from keras_kd.targets.store import manifest as manifests
 from keras_kd.targets.build.building import locked
 from keras_kd.core.checksummed_json import DamagedFileError
-from keras_kd.targets.store.shards import Shard
-from keras_kd.targets.store.shards import name_of
-from keras_kd.targets.store.shards import remove_leftovers
-from keras_kd.targets.store.shards import write_shard
+from keras_kd.targets.store import shards
 
 
 def merge(
@@ -52,7 +49,7 @@ def merge(
     with locked(into):
         manifests.settle(into, {**wanted, "part": None})
         folder = into / manifests.SHARDS
-        remove_leftovers(folder)
+        shards.remove_leftovers(folder)
         merged = [_copy(shard, folder) for shard in found]
         marks = manifests.all_fingerprints(merged)
         sha256 = hashlib.sha256(marks.tobytes()).hexdigest()
@@ -96,11 +93,12 @@ def _comparable(manifest: dict[str, Any]) -> dict[str, Any]:
     return {**common, "data": manifest["data"]}
 
 
-def _copy(shard: Shard, folder: pathlib.Path) -> Shard:
+def _copy(shard, folder):
     try:
-        return Shard(folder / name_of(shard.number), shard.sha256)
+        return shards.Shard(folder / shards.name_of(shard.number), shard.sha256)
     except DamagedFileError:
         pass  # not copied yet, or not wholly
     names = [pathlib.Path(name).stem for name in shard.record["files"]]
     fields = {name: np.array(shard.read(name)) for name in names}
-    return write_shard(folder, shard.number, shard.first, fields, shard.facts)
+    place = shard.number, shard.first
+    return shards.write_shard(folder, *place, fields, shard.facts)

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import hashlib
 import json
 import os
 import pathlib
@@ -17,6 +16,7 @@ import keras_tuner
 
 from keras_kd.core.file_lock import file_lock
 from keras_kd.core.records import write_atomically
+from keras_kd.core.stage_cache import fingerprint
 from keras_kd.tuning.space import oracles
 from keras_kd.tuning.trials.heartbeats import Heartbeats
 from keras_kd.tuning.trials.trial_record import CONTROL
@@ -98,7 +98,7 @@ class Study:
                 return self._hand_out(state, lost, worker)
             if self.control and CONTROL not in state.rows:
                 return self._hand_out(state, CONTROL, worker)
-            trial = oracles.propose(state.oracle, _new_token())
+            trial = oracles.propose(state.oracle, uuid.uuid4().hex)
             if trial.status == "RUNNING":
                 return self._hand_out(state, trial.trial_id, worker)
             if trial.status == "IDLE" or state.running:
@@ -136,7 +136,7 @@ class Study:
     # How a trial changes hands.
 
     def _hand_out(self, state, name, worker):
-        token = _new_token()
+        token = uuid.uuid4().hex
         attempts = state.attempts.get(name, 0) + 1
         state.attempts[name] = attempts
         held = {"token": token, "worker": worker, **self.heartbeats.me()}
@@ -211,7 +211,7 @@ class Study:
         try:
             found = json.loads(text)
             content = found["study"]
-            if found["sha256"] != _digest(content):
+            if found["sha256"] != fingerprint(content):
                 raise ValueError("its sha256 is another one")
         except (KeyError, TypeError, ValueError) as error:
             raise ValueError(
@@ -243,7 +243,7 @@ class Study:
             # enough to go on with a grid or a random state.
             "oracle": oracles.packed(state.oracle),
         }
-        whole = {"sha256": _digest(content), "study": content}
+        whole = {"sha256": fingerprint(content), "study": content}
         write_atomically(
             self.directory / FILE, json.dumps(whole, indent=1) + "\n"
         )
@@ -261,12 +261,3 @@ class _State:
         self.rows[row.name] = row
         if row.name != CONTROL:
             oracles.tell(self.oracle, hyperparameters, row)
-
-
-def _new_token():
-    return uuid.uuid4().hex
-
-
-def _digest(content):
-    text = json.dumps(content, sort_keys=True)
-    return hashlib.sha256(text.encode()).hexdigest()
