@@ -14,8 +14,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from keras_kd.core.canonical_names import places
-from keras_kd.core.canonical_names import renamed
+from keras_kd.core.canonical_form import canonical_form
 from keras_kd.core.records import StageRecord
 from keras_kd.core.records import file_sha256
 from keras_kd.core.records import replacing
@@ -128,26 +127,13 @@ def fingerprint_of_split(split: Any) -> str:
 def fingerprint_of_model(model: keras.Model, weights: bool = True) -> str:
     """Returns a sha256 of a model's architecture and, if asked, weights."""
     try:
-        config = keras.saving.serialize_keras_object(model)
-        config.pop("compile_config", None)
-        parts = [json.dumps(_plain(renamed(config, places(model))))]
+        text = json.dumps(canonical_form(model), sort_keys=True)
     except (NotImplementedError, TypeError, ValueError):
-        parts = [type(model).__qualname__]
-    digest = hashlib.sha256(parts[0].encode())
+        text = type(model).__qualname__
+    digest = hashlib.sha256(text.encode())
     for weight in model.weights:
         digest.update(f"{weight.shape}{weight.dtype}".encode())
         if weights:
             values = keras.ops.convert_to_numpy(weight)
             digest.update(np.ascontiguousarray(values))
     return digest.hexdigest()
-
-
-def _plain(config):
-    """Returns a config without the ids of objects that are shared."""
-    if isinstance(config, dict):
-        return {
-            key: _plain(value)
-            for key, value in sorted(config.items())
-            if key != "shared_object_id"
-        }
-    return list(map(_plain, config)) if isinstance(config, list) else config

@@ -54,7 +54,7 @@ class TeacherCache:
     Example:
 
     ```python
-    cache = kd.TeacherCache("labels").build(teacher, (x, y))
+    cache = kd.TeacherCache("targets").build(teacher, (x, y))
     distiller = kd.Distiller(teacher=None, student=student)
     distiller.compile("adam", cross_entropy)
     distiller.fit(cache.attach((x, y), batch_size=16, shuffle=True))
@@ -75,15 +75,9 @@ class TeacherCache:
     ):
         self.directory = pathlib.Path(directory)
         self.augment: Any = None
+        taps = (taps,) if isinstance(taps, str) else tuple(taps)
         self.options = Options(
-            taps=(taps,) if isinstance(taps, str) else tuple(taps),
-            dtype=dtype,
-            top_k=top_k,
-            sampled=sampled,
-            temperature=temperature,
-            views=views,
-            seed=seed,
-            shard_size=shard_size,
+            taps, dtype, top_k, sampled, temperature, views, seed, shard_size
         )
         found = manifests.read_settings(self.directory)
         if found is not None:
@@ -105,7 +99,9 @@ class TeacherCache:
                 f"{manifests.SETTINGS}. Make one with "
                 "kd.TeacherCache(directory).build(teacher, dataset)."
             )
-        return cls(directory, **{key: found[key] for key in Options.names()})
+        return cls(
+            directory, **{key: found[key] for key in Options().to_json()}
+        )
 
     def build(
         self,
@@ -141,7 +137,7 @@ class TeacherCache:
                 teacher must give the same class. `None`: all its values must
                 be the same up to rounding.
             engine: Way to run the teacher, `"keras"` for its own call.
-                `None`: the fastest, see `labels.engines.choose`.
+                `None`: the fastest, see `targets.inference.engines.choose`.
 
         Returns:
             This cache.
@@ -151,17 +147,8 @@ class TeacherCache:
                 those that this directory was begun with, or the teacher
                 gives NaN or infinity: with the place of that sample.
         """
-        self._build(
-            teacher,
-            dataset,
-            augment=augment,
-            batch_size=batch_size,
-            part=part,
-            verbose=verbose,
-            agreement=agreement,
-            engine=engine,
-        )
-        return self
+        how = batch_size, part, verbose, agreement, engine
+        return self._build(teacher, dataset, augment, *how)
 
     def extend(
         self,
@@ -173,12 +160,8 @@ class TeacherCache:
     ) -> TeacherCache:
         """Labels the samples of a data set that the cache does not hold.
 
-        Args:
-            teacher: The teacher that the cache was built with.
-            dataset: As for `build`; samples that are known are passed over.
-            augment: The augmentation that the cache was built with.
-            batch_size: Samples the teacher is given at a time.
-            verbose: Whether to show a progress bar.
+        The teacher and the augmentation are those that it was built with.
+        All arguments are as for `build`.
 
         Raises:
             ValueError: If the cache is not finished or is one of several
@@ -190,28 +173,25 @@ class TeacherCache:
                 f"{self.directory} is part {settings['part']} of a cache. "
                 "Expected a whole one: merge the parts first."
             )
-        self._build(
-            teacher,
-            dataset,
-            augment=augment,
-            batch_size=batch_size,
-            verbose=verbose,
-            agreement=settings["agreement"],
-            extend=True,
-        )
-        return self
+        how = batch_size, None, verbose, settings["agreement"], None
+        return self._build(teacher, dataset, augment, *how, extend=True)
 
-    def _build(self, *args, **kwargs):
-        build(self.directory, self.options, self.encodings, *args, **kwargs)
-        self.augment = kwargs["augment"]
+    def _build(self, teacher, dataset, augment, *how, extend=False):
+        kept = self.directory, self.options, self.encodings
+        build(*kept, teacher, dataset, augment, *how, extend=extend)
+        self.augment = augment
         self.__dict__.pop("manifest", None)
         self.__dict__.pop("shards", None)
+        return self
 
     @staticmethod
     def merge(
         directories: Sequence[str | os.PathLike], into: str | os.PathLike
     ) -> TeacherCache:
-        """Returns one cache made of all parts; see `labels.merging.merge`."""
+        """Returns one cache made of all parts that machines labelled.
+
+        See `targets.build.merging.merge`.
+        """
         merge(directories, into)
         return TeacherCache.open(into)
 
@@ -223,7 +203,7 @@ class TeacherCache:
         seed: int | None = None,
         augment: Any = None,
     ) -> tf.data.Dataset:
-        """Returns a data set with targets; see `labels.attaching.attach`.
+        """Returns a data set with the targets of its samples.
 
         Args:
             data: What was labelled, or any part of it, in any order.
@@ -232,6 +212,8 @@ class TeacherCache:
             seed: Seed of the shuffling.
             augment: The augmentation the cache was built with; needed only
                 where that was another process.
+
+        See `targets.attach.attaching.attach` for more.
         """
         return attach(self, data, batch_size, shuffle, seed, augment)
 

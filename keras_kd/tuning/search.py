@@ -163,7 +163,7 @@ def search(
             f"Pass workers=1. Received: workers={workers}"
         )
     several = workers > 1
-    with WorkerPool(directory, workers) if several else nullcontext() as crew:
+    with WorkerPool(directory, workers) if several else nullcontext() as pool:
         job = Job(
             directory,
             build_student,
@@ -191,7 +191,7 @@ def search(
             control,
         )
         study.set_trials(trials - control)
-        run(job, study, trials, crew)
+        run(job, study, trials, pool)
     result = SearchResult(job, study)
     if confirm and result.best is not None:
         result.confirmed = confirm_settings(
@@ -201,20 +201,20 @@ def search(
     return result
 
 
-def run(job: Job, study: Study, trials: int, crew: WorkerPool | None) -> None:
+def run(job: Job, study: Study, trials: int, pool: WorkerPool | None) -> None:
     """Runs what is left of a search, and shows it."""
     name, direction = job.objective.name, job.objective.direction
-    workers = 1 if crew is None else crew.count
+    workers = 1 if pool is None else pool.count
     table = LiveTable(name, trials, direction, workers=workers)
     done = [row for row in study.rows() if row.status != RUNNING]
     table.begin(done)
     for row in done:  # of one the log may be missing, if that was the end
         log_trial(job.directory / "logs", row, name)
     try:
-        if crew is None:
+        if pool is None:
             work(job, study, table.running, table.ended)
         else:
-            crew.run(job, study, table.running, table.ended)
+            pool.run(job, study, table.running, table.ended)
     finally:
         table.close()
         (job.directory / JOB).unlink(missing_ok=True)
@@ -271,6 +271,7 @@ def _clear(directory):
     """Removes a search; nothing else that is in the folder."""
     for name in (STUDY, JOB, "workers.log", "search.html", "search.png"):
         (directory / name).unlink(missing_ok=True)
-    for name in ("trials", "alive", "logs", "confirm"):
+    # Up to version 0.1 the heartbeats were in `alive`.
+    for name in ("trials", "heartbeats", "alive", "logs", "confirm"):
         with contextlib.suppress(FileNotFoundError):
             shutil.rmtree(directory / name)

@@ -21,6 +21,7 @@ import signal
 import sys
 import time
 
+from keras_kd.core.file_lock import LOCK
 from keras_kd.core.records import file_sha256
 from keras_kd.export.manifest import check_manifest
 from keras_kd.export.manifest import write_manifest
@@ -88,6 +89,12 @@ def contents(folder):
         if path.is_file()
         and not path.relative_to(folder).parts[0].startswith(".")
     }
+
+
+def leftovers(folder):
+    """Returns what a publisher left behind that it should have removed."""
+    names = set(os.listdir(folder)) - {LOCK}
+    return [name for name in names if name.startswith(".")]
 
 
 def publish_second(base, second):

@@ -16,12 +16,13 @@ import tensorflow as tf
 
 import keras_kd
 import keras_kd.export
+from keras_kd.core.file_lock import LOCK
 from keras_kd.core.records import file_sha256
 from keras_kd.export import VerificationError
 from keras_kd.export import export
 from keras_kd.export import run_tflite
-from keras_kd.export.publishing import staging
-from keras_kd.export.publishing.publish import PREFIX
+from keras_kd.export.publishing.staging import PREFIX
+from keras_kd.export.publishing.staging import staging
 
 layers = keras.layers
 
@@ -66,6 +67,7 @@ def test_export_record_holds_figures_and_hashes(exported):
 
 def test_export_leaves_only_finished_files(exported):
     assert sorted(os.listdir(exported.folder / "cnn")) == [
+        LOCK,
         "1",
         "cnn.tflite",
         "cnn.tflite.golden.npz",

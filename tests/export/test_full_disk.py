@@ -72,7 +72,7 @@ def test_release_on_a_full_disk_leaves_whole_files(exported, second, disk):
         finally:
             killing.check_all(base)
             assert killing.contents(base / "1") == before
-            assert not [n for n in os.listdir(base) if n.startswith(".")]
+            assert not killing.leftovers(base)
     assert failures > 10
     assert (base / "2").is_dir()
 
@@ -94,7 +94,7 @@ def test_release_beyond_a_file_limit_leaves_whole_files(
         finally:
             resource.setrlimit(resource.RLIMIT_FSIZE, limits)
         assert killing.contents(base) == before
-        assert not [n for n in os.listdir(base) if n.startswith(".")]
+        assert not killing.leftovers(base)
     killing.publish_second(base, second)
     killing.check_all(base)
 
@@ -119,7 +119,7 @@ def test_export_on_a_full_disk_says_so_and_goes_on_when_there_is_room(disk):
                 raise
         killing.check_all(base)
         assert killing.contents(base / "1") == before
-        assert not [n for n in os.listdir(base) if n.startswith(".")]
+        assert not killing.leftovers(base)
     assert {"ResourceExhaustedError", "OSError"} <= who
     export(model, disk.path, "model", verbose=False)
     assert not [found for _, found in verify_directory(base) if found]

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """A tiny teacher, its data, and a process that labels, for tests of caches.
 
-python tests/labels/labelled.py DIRECTORY [part parts]
+python tests/targets/labelled.py DIRECTORY [part parts]
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import keras
 import numpy as np
 
 import keras_kd as kd
+from keras_kd.core.file_lock import LOCK
 
 SAMPLES, FEATURES, CLASSES = 1000, 4, 3
 
@@ -56,12 +57,12 @@ _OPTIONS = ("taps", "dtype", "top_k", "sampled", "temperature", "shard_size")
 
 
 def contents(directory):
-    """Returns the bytes of every file of a cache by relative path."""
+    """Returns the bytes of a cache's files by relative path, not its lock."""
     directory = pathlib.Path(directory)
     return {
         str(path.relative_to(directory)): path.read_bytes()
         for path in sorted(directory.rglob("*"))
-        if path.is_file()
+        if path.is_file() and path.name != LOCK
     }
 
 

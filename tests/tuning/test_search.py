@@ -56,6 +56,17 @@ def traces():
         yield count
 
 
+def test_overwrite_removes_an_older_search_and_nothing_else(tmp_path):
+    for name in ("alive", "heartbeats", "trials", "mine"):  # 0.1 had `alive`
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "old").touch()
+    (tmp_path / "study.json").write_text("{}")
+    result = quickly(tmp_path, trials=2, overwrite=True)
+    assert [row.status for row in result.rows] == [COMPLETED] * 2
+    assert {p.parent.name for p in tmp_path.rglob("old")} == {"mine"}
+    assert not (tmp_path / "alive").exists()
+
+
 def test_search_runs_the_control_and_the_trials(found):
     names = [row.name for row in found.rows]
     assert names == [CONTROL, "0", "1", "2", "3", "4"]

@@ -41,20 +41,6 @@ def check_name(name: str) -> str:
     return name
 
 
-def check_version(version: str | int) -> str:
-    """Returns `version` as text if TensorFlow Serving reads it one way only.
-
-    Raises:
-        ValueError: If it is not a positive number without leading zeros.
-    """
-    if not re.fullmatch("[1-9][0-9]*", str(version)):
-        raise ValueError(
-            "`version` must be a positive number without leading zeros. "
-            f"Received: {version!r}"
-        )
-    return str(version)
-
-
 def publish(
     staged_dir: str | os.PathLike,
     base_dir: str | os.PathLike,
@@ -95,7 +81,7 @@ def publish(
         write_manifest(staged_dir)
     flush(staged_dir)
     while True:
-        target = base_dir / check_version(next_version(base_dir))
+        target = base_dir / str(next_version(base_dir))
         try:
             # Fails on a folder with content: that number is taken.
             os.rename(staged_dir, target)

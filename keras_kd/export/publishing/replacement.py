@@ -13,6 +13,7 @@ import contextlib
 import os
 import pathlib
 
+from keras_kd.core.file_lock import file_lock
 from keras_kd.core.records import file_sha256
 from keras_kd.core.records import sync_folder
 from keras_kd.export.manifest import VerificationError
@@ -38,7 +39,7 @@ def publish_file(
         target: Its final path; the folder exists.
     """
     staged_file, target = pathlib.Path(staged_file), pathlib.Path(target)
-    with _locked(target.parent):
+    with file_lock(target.parent):
         staged = {target.name: staged_file}
         golden = golden_path(staged_file)
         if golden.exists():
@@ -61,7 +62,7 @@ def publish_folder(
         target: Its final path; made if there is none.
     """
     staged_dir, target = pathlib.Path(staged_dir), pathlib.Path(target)
-    with _locked(target.parent):
+    with file_lock(target.parent):
         if target.exists():
             names = sorted(os.listdir(staged_dir))
             _replace(staged_dir, target, {n: staged_dir / n for n in names})
@@ -71,19 +72,6 @@ def publish_folder(
             os.rename(staged_dir, target)
             sync_folder(target.parent)
     return target
-
-
-@contextlib.contextmanager
-def _locked(folder):
-    import fcntl
-
-    # The kernel frees the lock of a killed process.
-    lock = os.open(folder, os.O_RDONLY)
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(lock)
 
 
 def _sound_golden(target):

@@ -8,7 +8,6 @@ new, is no reason to remove the sound one before it.
 
 from __future__ import annotations
 
-import contextlib
 import os
 import pathlib
 import re
@@ -96,17 +95,16 @@ def _was_published(folder):
 
 def _remove(folder):
     away = unused_name(folder.parent)
-    # Gone already where another publisher was faster.
-    with contextlib.suppress(FileNotFoundError):
-        try:
-            os.rename(folder, away)
-        except PermissionError as error:
-            warnings.warn(
-                f"{folder} is no longer needed but cannot be removed. "
-                f"Received: {error}",
-                stacklevel=4,
-            )
-            return False
-        shutil.rmtree(away, ignore_errors=True)
-        return True
-    return False
+    try:
+        os.rename(folder, away)
+    except FileNotFoundError:
+        return False  # another publisher was faster
+    except PermissionError as error:
+        warnings.warn(
+            f"{folder} is no longer needed but cannot be removed. "
+            f"Received: {error}",
+            stacklevel=4,
+        )
+        return False
+    shutil.rmtree(away, ignore_errors=True)
+    return True

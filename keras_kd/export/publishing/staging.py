@@ -17,6 +17,7 @@ import shutil
 import socket
 import uuid
 
+from keras_kd.core.processes import is_running
 from keras_kd.core.records import sync_folder
 
 PREFIX = ".keras_kd-tmp-"
@@ -99,10 +100,4 @@ def _is_stale(name):
     match = re.fullmatch(rf"{re.escape(PREFIX)}(\d+)(?:-(\w+))?-\w+", name)
     if not match or match[2] not in (None, host_mark()):
         return False
-    try:
-        os.kill(int(match[1]), 0)
-    except (ProcessLookupError, OverflowError):
-        return True
-    except PermissionError:
-        return False
-    return False
+    return not is_running(int(match[1]))

@@ -3,14 +3,13 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
 import pathlib
 from typing import Any
 
 import tensorflow as tf
 
 from keras_kd import teachers
+from keras_kd.core.file_lock import file_lock
 from keras_kd.targets.inference import engines
 from keras_kd.targets.build import labelling
 from keras_kd.targets.store import manifest as manifests
@@ -20,7 +19,6 @@ from keras_kd.targets.hashing.identity import identity
 from keras_kd.targets.store.options import Options
 from keras_kd.targets.store.options import describe
 from keras_kd.core.sample_bar import sample_bar
-from keras_kd.targets.store.shards import name_of
 from keras_kd.targets.augment.views import Views
 from keras_kd.targets.augment.views import check_replayable
 
@@ -45,22 +43,13 @@ def build(
         directory: Folder of the cache.
         options: What to store.
         encodings: How each tap is stored.
-        teacher: See `TeacherCache.build`.
-        data: See `TeacherCache.build`.
-        augment: See `TeacherCache.build`.
-        batch_size: See `TeacherCache.build`.
-        part: See `TeacherCache.build`.
-        verbose: See `TeacherCache.build`.
-        agreement: See `TeacherCache.build`.
-        engine: See `TeacherCache.build`.
         extend: Whether to label only samples that the cache has not, and to
-            add them to it.
+            add them to it. All else as for `TeacherCache.build`.
     """
     teacher = checked_teacher(teacher)
     part = _checked_part(part)
     inputs = streaming.inputs_of(data, batch_size)
     views = _views(augment, options, data, inputs)
-    say = print if verbose else lambda line: None
     settings = {
         **options.to_json(),
         "teacher": identity((teacher, list(options.taps))),
@@ -70,8 +59,7 @@ def build(
     }
     with locked(directory):
         manifests.settle(directory, settings)
-        folder = directory / manifests.SHARDS
-        shards.remove_leftovers(folder)
+        shards.remove_leftovers(directory / manifests.SHARDS)
         finished = manifests.read_if_sound(directory)
         total = streaming.sample_count(data, batch_size)
         seen = inputs if views is None else inputs.map(views.first)
@@ -89,13 +77,13 @@ def build(
             )
 
         task = labelling.Labelling(
-            folder,
+            directory / manifests.SHARDS,
             choose,
             encodings,
             options.shard_size,
-            views=views,
-            part=part or (0, 1),
-            say=say,
+            views,
+            part or (0, 1),
+            print if verbose else lambda line: None,
         )
         before = []
         if extend:
@@ -108,8 +96,9 @@ def build(
             entries = finished["shards"]
             task.closed = {e["number"]: e["samples"] for e in entries}
         stream = streaming.batches_of(inputs, batch_size, options.shard_size)
-        title = f"labelling {directory.name}"
-        with sample_bar(title, total, verbose) as advance:
+        with sample_bar(
+            f"labelling {directory.name}", total, verbose
+        ) as advance:
             task.run(stream, advance)
         _finish(directory, task, before, finished)
 
@@ -120,13 +109,13 @@ def _finish(directory, task, before, finished):
         raise ValueError("There is nothing to label: the data set is empty.")
     found = [*before, *task.shards]
     samples = task.start[1] + task.samples
-    data = manifests.data_of(samples, task.digest)
-    folder = directory / manifests.SHARDS
+    data = {"samples": samples, "sha256": task.digest.hexdigest()}
+    folder = task.folder
     if finished and not before:
         # Labelled before; a damaged shard may have been written anew, and
         # the data may be the first ones of a cache that was extended.
         rest = finished["shards"][len(found) :]
-        found += [shards.Shard(folder / name_of(e["number"])) for e in rest]
+        found += [shards.Shard(folder / shards.name_of(e["number"])) for e in rest]
         data = finished["data"] if rest else data
     else:
         numbers = {shard.number for shard in found}
@@ -134,7 +123,7 @@ def _finish(directory, task, before, finished):
         if beyond:
             raise ValueError(
                 f"The data set ends after sample {samples - 1}, but "
-                f"{folder / name_of(min(beyond))} holds more that was "
+                f"{folder / shards.name_of(min(beyond))} holds more that was "
                 "labelled before. Give the same data set again, or another "
                 "directory."
             )
@@ -157,29 +146,13 @@ def checked_teacher(teacher: Any) -> teachers.Teacher:
     return teacher
 
 
-@contextlib.contextmanager
 def locked(directory: pathlib.Path):
-    """Holds a folder for this process; a killed process lets go of it.
-
-    Raises:
-        ValueError: If another process is building there.
-    """
-    import fcntl  # where there is no fcntl, reading a cache still works
-
-    directory.mkdir(parents=True, exist_ok=True)
-    descriptor = os.open(directory, os.O_RDONLY)
-    try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise ValueError(
-                f"Another process is labelling into {directory}. Wait for "
-                "it, or label parts in directories of their own and merge "
-                "them."
-            ) from None
-        yield
-    finally:
-        os.close(descriptor)
+    """Holds the folder of a cache; raises ValueError if it is being built."""
+    return file_lock(
+        directory,
+        f"Another process is labelling into {directory}. Wait for it, or "
+        "label parts in directories of their own and merge them.",
+    )
 
 
 def _checked_part(part):

@@ -8,6 +8,7 @@ pass is the first, a resumed one, or one of several machines'.
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import hashlib
 import itertools
@@ -58,6 +59,7 @@ def teacher_call(teacher: Teacher, taps: tuple[str, ...], x: Any) -> Callable:
     return compile_for(call, x, autograph=not is_keras)
 
 
+@dataclasses.dataclass
 class Labelling:
     """Turns batches into shards.
 
@@ -70,34 +72,24 @@ class Labelling:
         shard_size: Samples in a shard.
         views: Makes the augmented views of a batch: it has a length and
             `apply(x, view, fingerprints)`. `None`: samples as they are.
+        part: `(i, n)`: write only every n-th shard, from the i-th on.
+        say: What to tell the user.
         start: Number of the first shard and place of its first sample.
         closed: Samples of each shard of a finished cache, by number: none
             is added.
-        part: `(i, n)`: write only every n-th shard, from the i-th on.
-        say: What to tell the user.
     """
 
-    def __init__(
-        self,
-        folder: pathlib.Path,
-        choose: Callable,
-        encodings: dict[str, Any],
-        shard_size: int,
-        views: Any = None,
-        start: tuple[int, int] = (0, 0),
-        closed: dict[int, int] | None = None,
-        part: tuple[int, int] = (0, 1),
-        say: Callable[[str], None] = lambda line: None,
-    ):
-        self.folder = folder
-        self.choose = choose
-        self.encodings = encodings
-        self.shard_size = shard_size
-        self.views = views
-        self.start = start
-        self.closed = closed
-        self.part = part
-        self.say = say
+    folder: pathlib.Path
+    choose: Callable
+    encodings: dict[str, Any]
+    shard_size: int
+    views: Any = None
+    part: tuple[int, int] = (0, 1)
+    say: Callable[[str], None] = print
+    start: tuple[int, int] = (0, 0)
+    closed: dict[int, int] | None = None
+
+    def __post_init__(self):
         self.samples = 0
         self.shards: list[Shard] = []
         self.digest = hashlib.sha256()
@@ -125,7 +117,10 @@ class Labelling:
         mine = number % count == index
         kept = self._kept(number) if mine else None
         if kept is not None or not mine:
-            found = [_read(marks, advance) for _, marks in stream]
+            found = []
+            for _, marks in stream:
+                found.append(marks.numpy())
+                advance(len(marks))
             found = np.concatenate(found)
             if mine:
                 same_samples(kept, found, first)
@@ -193,10 +188,9 @@ class Labelling:
             marks = marks.numpy()
             if self.views is None:
                 yield x, (marks, None)
-            else:
-                for number in range(len(self.views)):
-                    view = self.views.apply(x, number, marks)
-                    yield view, (marks, fingerprints(view).numpy())
+            for number in range(len(self.views or ())):
+                view = self.views.apply(x, number, marks)
+                yield view, (marks, fingerprints(view).numpy())
             advance(len(marks))
 
     def _fields(self, views, place):
@@ -227,9 +221,3 @@ def _up_to(batches, count: int) -> Iterator:
         count -= len(marks)
         if count <= 0:
             return
-
-
-def _read(marks, advance):
-    marks = marks.numpy()
-    advance(len(marks))
-    return marks

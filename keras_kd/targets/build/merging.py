@@ -14,10 +14,7 @@ import numpy as np
 from keras_kd.targets.store import manifest as manifests
 from keras_kd.targets.build.building import locked
 from keras_kd.core.checksummed_json import DamagedFileError
-from keras_kd.targets.store.shards import Shard
-from keras_kd.targets.store.shards import name_of
-from keras_kd.targets.store.shards import remove_leftovers
-from keras_kd.targets.store.shards import write_shard
+from keras_kd.targets.store import shards
 
 
 def merge(
@@ -39,49 +36,45 @@ def merge(
             or was labelled with other settings or other data.
     """
     into = pathlib.Path(into)
-    parts = [_Part(pathlib.Path(directory)) for directory in directories]
-    _check_parts(parts)
-    settings = {**parts[0].settings, "part": None}
-    found = sorted(
-        (shard for part in parts for shard in part.shards),
-        key=lambda shard: shard.number,
-    )
+    directories = [pathlib.Path(directory) for directory in directories]
+    parts = [_finished(directory) for directory in directories]
+    _check_complete([part["settings"]["part"] for part in parts])
+    wanted = _comparable(parts[0])
+    found = []
+    for directory, part in zip(directories, parts, strict=True):
+        manifests.compare_settings(_comparable(part), wanted, directory)
+        found += manifests.open_shards(directory, part)
+    found.sort(key=lambda shard: shard.number)
+    data = wanted.pop("data")
     with locked(into):
-        manifests.settle(into, settings)
+        manifests.settle(into, {**wanted, "part": None})
         folder = into / manifests.SHARDS
-        remove_leftovers(folder)
+        shards.remove_leftovers(folder)
         merged = [_copy(shard, folder) for shard in found]
         marks = manifests.all_fingerprints(merged)
-        whole = manifests.data_of(len(marks), hashlib.sha256(marks.tobytes()))
-        if whole != parts[0].manifest["data"]:
+        sha256 = hashlib.sha256(marks.tobytes()).hexdigest()
+        whole = {"samples": len(marks), "sha256": sha256}
+        if whole != data:
             raise ValueError(
                 "The parts do not make up the data set that they were "
-                f"labelled from. Expected: {parts[0].manifest['data']}. "
-                f"Received: {whole}. Run `keras-kd targets verify` on each."
+                f"labelled from. Expected: {data}. Received: {whole}. Run "
+                "`keras-kd targets verify` on each."
             )
         manifests.write_manifest(into, merged, whole, {})
 
 
-class _Part:
-    def __init__(self, directory: pathlib.Path):
-        self.directory = directory
-        self.manifest = manifests.read_manifest(directory)
-        if self.manifest is None:
-            raise ValueError(
-                f"{directory} must be a finished part. Received: a folder "
-                f"without {manifests.MANIFEST}. Call `build` with its `part` "
-                "again to finish it."
-            )
-        self.settings: dict[str, Any] = dict(self.manifest["settings"])
-        # Written down, not compared.
-        for key in ("format", "versions"):
-            self.settings.pop(key)
-        self.part = self.settings.pop("part")
-        self.shards = manifests.open_shards(directory, self.manifest)
+def _finished(directory: pathlib.Path) -> dict[str, Any]:
+    manifest = manifests.read_manifest(directory)
+    if manifest is None:
+        raise ValueError(
+            f"{directory} must be a finished part. Received: a folder without "
+            f"{manifests.MANIFEST}. Call `build` with its `part` again to "
+            "finish it."
+        )
+    return manifest
 
 
-def _check_parts(parts: list[_Part]) -> None:
-    given = [part.part for part in parts]
+def _check_complete(given: list) -> None:
     count = given[0][1] if given and given[0] else 0
     wanted = [[index, count] for index in range(count)]
     if not count or sorted(given, key=str) != sorted(wanted, key=str):
@@ -90,18 +83,22 @@ def _check_parts(parts: list[_Part]) -> None:
             f"Expected: {wanted or 'caches built with part=(i, n)'}. "
             f"Received: {given}"
         )
-    first = parts[0]
-    for part in parts[1:]:
-        wanted = {**first.settings, "data": first.manifest["data"]}
-        found = {**part.settings, "data": part.manifest["data"]}
-        manifests.compare_settings(found, wanted, part.directory)
 
 
-def _copy(shard: Shard, folder: pathlib.Path) -> Shard:
+def _comparable(manifest: dict[str, Any]) -> dict[str, Any]:
+    """Returns what all parts have in common."""
+    own = ("format", "versions", "part")
+    settings = manifest["settings"].items()
+    common = {key: value for key, value in settings if key not in own}
+    return {**common, "data": manifest["data"]}
+
+
+def _copy(shard, folder):
     try:
-        return Shard(folder / name_of(shard.number), shard.sha256)
+        return shards.Shard(folder / shards.name_of(shard.number), shard.sha256)
     except DamagedFileError:
         pass  # not copied yet, or not wholly
     names = [pathlib.Path(name).stem for name in shard.record["files"]]
     fields = {name: np.array(shard.read(name)) for name in names}
-    return write_shard(folder, shard.number, shard.first, fields, shard.facts)
+    place = shard.number, shard.first
+    return shards.write_shard(folder, *place, fields, shard.facts)

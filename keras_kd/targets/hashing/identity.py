@@ -20,6 +20,7 @@ from typing import Any
 import keras
 import numpy as np
 
+from keras_kd.core.canonical_form import canonical_form
 from keras_kd.core.records import file_sha256
 from keras_kd.teachers.base import Teacher
 
@@ -27,11 +28,11 @@ from keras_kd.teachers.base import Teacher
 def identity(thing: Any) -> str:
     """Returns a sha256 of what a teacher, model or function computes with.
 
-    A model is its architecture and weights; the names of its layers, which
-    Keras numbers through the process, do not count. A function is its code,
-    its defaults and the values it closes over, but not the functions it
-    calls by name. A teacher is its class and its public attributes, the
-    files of a `path` included.
+    A model is its architecture and weights; the names of its layers and
+    operations, which Keras numbers through the process, do not count. A
+    function is its code, its defaults and the values it closes over, but not
+    the functions it calls by name. A teacher is its class and its public
+    attributes, the files of a `path` included.
 
     Args:
         thing: A `Teacher`, `keras.Model`, function, array, path or plain
@@ -117,17 +118,5 @@ def _architecture(model):
         config = model.get_config()
     except NotImplementedError:
         return type(model).__qualname__
-    layers = model._flatten_layers()
-    numbers = {x.name: f"#{number}" for number, x in enumerate(layers)}
-
-    def numbered(value):
-        if isinstance(value, dict):
-            kept = {k: v for k, v in value.items() if k != "trainable"}
-            return {str(k): numbered(v) for k, v in kept.items()}
-        if isinstance(value, (list, tuple)):
-            return [numbered(part) for part in value]
-        if isinstance(value, str):
-            return numbers.get(value, value)
-        return value
-
-    return json.dumps(numbered(config), sort_keys=True, default=str)
+    form = canonical_form(model, config, chosen_too=True, ignore=["trainable"])
+    return json.dumps(form, sort_keys=True, default=str)

@@ -10,6 +10,7 @@ All keep every axis but the last: `(batch, ..., classes)` and
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 
 import numpy as np
@@ -18,7 +19,13 @@ from keras import ops
 from keras_kd.losses.sparse import GRID
 
 
-class Dense:
+class _Encoding:
+    def get_config(self) -> dict:
+        return dataclasses.asdict(self)
+
+
+@dataclasses.dataclass
+class Dense(_Encoding):
     """Stores every value, rounded to a dtype.
 
     Args:
@@ -31,13 +38,14 @@ class Dense:
     ```
     """
 
-    def __init__(self, dtype: str = "float16"):
-        if dtype not in ("float16", "float32"):
+    dtype: str = "float16"
+
+    def __post_init__(self):
+        if self.dtype not in ("float16", "float32"):
             raise ValueError(
                 "`dtype` must be 'float16' or 'float32'. "
-                f"Received: dtype={dtype!r}"
+                f"Received: dtype={self.dtype!r}"
             )
-        self.dtype = dtype
 
     def fields(self, values) -> dict[str, np.ndarray]:
         return {"values": _rounded(values, self.dtype)}
@@ -45,11 +53,9 @@ class Dense:
     def target(self, fields: dict):
         return ops.cast(fields["values"], "float32")
 
-    def get_config(self) -> dict:
-        return {"dtype": self.dtype}
 
-
-class TopK:
+@dataclasses.dataclass
+class TopK(_Encoding):
     """Stores the k likeliest classes, and the mass of all others together.
 
     Log-probabilities at T = 1 give those at any T. So do the others taken
@@ -69,11 +75,15 @@ class TopK:
     ```
     """
 
-    def __init__(self, k: int, classes: int | None = None):
-        if not int(k) == k >= 1:
-            raise ValueError(f"`k` must be a positive integer. Received: k={k}")
-        self.k = int(k)
-        self.classes = classes
+    k: int
+    classes: int | None = None
+
+    def __post_init__(self):
+        if not int(self.k) == self.k >= 1:
+            raise ValueError(
+                f"`k` must be a positive integer. Received: k={self.k}"
+            )
+        self.k = int(self.k)
 
     def fields(self, values) -> dict[str, np.ndarray]:
         log_p = _log_softmax(values)
@@ -104,17 +114,12 @@ class TopK:
         }
 
     def target(self, fields: dict) -> dict:
-        return {
-            "ids": ops.cast(fields["ids"], "int32"),
-            "log_probs": ops.cast(fields["log_probs"], "float32"),
-            "tail": ops.cast(fields["tail"], "float32"),
-        }
-
-    def get_config(self) -> dict:
-        return {"k": self.k, "classes": self.classes}
+        kinds = {"ids": "int32", "log_probs": "float32", "tail": "float32"}
+        return {name: ops.cast(fields[name], kinds[name]) for name in kinds}
 
 
-class Sampled:
+@dataclasses.dataclass
+class Sampled(_Encoding):
     """Stores n classes drawn from the teacher's probabilities at one T.
 
     The share of each class among the draws is an unbiased estimate of its
@@ -139,26 +144,22 @@ class Sampled:
     ```
     """
 
-    def __init__(
-        self,
-        n: int,
-        temperature: float = 1.0,
-        classes: int | None = None,
-        seed: int = 0,
-    ):
-        if not 1 <= int(n) == n < 2**16:
+    n: int
+    temperature: float = 1.0
+    classes: int | None = None
+    seed: int = 0
+
+    def __post_init__(self):
+        if not 1 <= int(self.n) == self.n < 2**16:
             raise ValueError(
-                f"`n` must be an integer from 1 to 65535. Received: n={n}"
+                f"`n` must be an integer from 1 to 65535. Received: n={self.n}"
             )
-        if not temperature > 0.0:
+        if not self.temperature > 0.0:
             raise ValueError(
                 "`temperature` must be positive. "
-                f"Received: temperature={temperature}"
+                f"Received: temperature={self.temperature}"
             )
-        self.n = int(n)
-        self.temperature = float(temperature)
-        self.classes = classes
-        self.seed = seed
+        self.n, self.temperature = int(self.n), float(self.temperature)
 
     def fields(self, values) -> dict[str, np.ndarray]:
         values = np.asarray(values, "float64")
@@ -197,14 +198,6 @@ class Sampled:
             "ids": ops.cast(fields["ids"], "int32"),
             "weights": weights,
             "temperature": ops.full_like(weights[..., 0], self.temperature),
-        }
-
-    def get_config(self) -> dict:
-        return {
-            "n": self.n,
-            "temperature": self.temperature,
-            "classes": self.classes,
-            "seed": self.seed,
         }
 
 

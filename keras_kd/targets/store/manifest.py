@@ -23,12 +23,6 @@ SHARDS = "shards"
 _PACKAGES = ("keras_kd", "keras", "tensorflow", "numpy")
 
 
-def versions() -> dict[str, str]:
-    """Returns the versions that labels are made with."""
-    found = {name: importlib.metadata.version(name) for name in _PACKAGES}
-    return {"python": platform.python_version(), **found}
-
-
 def read_settings(directory: pathlib.Path) -> dict[str, Any] | None:
     """Returns the settings of a cache, or `None` where there is none.
 
@@ -59,10 +53,14 @@ def settle(directory: pathlib.Path, settings: dict[str, Any]) -> None:
     """
     found = read_settings(directory)
     if found is None:
-        settings = {"format": FORMAT, **settings, "versions": versions()}
+        versions = {
+            name: importlib.metadata.version(name) for name in _PACKAGES
+        }
+        versions["python"] = platform.python_version()
+        settings = {"format": FORMAT, **settings, "versions": versions}
         write_checksummed(directory / SETTINGS, settings)
-        return
-    compare_settings(found, settings, directory)
+    else:
+        compare_settings(found, settings, directory)
 
 
 def compare_settings(
@@ -108,16 +106,17 @@ def write_manifest(
         unless: What to say of encodings where a part has no shard.
     """
     facts = [shard.facts for shard in shards]
-    engines = []
-    for fact in facts:
-        if fact["labelled_with"] not in engines:
-            engines.append(fact["labelled_with"])
+    engines = [fact["labelled_with"] for fact in facts]
     content = {
         "settings": read_settings(directory),
         "samples": sum(map(len, shards)),
         "data": data,
         "encodings": facts[0]["encodings"] if facts else unless,
-        "labelled_with": engines,
+        "labelled_with": [
+            engine
+            for place, engine in enumerate(engines)
+            if engine not in engines[:place]
+        ],
         "shards": [shard.entry() for shard in shards],
     }
     if read_if_sound(directory) != content:
@@ -175,11 +174,6 @@ def problems(directory: pathlib.Path) -> list[tuple[str, str]]:
             for path, problem in shard.problems()
         ]
     return found
-
-
-def data_of(samples: int, digest) -> dict[str, Any]:
-    """Returns what a manifest says of the data, as JSON values."""
-    return {"samples": samples, "sha256": digest.hexdigest()}
 
 
 def all_fingerprints(shards: list[Shard]) -> np.ndarray:

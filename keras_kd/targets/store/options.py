@@ -66,11 +66,6 @@ class Options:
         """Returns the options as plain JSON values."""
         return {**dataclasses.asdict(self), "taps": list(self.taps)}
 
-    @classmethod
-    def names(cls) -> list[str]:
-        """Returns the names of all options."""
-        return [field.name for field in dataclasses.fields(cls)]
-
 
 def describe(of_taps: dict[str, Any]) -> dict[str, Any]:
     """Returns what it takes to make encodings again, as JSON values."""

@@ -11,14 +11,16 @@ import threading
 import time
 from typing import Any
 
+from keras_kd.core.processes import is_running
+
 EVERY = 5.0
 SILENCE = 120.0
-"""Seconds after which a process that gave no sign counts as dead. Compiling
+"""Seconds without a heartbeat after which a process counts as dead. Compiling
 a large model may hold up a thread for long."""
 
 
 class Heartbeats:
-    """Signs of life: a file for each attempt, touched every few seconds.
+    """A file for each attempt, touched every few seconds.
 
     A process of this machine that is gone is noticed at once; one of another
     machine, or one that hangs, after two minutes.
@@ -35,12 +37,12 @@ class Heartbeats:
         return {"host": socket.gethostname(), "pid": os.getpid()}
 
     def beat(self, token: str) -> None:
-        """Gives a sign of life."""
+        """Touches the file of an attempt."""
         self.directory.mkdir(parents=True, exist_ok=True)
         (self.directory / token).touch()
 
     def forget(self, token: str) -> None:
-        """Removes the signs of an attempt that has ended."""
+        """Removes the file of an attempt that has ended."""
         (self.directory / token).unlink(missing_ok=True)
 
     def is_alive(self, held: dict[str, Any]) -> bool:
@@ -49,7 +51,7 @@ class Heartbeats:
         Args:
             held: Its `token`, `host` and `pid`.
         """
-        if held["host"] == socket.gethostname() and not _exists(held["pid"]):
+        if held["host"] == socket.gethostname() and not is_running(held["pid"]):
             return False
         try:
             last = (self.directory / held["token"]).stat().st_mtime
@@ -59,7 +61,7 @@ class Heartbeats:
 
     @contextlib.contextmanager
     def beating(self, token: str, parent: int | None = None):
-        """Gives signs of life while the block runs.
+        """Sends heartbeats while the block runs.
 
         Args:
             token: The attempt's.
@@ -93,13 +95,3 @@ class Heartbeats:
         finally:
             with contextlib.suppress(OSError):
                 clock.unlink(missing_ok=True)
-
-
-def _exists(pid):
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True

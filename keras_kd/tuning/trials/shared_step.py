@@ -20,8 +20,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from keras_kd.core.canonical_names import places
-from keras_kd.core.canonical_names import renamed
+from keras_kd.core.canonical_form import canonical_form
 from keras_kd.core.scalars import Scalar
 from keras_kd.core.stage_cache import fingerprint
 from keras_kd.distillers.distiller import Distiller
@@ -152,17 +151,15 @@ def key_of(distiller: Distiller) -> str | None:
     if not distiller.built or not _is_fixed(distiller.teacher):
         return None
     try:
-        student = keras.saving.serialize_keras_object(distiller.student)
-        student.pop("compile_config", None)
+        student = distiller.student
         compiled = dict(distiller.get_compile_config())
         compiled["optimizer"] = _without_rate(compiled["optimizer"])
-        numbers = places(distiller.student, chosen_too=True)
         losses = [
-            _fixed_part(loss, numbers) for loss in distiller.distillation_losses
+            _fixed_part(loss, student) for loss in distiller.distillation_losses
         ]
         text = json.dumps(
             [
-                renamed(student, numbers),
+                canonical_form(student, chosen_too=True),
                 losses,
                 compiled,
                 [[tuple(v.shape), v.dtype] for v in distiller.variables],
@@ -202,13 +199,13 @@ def _scalar_names(thing):
     ]
 
 
-def _fixed_part(loss, numbers):
+def _fixed_part(loss, student):
     variable = _scalar_names(loss)
     config = loss.get_config()
     return [
         f"{type(loss).__module__}.{type(loss).__qualname__}",
         {k: v for k, v in config.items() if k not in variable},
-        renamed(loss.taps[1], numbers),
+        canonical_form(student, loss.taps[1], chosen_too=True),
     ]
 
 

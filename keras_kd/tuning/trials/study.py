@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import hashlib
 import json
 import os
 import pathlib
@@ -15,7 +14,9 @@ from typing import Any
 
 import keras_tuner
 
+from keras_kd.core.file_lock import file_lock
 from keras_kd.core.records import write_atomically
+from keras_kd.core.stage_cache import fingerprint
 from keras_kd.tuning.space import oracles
 from keras_kd.tuning.trials.heartbeats import Heartbeats
 from keras_kd.tuning.trials.trial_record import CONTROL
@@ -79,9 +80,8 @@ class Study:
         self.directory = pathlib.Path(directory)
         self.definition = definition
         self.control = control
-        self.alive = Heartbeats(self.directory / "alive")
+        self.heartbeats = Heartbeats(self.directory / "heartbeats")
         self._make_oracle = make_oracle
-        self.directory.mkdir(parents=True, exist_ok=True)
         with self._state():
             pass
 
@@ -96,9 +96,9 @@ class Study:
             lost = self._first_lost(state)
             if lost is not None:
                 return self._hand_out(state, lost, worker)
-            if self.control and not state.has(CONTROL):
+            if self.control and CONTROL not in state.rows:
                 return self._hand_out(state, CONTROL, worker)
-            trial = oracles.propose(state.oracle, _new_token())
+            trial = oracles.propose(state.oracle, uuid.uuid4().hex)
             if trial.status == "RUNNING":
                 return self._hand_out(state, trial.trial_id, worker)
             if trial.status == "IDLE" or state.running:
@@ -116,11 +116,8 @@ class Study:
             held = state.running.get(attempt.name)
             if held is None or held["token"] != attempt.token:
                 return False
-            del state.running[attempt.name]
-            state.put(row)
-            if attempt.name != CONTROL:
-                oracles.tell(state.oracle, attempt.hyperparameters, row)
-        self.alive.forget(attempt.token)
+            state.end(row, attempt.hyperparameters)
+        self.heartbeats.forget(attempt.token)
         return True
 
     def rows(self) -> list[TrialRecord]:
@@ -139,13 +136,13 @@ class Study:
     # How a trial changes hands.
 
     def _hand_out(self, state, name, worker):
-        token = _new_token()
+        token = uuid.uuid4().hex
         attempts = state.attempts.get(name, 0) + 1
         state.attempts[name] = attempts
-        held = {"token": token, "worker": worker, **self.alive.me()}
+        held = {"token": token, "worker": worker, **self.heartbeats.me()}
         state.running[name] = held
-        self.alive.beat(token)
-        hyperparameters = None
+        self.heartbeats.beat(token)
+        hyperparameters, settings = None, {}
         if name != CONTROL:
             trial = state.oracle.trials[name]
             trials = state.oracle.ongoing_trials
@@ -155,29 +152,22 @@ class Study:
             if attempts == 1 and name == state.oracle.start_order[0]:
                 oracles.start_from_defaults(state.oracle, trial)
             hyperparameters = trial.hyperparameters.copy()
-        settings = {} if name == CONTROL else shown(hyperparameters)
-        state.put(TrialRecord(name, settings, RUNNING))
+            settings = shown(hyperparameters)
+        state.rows[name] = TrialRecord(name, settings, RUNNING)
         return Attempt(name, hyperparameters, token)
 
     def _first_lost(self, state):
         for name, held in list(state.running.items()):
-            if self.alive.is_alive(held):
+            if self.heartbeats.is_alive(held):
                 continue
             if state.attempts[name] < MAX_ATTEMPTS:
                 return name
-            attempt = Attempt(name, None, held["token"])
             message = f"its process died {MAX_ATTEMPTS} times"
             row = dataclasses.replace(
-                state.row(name), status=FAILED, message=message
+                state.rows[name], status=FAILED, message=message
             )
-            del state.running[name]
-            state.put(row)
-            if name != CONTROL:
-                trial = state.oracle.trials[name]
-                attempt = dataclasses.replace(
-                    attempt, hyperparameters=trial.hyperparameters
-                )
-                oracles.tell(state.oracle, attempt.hyperparameters, row)
+            trial = state.oracle.trials.get(name)  # of the control, none
+            state.end(row, trial and trial.hyperparameters)
         return None
 
     # How it is kept.
@@ -185,16 +175,10 @@ class Study:
     @contextlib.contextmanager
     def _state(self):
         """Yields the state under the lock; keeps it if the block ends."""
-        import fcntl
-
-        lock = os.open(self.directory, os.O_RDONLY)
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX)
+        with file_lock(self.directory):
             state = self._read()
             yield state
             self._write(state)
-        finally:
-            os.close(lock)
 
     def _read(self) -> _State:
         content = self._content()
@@ -209,7 +193,7 @@ class Study:
                 f"{content['keras_tuner']}. Install that version, or begin "
                 f"again with overwrite=True. Received: {error}"
             ) from error
-        rows = [TrialRecord(**row) for row in content["rows"]]
+        rows = {row["name"]: TrialRecord(**row) for row in content["rows"]}
         return _State(oracle, rows, content["running"], content["attempts"])
 
     def _content(self) -> dict | None:
@@ -227,7 +211,7 @@ class Study:
         try:
             found = json.loads(text)
             content = found["study"]
-            if found["sha256"] != _digest(content):
+            if found["sha256"] != fingerprint(content):
                 raise ValueError("its sha256 is another one")
         except (KeyError, TypeError, ValueError) as error:
             raise ValueError(
@@ -252,14 +236,14 @@ class Study:
             "definition": self.definition,
             "control": self.control,
             "keras_tuner": keras_tuner.__version__,
-            "rows": [dataclasses.asdict(row) for row in state.rows],
+            "rows": [dataclasses.asdict(row) for row in state.rows.values()],
             "running": state.running,
             "attempts": state.attempts,
             # Whole, since what the oracles' own state files hold is not
             # enough to go on with a grid or a random state.
             "oracle": oracles.packed(state.oracle),
         }
-        whole = {"sha256": _digest(content), "study": content}
+        whole = {"sha256": fingerprint(content), "study": content}
         write_atomically(
             self.directory / FILE, json.dumps(whole, indent=1) + "\n"
         )
@@ -268,28 +252,12 @@ class Study:
 @dataclasses.dataclass
 class _State:
     oracle: keras_tuner.Oracle
-    rows: list[TrialRecord] = dataclasses.field(default_factory=list)
+    rows: dict[str, TrialRecord] = dataclasses.field(default_factory=dict)
     running: dict[str, dict] = dataclasses.field(default_factory=dict)
     attempts: dict[str, int] = dataclasses.field(default_factory=dict)
 
-    def has(self, name: str) -> bool:
-        return any(row.name == name for row in self.rows)
-
-    def row(self, name: str) -> TrialRecord:
-        return next(row for row in self.rows if row.name == name)
-
-    def put(self, row: TrialRecord) -> None:
-        for index, old in enumerate(self.rows):
-            if old.name == row.name:
-                self.rows[index] = row
-                return
-        self.rows.append(row)
-
-
-def _new_token():
-    return uuid.uuid4().hex
-
-
-def _digest(content):
-    text = json.dumps(content, sort_keys=True)
-    return hashlib.sha256(text.encode()).hexdigest()
+    def end(self, row: TrialRecord, hyperparameters: Any) -> None:
+        del self.running[row.name]
+        self.rows[row.name] = row
+        if row.name != CONTROL:
+            oracles.tell(self.oracle, hyperparameters, row)

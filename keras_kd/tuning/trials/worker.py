@@ -60,10 +60,10 @@ def work(
         rows = study.rows()
         running(next(row for row in rows if row.name == attempt.name))
         try:
-            with study.alive.beating(attempt.token, parent):
+            with study.heartbeats.beating(attempt.token, parent):
                 row = run_trial(job, attempt, rows)
         except BaseException:  # Ctrl-C: nobody has to wait for this trial
-            study.alive.forget(attempt.token)
+            study.heartbeats.forget(attempt.token)
             raise
         if not study.finish(attempt, row):
             continue  # it was given to another process meanwhile
@@ -77,22 +77,21 @@ def work(
 
 def _check_failures(rows):
     done = [row for row in rows if row.status != RUNNING]
-    failed = [row for row in done if row.status == FAILED]
     taught = [row for row in done if row.name != CONTROL]
-    in_a_row = len(taught) >= FAILURES and all(
-        row.status == FAILED for row in taught[-FAILURES:]
-    )
-    if failed and (in_a_row or len(failed) == len(done)):
-        last = failed[-1]
+    if done and all(row.status == FAILED for row in done):
         raise SearchError(
-            f"Trial {last.name} failed, and so did all before it: the fault "
-            "is likely in what all trials share (data, student, losses), not "
-            f"in the settings {last.settings}. Mend it and call again. "
-            f"Received: {last.message}"
-            if len(failed) == len(done)
-            else f"{FAILURES} trials in a row failed, the last one, "
-            f"{last.name}, with the settings {last.settings}. Narrow the "
-            f"ranges or mend the cause. Received: {last.message}"
+            f"Trial {done[-1].name} failed, and so did all before it: the "
+            "fault is likely in what all trials share (data, student, "
+            f"losses), not in the settings {done[-1].settings}. Mend it and "
+            f"call again. Received: {done[-1].message}"
+        )
+    latest = [row for row in taught[-FAILURES:] if row.status == FAILED]
+    if len(latest) == FAILURES:
+        raise SearchError(
+            f"{FAILURES} trials in a row failed, the last one, "
+            f"{latest[-1].name}, with the settings {latest[-1].settings}. "
+            "Narrow the ranges or mend the cause. Received: "
+            f"{latest[-1].message}"
         )
 
 

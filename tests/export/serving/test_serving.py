@@ -30,7 +30,7 @@ from keras_kd.export import export
 from keras_kd.export import publish
 from keras_kd.export import server_command
 from keras_kd.export.manifest import write_manifest
-from keras_kd.export.publishing import staging
+from keras_kd.export.publishing.staging import staging
 from keras_kd.export.serving.warmup import warmup_path
 
 layers = keras.layers

@@ -1,11 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """The state of a search: killed anywhere, it goes on as if it had not been."""
 
+import concurrent.futures
 import dataclasses
 import errno
+import fcntl
 import json
 import os
 import signal
+import stat
 import subprocess
 import sys
 import time
@@ -14,6 +17,7 @@ import keras_tuner
 import numpy as np
 import pytest
 
+from keras_kd.core.file_lock import file_lock
 from keras_kd.tuning.space import oracles
 from keras_kd.tuning.trials import heartbeats
 from keras_kd.tuning.trials import study as study_module
@@ -199,7 +203,7 @@ def test_study_hands_the_trial_of_a_dead_process_to_the_next(tmp_path):
 
 CHILD = """
 import os, signal, sys
-from keras_kd.tuning.study import Study
+from keras_kd.tuning.trials.study import Study
 Study(sys.argv[1]).take()
 os.kill(os.getpid(), signal.SIGKILL)
 """
@@ -215,6 +219,31 @@ def test_study_counts_no_trial_twice(tmp_path, monkeypatch):
     assert not study.finish(slow, run_one(study, slow))
     names = [row.name for row in study.rows()]
     assert names == [CONTROL]
+
+
+def test_study_is_locked_by_a_file(tmp_path, monkeypatch):
+    """A lock on the folder would leave out the machines it is shared with."""
+    kinds, flock = set(), fcntl.flock
+
+    def seen(file, how):
+        kinds.add(
+            stat.S_IFMT(
+                os.fstat(
+                    file if isinstance(file, int) else file.fileno()
+                ).st_mode
+            )
+        )
+        flock(file, how)
+
+    monkeypatch.setattr(fcntl, "flock", seen)
+    study = make_study(tmp_path)
+    assert kinds == {stat.S_IFREG}
+    with concurrent.futures.ThreadPoolExecutor(1) as pool:
+        with file_lock(tmp_path):
+            taken = pool.submit(study.take)
+            with pytest.raises(TimeoutError):
+                taken.result(timeout=0.5)
+        assert taken.result(timeout=30).name == CONTROL
 
 
 def test_study_leaves_a_living_process_its_trial(tmp_path):
@@ -314,28 +343,28 @@ def test_study_refuses_an_unknown_tuner():
         oracles.make_oracle("best", OBJECTIVE, 3, 0, 3, make_space())
 
 
-def test_alive_notices_a_process_that_is_gone_or_silent(tmp_path):
-    signs = heartbeats.Heartbeats(tmp_path / "alive")
-    held = {"token": "t", **signs.me()}
-    assert not signs.is_alive(held)  # no sign yet
-    signs.beat("t")
-    assert signs.is_alive(held)
+def test_heartbeats_tell_of_a_process_that_is_gone_or_silent(tmp_path):
+    beats = heartbeats.Heartbeats(tmp_path / "heartbeats")
+    held = {"token": "t", **beats.me()}
+    assert not beats.is_alive(held)  # no heartbeat yet
+    beats.beat("t")
+    assert beats.is_alive(held)
     long_ago = time.time() - 2 * heartbeats.SILENCE
-    os.utime(tmp_path / "alive" / "t", (long_ago, long_ago))
-    assert not signs.is_alive(held)
-    signs.beat("t")
+    os.utime(tmp_path / "heartbeats" / "t", (long_ago, long_ago))
+    assert not beats.is_alive(held)
+    beats.beat("t")
     other = subprocess.Popen([sys.executable, "-c", ""])
     other.wait()
-    assert not signs.is_alive({**held, "pid": other.pid})
+    assert not beats.is_alive({**held, "pid": other.pid})
     # A process of another machine is known by its signs alone.
-    assert signs.is_alive({**held, "pid": other.pid, "host": "elsewhere"})
+    assert beats.is_alive({**held, "pid": other.pid, "host": "elsewhere"})
 
 
-def test_alive_gives_signs_while_a_block_runs(tmp_path, monkeypatch):
+def test_heartbeats_go_on_while_a_block_runs(tmp_path, monkeypatch):
     monkeypatch.setattr(heartbeats, "EVERY", 0.02)
-    signs = heartbeats.Heartbeats(tmp_path)
+    beats = heartbeats.Heartbeats(tmp_path)
     path = tmp_path / "t"
-    with signs.beating("t"):
+    with beats.beating("t"):
         deadline = time.monotonic() + 10
         while not path.exists() and time.monotonic() < deadline:
             time.sleep(0.01)
