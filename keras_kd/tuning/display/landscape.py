@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from keras_kd.report import panels
 from keras_kd.tuning.display.formatting import FIRST
 from keras_kd.tuning.display.formatting import scale_of
 from keras_kd.tuning.display.formatting import title_of
@@ -58,8 +59,6 @@ def draw_landscape(
             "No trial with a temperature and an alpha has ended with a value.",
         )
         return
-    from matplotlib import ticker
-
     scale = scale_of(objective)
     controls = [r.objective for r in rows if r.counts and r.name == CONTROL]
     values = np.array([scale * row.objective for row in found])
@@ -70,7 +69,8 @@ def draw_landscape(
     temperatures = [row.settings["temperature"] for row in placed]
     temperatures += [DEFAULT["temperature"]]
     edges = (min(temperatures) / 1.25, max(temperatures) * 1.25)
-    panel.set(xscale="log", xlim=edges, ylim=(-0.06, 1.06))
+    panels.plain_log_scale(panel, "{:g}", base=2)
+    panel.set(xlim=edges, ylim=(-0.06, 1.06))
     smooth = _smooth(found, np.clip(values, *limits), edges)
     if smooth is not None:
         panel.pcolormesh(*smooth, **style, alpha=0.75, linewidth=0)
@@ -121,9 +121,6 @@ def draw_landscape(
         fontsize=7.5,
         color=GREY,
     )
-    panel.xaxis.set_major_locator(ticker.LogLocator(base=2, numticks=12))
-    panel.xaxis.set_major_formatter(ticker.FuncFormatter(lambda v, _: f"{v:g}"))
-    panel.xaxis.set_minor_formatter(ticker.NullFormatter())
     panel.legend(
         fontsize=7.5,
         loc="upper center",

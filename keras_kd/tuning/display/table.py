@@ -57,7 +57,9 @@ def to_cells(
     for index, row in enumerate(rows):
         best = best_of(rows[: index + 1], direction)
         mark = NEW_BEST if best is row else ""
-        so_far = formatting.figure(best.objective if best else None, objective)
+        so_far = formatting.without_unit(
+            best.objective if best else None, objective
+        )
         line = [row.name]
         line += [
             formatting.setting(row.settings[name])
@@ -65,7 +67,10 @@ def to_cells(
             else MISSING
             for name in names
         ]
-        line += [formatting.figure(row.objective, objective), so_far + mark]
+        line += [
+            formatting.without_unit(row.objective, objective),
+            so_far + mark,
+        ]
         line += [str(row.epochs), f"{row.seconds:.1f}"]
         remark = "" if row.status == COMPLETED else row.status
         result.append(line + [remark] * has_remark)
@@ -112,8 +117,8 @@ class LiveTable:
     Example:
 
     ```python
-    from keras_kd.tuning.rows import TrialRecord
-    from keras_kd.tuning.table import LiveTable
+    from keras_kd.tuning.trials.trial_record import TrialRecord
+    from keras_kd.tuning.display.table import LiveTable
 
     settings = {"temperature": 4.0, "alpha": 0.7}
     table = LiveTable("val_accuracy", trials=2)

@@ -68,7 +68,7 @@ class Confirmed:
     Example:
 
     ```python
-    from keras_kd.tuning.confirmed import Confirmed
+    from keras_kd.tuning.trials.confirmed import Confirmed
 
     confirmed = Confirmed(
         best=[0.92, 0.93, 0.92],
