@@ -46,8 +46,9 @@ def change(difference: float, objective: str) -> str:
 
 def setting(value: Any) -> str:
     """Returns the value of a hyperparameter, floats to three digits."""
-    is_float = isinstance(value, float)
-    return f"{value:.3g}" if is_float else str(value)
+    if value is None:
+        return MISSING
+    return f"{value:.3g}" if isinstance(value, float) else str(value)
 
 
 def settings_text(settings: dict[str, Any]) -> str:

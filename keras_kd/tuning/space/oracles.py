@@ -90,14 +90,10 @@ def propose(oracle: keras_tuner.Oracle, token: str) -> keras_tuner.Trial:
 def quiet(oracle: keras_tuner.Oracle) -> keras_tuner.Oracle:
     """The study keeps and prints; the oracle only proposes."""
     oracle.verbose = 0
-    oracle.save = oracle._save_trial = _nothing
+    oracle.save = oracle._save_trial = lambda *_: None
     # Counted by the workers, which tell what failed.
     oracle.max_consecutive_failed_trials = float("inf")
     return oracle
-
-
-def _nothing(*_):
-    pass
 
 
 def packed(oracle: keras_tuner.Oracle) -> str:
