@@ -90,10 +90,14 @@ def propose(oracle: keras_tuner.Oracle, token: str) -> keras_tuner.Trial:
 def quiet(oracle: keras_tuner.Oracle) -> keras_tuner.Oracle:
     """The study keeps and prints; the oracle only proposes."""
     oracle.verbose = 0
-    oracle.save = oracle._save_trial = lambda *_: None
+    oracle.save = oracle._save_trial = _nothing
     # Counted by the workers, which tell what failed.
     oracle.max_consecutive_failed_trials = float("inf")
     return oracle
+
+
+def _nothing(*_):
+    """Stands under this name in what versions up to 0.1 wrote."""
 
 
 def packed(oracle: keras_tuner.Oracle) -> str:
