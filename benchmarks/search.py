@@ -11,7 +11,7 @@ is given the `KLDivergence()` instance, without which its loss is not the one
 of the paper. It runs a few trials, and its figures are scaled to 20: each
 builds, compiles and stores a distiller of its own, so that trials cost the
 same. `keras_kd.search` runs whole, with labelling, control, logs and picture;
-once as it is, once without stopping hopeless trials, once with two workers.
+once as it is, once without median stopping, once with two workers.
 """
 
 from __future__ import annotations
@@ -113,7 +113,7 @@ class Search:
 
         return measured(search, TRIALS / self.rival_trials)
 
-    def ours(self, stop_hopeless: bool = True, workers: int = 1) -> dict:
+    def ours(self, median_stopping: bool = True, workers: int = 1) -> dict:
         """kd.search with all that it does."""
 
         def search(folder):
@@ -129,7 +129,7 @@ class Search:
                 learning_rate=RATE,
                 epochs=EPOCHS,
                 batch_size=BATCH,
-                stop_hopeless=stop_hopeless,
+                median_stopping=median_stopping,
                 confirm=0,
                 workers=workers,
             )
@@ -155,7 +155,7 @@ class Search:
         ways = {
             RIVAL: self.rival,
             OURS: self.ours,
-            ALL_EPOCHS: lambda: self.ours(stop_hopeless=False),
+            ALL_EPOCHS: lambda: self.ours(median_stopping=False),
             CREW: lambda: self.ours(workers=2),
         }
         runs = in_turn(ways, self.rounds)

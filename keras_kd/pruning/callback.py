@@ -15,6 +15,7 @@ import tensorflow as tf
 
 from keras_kd.pruning.kernels import prunable_kernels
 from keras_kd.pruning.kernels import sparsity_of
+from keras_kd.pruning.selection import check_lists
 from keras_kd.pruning.tfmot import import_engine
 from keras_kd.pruning.tfmot import import_tfmot
 from keras_kd.pruning.whole_model import WholeModelEngine
@@ -106,12 +107,7 @@ class Pruning(keras.callbacks.Callback):
             raise ValueError(
                 f"`end_step` must be at least 1. Received: {end_step}"
             )
-        for name, value in (("include", include), ("exclude", exclude)):
-            if isinstance(value, (str, type)):
-                raise ValueError(
-                    f"`{name}` must be a list of layer names or classes. "
-                    f"Received: {value!r}"
-                )
+        check_lists(include=include, exclude=exclude)
         in_groups = tuple(block_size) != (1, 1) or sparsity_m_by_n
         if threshold not in ("layer", "global") or (
             threshold == "global" and in_groups

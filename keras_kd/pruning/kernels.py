@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Sequence
 from typing import Any
 
@@ -11,27 +10,25 @@ import keras
 import tensorflow as tf
 from keras import layers
 
-DENSE_KINDS = (
-    layers.Dense,
-    layers.EinsumDense,  # MultiHeadAttention is made of these
-    layers.Conv1D,
-    layers.Conv2D,
-    layers.Conv3D,
-    layers.Conv1DTranspose,
-    layers.Conv2DTranspose,
-    layers.Conv3DTranspose,
-)
-SEPARABLE_KINDS = (layers.SeparableConv1D, layers.SeparableConv2D)
+from keras_kd.pruning.selection import check_kinds
+from keras_kd.pruning.selection import check_names
+from keras_kd.pruning.structured.kinds import CONVOLUTIONS
+from keras_kd.pruning.structured.kinds import DEPTHWISE
+from keras_kd.pruning.structured.kinds import SEPARABLE
+from keras_kd.pruning.structured.kinds import TRANSPOSED
+
+# MultiHeadAttention is made of EinsumDense.
+DENSE_KINDS = (layers.Dense, layers.EinsumDense, *CONVOLUTIONS, *TRANSPOSED)
 
 PRUNED_BY_DEFAULT = (
     (DENSE_KINDS, ("kernel",)),
-    (SEPARABLE_KINDS, ("pointwise_kernel",)),
+    (SEPARABLE, ("pointwise_kernel",)),
 )
 # Small, or costly in accuracy: pruned where `include` names them.
 PRUNED_ON_REQUEST = (
     ((layers.Embedding,), ("embeddings",)),
-    ((layers.DepthwiseConv1D, layers.DepthwiseConv2D), ("kernel",)),
-    (SEPARABLE_KINDS, ("depthwise_kernel",)),
+    (DEPTHWISE, ("kernel",)),
+    (SEPARABLE, ("depthwise_kernel",)),
     (
         (layers.SimpleRNNCell, layers.GRUCell, layers.LSTMCell),
         ("kernel", "recurrent_kernel"),
@@ -85,20 +82,11 @@ def prunable_kernels(
             visit(child, chain)
 
     visit(model, ())
-    for name in (*(include or ()), *exclude):
-        if isinstance(name, type):
-            if not any(issubclass(kind, name) for kind in known.values()):
-                kinds = sorted({kind.__name__ for kind in known.values()})
-                raise ValueError(
-                    "`include` and `exclude` must name layers of the model. "
-                    f"Received: {name.__name__}. Its classes: {kinds}"
-                )
-        elif name not in known:
-            near = difflib.get_close_matches(name, known, n=3)
-            raise ValueError(
-                "`include` and `exclude` must name layers of the model. "
-                f"Received: {name!r}. Near names: {near or list(known)[:10]}"
-            )
+    chosen = (*(include or ()), *exclude)
+    kinds = [choice for choice in chosen if isinstance(choice, type)]
+    names = [choice for choice in chosen if not isinstance(choice, type)]
+    check_kinds(kinds, known.values(), "layers of the model")
+    check_names(names, known)
     if not found:
         raise ValueError(
             f"Model {model.name!r} has no kernel to prune. Expected a built "

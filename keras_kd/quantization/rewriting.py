@@ -9,6 +9,7 @@ import keras
 import numpy as np
 from keras import layers
 
+from keras_kd.pruning.structured.kinds import MERGES
 from keras_kd.pruning.structured.trace import has_graph
 from keras_kd.quantization.fake import FakeQuantize
 from keras_kd.quantization.fake import FakeQuantizedKernel
@@ -23,46 +24,21 @@ KERNELS = (
 )
 # Their output has the range of their input.
 SAME_RANGE = (
-    layers.Flatten,
-    layers.Reshape,
-    layers.Permute,
-    layers.RepeatVector,
-    layers.Identity,
-    layers.Dropout,
-    layers.SpatialDropout1D,
-    layers.SpatialDropout2D,
-    layers.MaxPooling1D,
-    layers.MaxPooling2D,
-    layers.GlobalMaxPooling1D,
-    layers.GlobalMaxPooling2D,
-    layers.AveragePooling1D,
-    layers.AveragePooling2D,
-    layers.ZeroPadding1D,
-    layers.ZeroPadding2D,
-    layers.Cropping1D,
-    layers.Cropping2D,
-    layers.UpSampling1D,
-    layers.UpSampling2D,
+    *(layers.Flatten, layers.Reshape, layers.Permute, layers.RepeatVector),
+    *(layers.Identity, layers.Dropout),
+    *(layers.SpatialDropout1D, layers.SpatialDropout2D),
+    *(layers.MaxPooling1D, layers.MaxPooling2D),
+    *(layers.GlobalMaxPooling1D, layers.GlobalMaxPooling2D),
+    *(layers.AveragePooling1D, layers.AveragePooling2D),
+    *(layers.ZeroPadding1D, layers.ZeroPadding2D),
+    *(layers.Cropping1D, layers.Cropping2D),
+    *(layers.UpSampling1D, layers.UpSampling2D),
 )
 NEW_RANGE = (
-    layers.BatchNormalization,
-    layers.Activation,
-    layers.ReLU,
-    layers.LeakyReLU,
-    layers.PReLU,
-    layers.ELU,
-    layers.Softmax,
-    layers.Add,
-    layers.Subtract,
-    layers.Multiply,
-    layers.Average,
-    layers.Maximum,
-    layers.Minimum,
-    layers.Concatenate,
-    layers.GlobalAveragePooling1D,
-    layers.GlobalAveragePooling2D,
-    layers.Rescaling,
-    layers.Normalization,
+    *(layers.BatchNormalization, layers.Rescaling, layers.Normalization),
+    *(layers.Activation, layers.ReLU, layers.LeakyReLU, layers.PReLU),
+    *(layers.ELU, layers.Softmax, layers.Concatenate, *MERGES),
+    *(layers.GlobalAveragePooling1D, layers.GlobalAveragePooling2D),
 )
 # LiteRT computes these with a scale of its own.
 FIXED = {

@@ -134,11 +134,14 @@ class Report:
         ]
         return "\n\n".join(parts) + "\n"
 
-    def to_html(self) -> str:
+    def to_html(self, image: bytes | None = None) -> str:
         """Returns the whole report as one page that needs nothing else.
 
         Examples that student and teacher decide otherwise come from
         `directory/stages`, where the run left them.
+
+        Args:
+            image: The picture, if it is drawn.
         """
         remarks = self.remarks
         try:
@@ -150,7 +153,7 @@ class Report:
         return page.render(
             self.records,
             remarks,
-            picture.render(self.records),
+            image or picture.render(self.records),
             self.command,
             self.environment,
             self.lineage,
@@ -166,7 +169,7 @@ class Report:
         image = picture.render(self.records)
         write_atomically(self.directory / "report.png", image)
         write_atomically(self.directory / "report.md", self.to_markdown())
-        write_atomically(self.directory / "report.html", self.to_html())
+        write_atomically(self.directory / "report.html", self.to_html(image))
         gain = self.gain
         content = {
             "records": [record.to_json() for record in self.records],

@@ -11,10 +11,10 @@ import keras_tuner
 
 from keras_kd.core.records import write_atomically
 from keras_kd.tuning.display import formatting
+from keras_kd.tuning.display import page
 from keras_kd.tuning.display import picture
 from keras_kd.tuning.display import table
 from keras_kd.tuning.display.importance import importance
-from keras_kd.tuning.display.page import write_page
 from keras_kd.tuning.trials.confirmed import Confirmed
 from keras_kd.tuning.trials.job import Job
 from keras_kd.tuning.trials.study import Study
@@ -100,16 +100,18 @@ class SearchResult:
 
     def save(self) -> None:
         """Writes the page and the picture into the search's folder."""
-        facts = {
-            "objective": self.objective.name,
-            "direction": self.objective.direction,
-            "confirmed": self.confirmed,
-            "mattered": importance(self.rows),
-        }
-        image = picture.render(self.rows, **facts)
+        shown = (
+            self.rows,
+            self.objective.name,
+            self.objective.direction,
+            self.confirmed,
+            importance(self.rows),
+        )
+        image = picture.render(*shown)
         write_atomically(self.directory / "search.png", image)
-        page = self.directory / "search.html"
-        write_page(page, self.rows, **facts, image=image)
+        write_atomically(
+            self.directory / "search.html", page.render(*shown, image)
+        )
 
     def __str__(self):
         lines = [self.table, ""]

@@ -10,7 +10,6 @@ import pathlib
 import shutil
 import warnings
 from collections.abc import Callable
-from contextlib import nullcontext
 from typing import Any
 
 import keras
@@ -27,7 +26,6 @@ from keras_kd.tuning.space import oracles
 from keras_kd.tuning.space.definition import definition_of
 from keras_kd.tuning.space.definition import losses_of
 from keras_kd.tuning.space.hyper_distiller import HyperDistiller
-from keras_kd.tuning.space.searchable import takes_hp
 from keras_kd.tuning.trials.confirming import confirm_settings
 from keras_kd.tuning.trials.job import FILE as JOB
 from keras_kd.tuning.trials.job import Job
@@ -58,10 +56,11 @@ def search(
     metrics: Any = None,
     seed: int = 0,
     control: bool = True,
-    stop_hopeless: bool = True,
+    median_stopping: bool = True,
     confirm: int = 3,
     workers: int = 1,
     overwrite: bool = False,
+    stop_hopeless: bool | None = None,
 ) -> SearchResult:
     """Searches the settings of a distillation with KerasTuner.
 
@@ -107,12 +106,13 @@ def search(
         metrics: Metrics to compile with; `None` for accuracy.
         seed: One seed gives one search (with one worker).
         control: Whether a student without a teacher is among the trials.
-        stop_hopeless: Whether a trial ends early that is worse than the
-            median of the others at its age.
+        median_stopping: Whether a trial ends early whose best value is worse
+            than the median of the others at the same epoch.
         confirm: Fresh seeds to train the best settings with, the defaults
             and the control; 0 for none.
         workers: Processes on this machine that run trials side by side.
         overwrite: Whether to begin again where `directory` holds a search.
+        stop_hopeless: The old name of `median_stopping`.
 
     Returns:
         A `SearchResult`: `best_settings`, `best_model`, `table`; `print` it.
@@ -135,9 +135,17 @@ def search(
     )
     ```
     """
+    if stop_hopeless is not None:
+        warnings.warn(
+            "`stop_hopeless` is now called `median_stopping`. Expected "
+            f"median_stopping={stop_hopeless!r}. "
+            f"Received: stop_hopeless={stop_hopeless!r}",
+            FutureWarning,
+            stacklevel=2,
+        )
+        median_stopping = stop_hopeless
     _check_counts(trials, epochs, confirm, workers, control)
     oracles.check_tuner(tuner)
-    objective = _objective(objective, build_student, loss)
     space = {
         "temperature": temperature,
         "alpha": alpha,
@@ -146,7 +154,9 @@ def search(
         "loss": loss,
         "metrics": metrics,
     }
-    HyperDistiller(None, build_student, **space)  # raises before long work
+    # Raises before long work.
+    hyper = HyperDistiller(None, build_student, **space)
+    objective = _objective(objective, hyper)
     directory = pathlib.Path(directory).absolute()
     if overwrite:
         _clear(directory)
@@ -163,7 +173,8 @@ def search(
             f"Pass workers=1. Received: workers={workers}"
         )
     several = workers > 1
-    with WorkerPool(directory, workers) if several else nullcontext() as pool:
+    none = contextlib.nullcontext()
+    with WorkerPool(directory, workers) if several else none as pool:
         job = Job(
             directory,
             build_student,
@@ -177,7 +188,7 @@ def search(
             epochs=epochs,
             batch_size=batch_size,
             seed=seed,
-            stop_hopeless=stop_hopeless,
+            stop_hopeless=median_stopping,
             keep_all=tuner == "hyperband",
         )
         hyperparameters = keras_tuner.HyperParameters()
@@ -191,7 +202,7 @@ def search(
             control,
         )
         study.set_trials(trials - control)
-        run(job, study, trials, pool)
+        _run(job, study, trials, pool)
     result = SearchResult(job, study)
     if confirm and result.best is not None:
         result.confirmed = confirm_settings(
@@ -201,7 +212,7 @@ def search(
     return result
 
 
-def run(job: Job, study: Study, trials: int, pool: WorkerPool | None) -> None:
+def _run(job, study, trials, pool):
     """Runs what is left of a search, and shows it."""
     name, direction = job.objective.name, job.objective.direction
     workers = 1 if pool is None else pool.count
@@ -220,13 +231,11 @@ def run(job: Job, study: Study, trials: int, pool: WorkerPool | None) -> None:
         (job.directory / JOB).unlink(missing_ok=True)
 
 
-def _objective(objective, build_student, loss):
+def _objective(objective, hyper):
+    loss = hyper.loss
     if loss is None:
-        space = keras_tuner.HyperParameters()
-        takes = takes_hp(build_student)
-        loss = output_heads.default_loss(
-            build_student(*([space] if takes else []))
-        )
+        student = hyper.build_student(keras_tuner.HyperParameters())
+        loss = output_heads.default_loss(student)
     classifies = bool(default_metrics(loss))
     if objective is None:
         objective = "val_accuracy" if classifies else "val_loss"

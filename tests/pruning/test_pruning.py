@@ -721,7 +721,7 @@ BAD_CALLS = [
     ),
     (
         lambda: prunable_kernels(dense_model(), [layers.Conv2D]),
-        "Received: Conv2D. Its classes: .'BatchNorm",
+        "Received: Conv2D. Their classes: .'BatchNorm",
     ),
     (lambda: prunable_kernels(dense_model(), ["hiden"]), r"\['hidden'\]"),
     (lambda: prunable_kernels(dense_model(), None, ["x"]), "Near names"),

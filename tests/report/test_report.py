@@ -173,7 +173,7 @@ def test_report_load_refuses_another_file(tmp_path):
 
 def test_picture_is_a_png_of_the_stated_size(tmp_path):
     path = tmp_path / "report.png"
-    picture.draw(records(), path)
+    path.write_bytes(picture.render(records()))
     content = path.read_bytes()
     assert content[:8] == b"\x89PNG\r\n\x1a\n"
     assert struct.unpack(">II", content[16:24]) == picture.PIXELS
@@ -183,7 +183,7 @@ def ink(shown, path, colour):
     """Counts the pixels of a colour in the picture of some records."""
     from matplotlib import image
 
-    picture.draw(shown, path)
+    path.write_bytes(picture.render(shown))
     pixels = image.imread(path)[..., :3]
     return int((abs(pixels - colour).max(axis=-1) < 0.01).sum())
 
@@ -192,7 +192,7 @@ def ink(shown, path, colour):
 def test_picture_shows_every_row(stage, tmp_path):
     from matplotlib import colors
 
-    colour = colors.to_rgb(picture.COLOURS[stage])
+    colour = colors.to_rgb(picture.STYLES[stage][0])
     without = [r for r in records() if r.stage != stage]
     path = tmp_path / "report.png"
     found = ink(records(), path, colour) - ink(without, path, colour)
@@ -203,7 +203,7 @@ def test_picture_shows_every_row(stage, tmp_path):
 def test_picture_shows_the_seeds_as_pale_dots(stage, tmp_path):
     from matplotlib import colors
 
-    opaque = colors.to_rgb(picture.COLOURS[stage])
+    opaque = colors.to_rgb(picture.STYLES[stage][0])
     pale = [0.45 * part + 0.55 for part in opaque]
     path = tmp_path / "report.png"
     shown = records()
@@ -213,13 +213,13 @@ def test_picture_shows_the_seeds_as_pale_dots(stage, tmp_path):
     assert with_seeds - ink(shown, path, pale) > 20
 
 
-def test_picture_leaves_the_users_matplotlib_alone(tmp_path):
+def test_picture_leaves_the_users_matplotlib_alone():
     import matplotlib
     from matplotlib import pyplot
 
     backend = matplotlib.get_backend()
     figures = pyplot.get_fignums()
-    picture.draw(records(), tmp_path / "report.png")
+    picture.render(records())
     assert matplotlib.get_backend() == backend
     assert pyplot.get_fignums() == figures
 

@@ -296,6 +296,15 @@ def test_search_refuses_what_makes_no_sense(tmp_path, wrong, message):
     assert not list(tmp_path.iterdir())  # and nothing was labelled
 
 
+def test_search_takes_the_old_name_of_median_stopping(tmp_path):
+    new = quickly(tmp_path, trials=2, confirm=0, median_stopping=False)
+    with pytest.warns(FutureWarning, match="median_stopping=False"):
+        old = quickly(tmp_path, trials=2, confirm=0, stop_hopeless=False)
+    assert old.rows == new.rows  # the folder holds the same search
+    with pytest.raises(ValueError, match="holds another search"):
+        quickly(tmp_path, trials=2, confirm=0, median_stopping=True)
+
+
 def test_search_takes_any_metric(tmp_path):
     metric = keras.metrics.SparseTopKCategoricalAccuracy(k=2, name="top2")
     result = quickly(

@@ -11,6 +11,7 @@ follows from the numbers alone, however the layers are wired.
 from __future__ import annotations
 
 import dataclasses
+import functools
 from typing import Any
 from typing import NamedTuple
 
@@ -51,7 +52,8 @@ class ChannelGraph:
     """
 
     def __init__(self):
-        self._parents = []
+        self._count = 0
+        self._same = []
         self._whole = []
         self._blocked = []
         self.layers: dict[int, Traced] = {}
@@ -62,16 +64,12 @@ class ChannelGraph:
         """Returns the numbers of `count` new channels."""
         if count is None:
             return None
-        start = len(self._parents)
-        self._parents.extend(range(start, start + count))
-        return np.arange(start, start + count)
+        self._count += count
+        return np.arange(self._count - count, self._count)
 
     def unite(self, first: np.ndarray, second: np.ndarray) -> None:
         """Says that channels of two tensors are the same, one by one."""
-        for a, b in zip(first.tolist(), second.tolist(), strict=True):
-            a, b = self._root(a), self._root(b)
-            # The older one stays, so that groups keep the graph's order.
-            self._parents[max(a, b)] = min(a, b)
+        self._same.append(np.stack([first, second]))
 
     def keep(self, ids: np.ndarray | None) -> None:
         """Says that channels must stay: those of inputs and outputs."""
@@ -83,14 +81,29 @@ class ChannelGraph:
         if ids is not None:
             self._blocked.append((ids, f"'{path}' ({reason})"))
 
+    @functools.cached_property
+    def _groups(self) -> np.ndarray:
+        from scipy import sparse
+        from scipy.sparse import csgraph
+
+        # In the order of the oldest member, which is that of the graph.
+        ones = np.concatenate([np.empty((2, 0), int), *self._same], axis=1)
+        links = sparse.coo_array(
+            (np.ones(ones.shape[1]), ones), (self._count, self._count)
+        )
+        return csgraph.connected_components(links, directed=False)[1]
+
     def roots(self, ids: np.ndarray) -> np.ndarray:
-        """Returns the one number by which each channel is known."""
-        return np.array([self._root(i) for i in ids.tolist()], dtype=int)
+        """Returns the one number by which each channel is known.
+
+        For a graph that is complete: what is united later is not seen.
+        """
+        return self._groups[ids]
 
     @property
     def size(self) -> int:
-        """How many numbers were given out."""
-        return len(self._parents)
+        """One more than the largest number that a channel is known by."""
+        return int(self._groups.max(initial=-1)) + 1
 
     def whole(self) -> set[int]:
         """Returns the channels that must stay."""
@@ -103,10 +116,3 @@ class ChannelGraph:
             for root in self.roots(ids).tolist():
                 found.setdefault(root, {})[what] = None
         return {root: tuple(what) for root, what in found.items()}
-
-    def _root(self, number: int) -> int:
-        parents = self._parents
-        while parents[number] != number:
-            parents[number] = parents[parents[number]]
-            number = parents[number]
-        return number

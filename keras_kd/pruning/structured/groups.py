@@ -4,12 +4,13 @@
 from __future__ import annotations
 
 import dataclasses
-import difflib
 from collections.abc import Mapping
 from collections.abc import Sequence
 
 import numpy as np
 
+from keras_kd.pruning.selection import check_kinds
+from keras_kd.pruning.selection import check_names
 from keras_kd.pruning.structured.channels import ChannelGraph
 
 
@@ -78,19 +79,18 @@ def names_of(
             if not group.whole and not _names_any(exclude, group.layers)
             for path in group.layers
         }
+    kinds = [choice for choice in chosen if isinstance(choice, type)]
+    check_kinds(
+        kinds,
+        [type(traced.layer) for traced in graph.producers],
+        "layers of the model that have channels",
+    )
     for choice in chosen:
-        if not isinstance(choice, type):
+        if choice in kinds:
+            makers = (t for t in graph.producers if isinstance(t.layer, choice))
+            names += [t.path for t in makers if t.path in free]
+        else:
             names.append(choice)
-            continue
-        makers = [t for t in graph.producers if isinstance(t.layer, choice)]
-        if not makers:
-            kinds = {type(t.layer).__name__ for t in graph.producers}
-            raise ValueError(
-                "`include` and `exclude` must name layers of the model that "
-                f"have channels. Received: {choice.__name__}. Their classes: "
-                f"{sorted(kinds)}"
-            )
-        names += [t.path for t in makers if t.path in free]
     return names
 
 
@@ -116,13 +116,13 @@ def choose(
             supported is in the way, or nothing is left to prune.
     """
     by_name = isinstance(ratio, Mapping)
-    _check_names(
-        (*(include or ()), *exclude, *(ratio if by_name else ())), known
-    )
+    asked = (*(include or ()), *(ratio if by_name else ()))
+    parts = [part for path in known for part in (path, *path.split("/"))]
+    check_names((*asked, *exclude), parts)
     free = [
         g for g in groups if not g.whole and not _names_any(exclude, g.layers)
     ]
-    for name in (*(include or ()), *(ratio if by_name else ())):
+    for name in asked:
         if not any(_names_any([name], group.layers) for group in free):
             raise ValueError(
                 f"Layer '{name}' has no channels that may be removed: it has "
@@ -177,15 +177,3 @@ def _ratio_for(group, ratios) -> float:
             f"{found}"
         )
     return next(iter(found.values()), 0.0)
-
-
-def _check_names(names, paths):
-    known = {part: None for path in paths for part in (path, *path.split("/"))}
-    for name in names:
-        if name not in known:
-            near = difflib.get_close_matches(name, known, n=3)
-            raise ValueError(
-                "`ratio`, `include` and `exclude` must name layers of the "
-                f"model. Received: {name!r}. Near names: "
-                f"{near or list(known)[:10]}"
-            )

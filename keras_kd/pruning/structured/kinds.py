@@ -10,14 +10,20 @@ from __future__ import annotations
 from keras import activations
 from keras import layers
 
-CONVOLUTIONS = (layers.Conv1D, layers.Conv2D, layers.Conv3D)
-TRANSPOSED = (
-    layers.Conv1DTranspose,
-    layers.Conv2DTranspose,
-    layers.Conv3DTranspose,
-)
-SEPARABLE = (layers.SeparableConv1D, layers.SeparableConv2D)
-DEPTHWISE = (layers.DepthwiseConv1D, layers.DepthwiseConv2D)
+
+def of_each_rank(*names: str) -> tuple[type, ...]:
+    """Returns the classes `Name1D`, `Name2D` and `Name3D`, where they are."""
+    found = (f"{name}{rank}D" for name in names for rank in (1, 2, 3))
+    return tuple(vars(layers)[name] for name in found if name in vars(layers))
+
+
+CONVOLUTIONS = of_each_rank("Conv")
+TRANSPOSED = tuple(vars(layers)[f"Conv{rank}DTranspose"] for rank in (1, 2, 3))
+SEPARABLE = of_each_rank("SeparableConv")
+DEPTHWISE = of_each_rank("DepthwiseConv")
+POOLING = of_each_rank("AveragePooling", "MaxPooling")
+GLOBAL_POOLING = of_each_rank("GlobalAveragePooling", "GlobalMaxPooling")
+RESIZING = of_each_rank("Cropping", "ZeroPadding", "UpSampling")
 
 PRODUCERS = (
     *CONVOLUTIONS,
@@ -29,82 +35,29 @@ PRODUCERS = (
 """Layers whose output channels are their own."""
 
 FOLLOWERS = (
-    layers.Activation,
-    layers.ELU,
-    layers.Identity,
-    layers.LeakyReLU,
-    layers.PReLU,
-    layers.ReLU,
-    layers.BatchNormalization,
-    layers.AlphaDropout,
-    layers.Dropout,
-    layers.GaussianDropout,
-    layers.GaussianNoise,
-    layers.SpatialDropout1D,
-    layers.SpatialDropout2D,
-    layers.SpatialDropout3D,
-    layers.AveragePooling1D,
-    layers.AveragePooling2D,
-    layers.AveragePooling3D,
-    layers.MaxPooling1D,
-    layers.MaxPooling2D,
-    layers.MaxPooling3D,
-    layers.GlobalAveragePooling1D,
-    layers.GlobalAveragePooling2D,
-    layers.GlobalAveragePooling3D,
-    layers.GlobalMaxPooling1D,
-    layers.GlobalMaxPooling2D,
-    layers.GlobalMaxPooling3D,
-    layers.Cropping1D,
-    layers.Cropping2D,
-    layers.Cropping3D,
-    layers.ZeroPadding1D,
-    layers.ZeroPadding2D,
-    layers.ZeroPadding3D,
-    layers.UpSampling1D,
-    layers.UpSampling2D,
-    layers.UpSampling3D,
+    *(layers.Activation, layers.ELU, layers.LeakyReLU, layers.PReLU),
+    *(layers.ReLU, layers.BatchNormalization, layers.Identity),
+    *(layers.AlphaDropout, layers.Dropout, *of_each_rank("SpatialDropout")),
+    *(layers.GaussianDropout, layers.GaussianNoise),
+    *POOLING,
+    *GLOBAL_POOLING,
+    *RESIZING,
 )
 """Layers that treat each channel by itself and keep their order."""
 
-MERGES = (
-    layers.Add,
-    layers.Average,
-    layers.Maximum,
-    layers.Minimum,
-    layers.Multiply,
-    layers.Subtract,
-)
 MERGING_OPERATIONS = ("Add", "Maximum", "Minimum", "Multiply", "Subtract")
 """What `x + y` and the like leave in a functional graph."""
 
-ELEMENTWISE = (
-    activations.celu,
-    activations.elu,
-    activations.exponential,
-    activations.gelu,
-    activations.hard_shrink,
-    activations.hard_sigmoid,
-    activations.hard_silu,
-    activations.hard_tanh,
-    activations.leaky_relu,
-    activations.linear,
-    activations.log_sigmoid,
-    activations.mish,
-    activations.relu,
-    activations.relu6,
-    activations.selu,
-    activations.sigmoid,
-    activations.silu,
-    activations.soft_shrink,
-    activations.softplus,
-    activations.softsign,
-    activations.sparse_plus,
-    activations.sparse_sigmoid,
-    activations.squareplus,
-    activations.tanh,
-    activations.tanh_shrink,
-    activations.threshold,
+MERGES = (*(vars(layers)[n] for n in MERGING_OPERATIONS), layers.Average)
+
+ELEMENTWISE = tuple(
+    vars(activations)[name]
+    for name in (
+        "celu elu exponential gelu hard_shrink hard_sigmoid hard_silu "
+        "hard_tanh leaky_relu linear log_sigmoid mish relu relu6 selu sigmoid "
+        "silu soft_shrink softplus softsign sparse_plus sparse_sigmoid "
+        "squareplus tanh tanh_shrink threshold"
+    ).split()
 )
 
 _BIAS = {"bias": {-1: "out"}}

@@ -75,6 +75,9 @@ def _check(layer):
         raise Unsupported("it is adapted by LoRA")
     if getattr(layer, "quantization_mode", None):
         raise Unsupported("it is quantized")
+    mixing = None if type(layer) in PRODUCERS else _activation(layer)
+    if mixing:
+        raise Unsupported(mixing)
     noise_shape = getattr(layer, "noise_shape", None)
     if noise_shape is not None and noise_shape[-1] not in (None, 1):
         raise Unsupported("its noise_shape counts the channels")
@@ -101,9 +104,6 @@ def _produce(graph, layer, path, inputs, shapes, shape, node):
 
 
 def _follow(graph, layer, path, inputs, shapes, shape, node):
-    mixing = _activation(layer)
-    if mixing:
-        raise Unsupported(mixing)
     axis = getattr(layer, "axis", -1)
     if axis not in (-1, len(shape) - 1):
         raise Unsupported("it normalises another axis than the last")
@@ -111,9 +111,6 @@ def _follow(graph, layer, path, inputs, shapes, shape, node):
 
 
 def _depthwise(graph, layer, path, inputs, shapes, shape, node):
-    mixing = _activation(layer)
-    if mixing:
-        raise Unsupported(mixing)
     return np.repeat(inputs[0], layer.depth_multiplier)
 
 

@@ -12,6 +12,7 @@ import keras
 import numpy as np
 
 from keras_kd.core.records import StageRecord
+from keras_kd.pruning.selection import check_lists
 from keras_kd.pruning.structured.groups import choose
 from keras_kd.pruning.structured.groups import exclusion
 from keras_kd.pruning.structured.groups import groups_of
@@ -120,28 +121,26 @@ def prune_channels(
             "exclude": exclude,
             "multiple_of": multiple_of,
         },
-        metrics=_figures(model, smaller, graph, kept),
+        metrics=_metrics(model, smaller, graph, kept),
         seconds=time.perf_counter() - began,
     )
 
 
-def _figures(model, smaller, graph, kept):
-    rows = {
+def _metrics(model, smaller, graph, kept):
+    layers = {
         traced.path: {
             "channels_before": len(traced.ids_out),
             "channels": int(kept[graph.roots(traced.ids_out)].sum()),
         }
         for traced in graph.producers
     }
-    totals = {
-        name: sum(row[name] for row in rows.values())
-        for name in ("channels_before", "channels")
-    }
+    rows = layers.values()
     return {
         "parameters_before": int(model.count_params()),
         "parameters": int(smaller.count_params()),
-        **totals,
-        "layers": rows,
+        "channels_before": sum(row["channels_before"] for row in rows),
+        "channels": sum(row["channels"] for row in rows),
+        "layers": layers,
     }
 
 
@@ -170,9 +169,4 @@ def _check(ratio, by, include, exclude, multiple_of):
         raise ValueError(
             f"`multiple_of` must be at least 1. Received: {multiple_of}"
         )
-    for name, value in (("include", include), ("exclude", exclude)):
-        if isinstance(value, (str, type)):
-            raise ValueError(
-                f"`{name}` must be a list of layer names or classes. "
-                f"Received: {value!r}"
-            )
+    check_lists(include=include, exclude=exclude)

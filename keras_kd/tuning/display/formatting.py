@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Figures of a search as short text: objectives, settings and times."""
+"""Formatting: objectives, settings and times of a search as short text."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def title_of(objective: str) -> str:
     return f"{objective} (%)" if scale_of(objective) == 100 else objective
 
 
-def figure(value: float | None, objective: str) -> str:
+def without_unit(value: float | None, objective: str) -> str:
     """Returns a value of the objective without its unit."""
     if value is None:
         return MISSING
@@ -35,13 +35,20 @@ def figure(value: float | None, objective: str) -> str:
 def with_unit(value: float, objective: str) -> str:
     """Returns a value of the objective with its unit."""
     unit = " %" if scale_of(objective) == 100 else ""
-    return figure(value, objective) + unit
+    return without_unit(value, objective) + unit
+
+
+def change(difference: float, objective: str) -> str:
+    """Returns a difference, scaled already, with its unit: `"+1.2 points"`."""
+    unit = " points" if scale_of(objective) == 100 else ""
+    return f"{difference:+.3g}{unit}"
 
 
 def setting(value: Any) -> str:
     """Returns the value of a hyperparameter, floats to three digits."""
-    is_float = isinstance(value, float)
-    return f"{value:.3g}" if is_float else str(value)
+    if value is None:
+        return MISSING
+    return f"{value:.3g}" if isinstance(value, float) else str(value)
 
 
 def settings_text(settings: dict[str, Any]) -> str:

@@ -136,15 +136,14 @@ def encode(rows: Sequence[TrialRecord]) -> tuple[list[str], np.ndarray]:
 
 def _column(name: str, values: list[Any]) -> list[float]:
     present = [value for value in values if value is not None]
-    if all(isinstance(value, (int, float)) for value in present):
-        is_log = name in LOGARITHMIC and min(present) > 0
-        numbers = {
-            value: math.log(value) if is_log else float(value)
-            for value in present
-        }
-        return [numbers.get(value, math.nan) for value in values]
     ranks = sorted({repr(value) for value in present})
-    return [
-        math.nan if value is None else float(ranks.index(repr(value)))
-        for value in values
-    ]
+
+    def number(value):
+        if value is None:
+            return math.nan
+        if not all(isinstance(other, (int, float)) for other in present):
+            return float(ranks.index(repr(value)))
+        is_log = name in LOGARITHMIC and min(present) > 0
+        return math.log(value) if is_log else float(value)
+
+    return [number(value) for value in values]

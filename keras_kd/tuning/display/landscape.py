@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from keras_kd.report import panels
 from keras_kd.tuning.display.formatting import FIRST
 from keras_kd.tuning.display.formatting import scale_of
 from keras_kd.tuning.display.formatting import title_of
@@ -36,18 +37,11 @@ def draw_landscape(
     objective: str,
     direction: str = "max",
 ) -> None:
-    """Draws the map into a panel of a matplotlib figure.
+    """Draws the map into a panel of a figure, which gets a colour bar.
 
     The background is a Gaussian process fitted to the finished trials,
     where there are enough. The worst trials share the last colour, or one
     that diverged would leave no colours for the others.
-
-    Args:
-        figure: The figure, which gets a colour bar.
-        panel: The axes to draw into.
-        rows: All trials.
-        objective: Name of the objective.
-        direction: `"max"` or `"min"`.
     """
     taught = [row for row in rows if row.name != CONTROL]
     placed = [row for row in taught if set(FIRST) <= set(row.settings)]
@@ -58,8 +52,6 @@ def draw_landscape(
             "No trial with a temperature and an alpha has ended with a value.",
         )
         return
-    from matplotlib import ticker
-
     scale = scale_of(objective)
     controls = [r.objective for r in rows if r.counts and r.name == CONTROL]
     values = np.array([scale * row.objective for row in found])
@@ -70,38 +62,35 @@ def draw_landscape(
     temperatures = [row.settings["temperature"] for row in placed]
     temperatures += [DEFAULT["temperature"]]
     edges = (min(temperatures) / 1.25, max(temperatures) * 1.25)
-    panel.set(xscale="log", xlim=edges, ylim=(-0.06, 1.06))
+    panels.plain_log_scale(panel, "{:g}", base=2)
+    panel.set(xlim=edges, ylim=(-0.06, 1.06))
     smooth = _smooth(found, np.clip(values, *limits), edges)
     if smooth is not None:
         panel.pcolormesh(*smooth, **style, alpha=0.75, linewidth=0)
-    for status, marker in ((COMPLETED, "o"), (STOPPED, "v")):
-        some = [row for row in found if row.status == status]
-        panel.scatter(
+
+    def mark(some, marker, size, label, line, edge):
+        return panel.scatter(
             *_places(some),
             c=[scale * row.objective for row in some],
             marker=marker,
-            s=42,
-            edgecolors="#222222",
-            linewidths=0.7,
-            label=status if some else None,
+            s=size,
+            edgecolors=edge,
+            linewidths=line,
+            label=label if some else None,
             **style,
         )
+
+    for status, marker in ((COMPLETED, "o"), (STOPPED, "v")):
+        some = [row for row in found if row.status == status]
+        mark(some, marker, 42, status, 0.7, "#222222")
     failed = [row for row in placed if row.status == FAILED]
     if failed:
         panel.scatter(
             *_places(failed), marker="x", s=34, c="black", label="failed"
         )
     best = best_of(found, direction)
-    points = panel.scatter(
-        *_places([best]),
-        marker="*",
-        s=300,
-        c=[scale * best.objective],
-        edgecolors="black",
-        linewidths=1.1,
-        label=f"best: {with_unit(best.objective, objective)}",
-        **style,
-    )
+    title = f"best: {with_unit(best.objective, objective)}"
+    points = mark([best], "*", 300, title, 1.1, "black")
     panel.scatter(
         *DEFAULT.values(),
         marker="D",
@@ -121,9 +110,6 @@ def draw_landscape(
         fontsize=7.5,
         color=GREY,
     )
-    panel.xaxis.set_major_locator(ticker.LogLocator(base=2, numticks=12))
-    panel.xaxis.set_major_formatter(ticker.FuncFormatter(lambda v, _: f"{v:g}"))
-    panel.xaxis.set_minor_formatter(ticker.NullFormatter())
     panel.legend(
         fontsize=7.5,
         loc="upper center",
@@ -207,9 +193,8 @@ def _smooth(rows, values, edges):
 
 
 def _note(taught, placed, smooth):
-    notes = []
-    if smooth is not None:
-        notes.append("background: Gaussian process over the trials")
+    fitted = "background: Gaussian process over the trials"
+    notes = [fitted] if smooth is not None else []
     missing = len(taught) - len(placed)
     if missing:
         trials = "trial" if missing == 1 else "trials"

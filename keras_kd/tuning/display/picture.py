@@ -3,17 +3,17 @@
 
 from __future__ import annotations
 
-import io
 import textwrap
 from collections.abc import Sequence
 
 import numpy as np
 
 from keras_kd.evaluation.gain import mean_interval
+from keras_kd.report import panels
+from keras_kd.tuning.display.formatting import change
 from keras_kd.tuning.display.formatting import scale_of
 from keras_kd.tuning.display.formatting import title_of
 from keras_kd.tuning.display.importance import Importance
-from keras_kd.tuning.display.importance import importance
 from keras_kd.tuning.display.landscape import ACCENT
 from keras_kd.tuning.display.landscape import draw_landscape
 from keras_kd.tuning.display.landscape import say
@@ -23,15 +23,14 @@ from keras_kd.tuning.trials.trial_record import TrialRecord
 
 PIXELS = (2240, 800)
 SIDE_COLOURS = {"best": "#0072b2", "default": "#e69f00", "control": ACCENT}
-_DPI = 160
 
 
 def render(
     rows: Sequence[TrialRecord],
     objective: str,
-    direction: str = "max",
-    confirmed: Confirmed | None = None,
-    mattered: Importance | None = None,
+    direction: str,
+    confirmed: Confirmed | None,
+    importance: Importance,
 ) -> bytes:
     """Returns one PNG of a search.
 
@@ -46,41 +45,32 @@ def render(
         objective: Name of the objective.
         direction: `"max"` or `"min"`.
         confirmed: The best settings run again, if they were.
-        mattered: The `importance` of these trials, if it is known.
+        importance: Of the settings in these trials.
     """
-    buffer = io.BytesIO()
-    figure = plot(rows, objective, direction, confirmed, mattered)
-    figure.savefig(buffer, dpi=_DPI, format="png")
-    return buffer.getvalue()
-
-
-def plot(rows, objective, direction="max", confirmed=None, mattered=None):
-    """Returns the matplotlib figure that `render` turns into a PNG."""
-    # The object API leaves the caller's backend and pyplot alone.
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    figure = Figure(
-        figsize=(PIXELS[0] / _DPI, PIXELS[1] / _DPI),
-        dpi=_DPI,
-        layout="constrained",
+    return panels.png_of(
+        plot(rows, objective, direction, confirmed, importance)
     )
-    FigureCanvasAgg(figure)
-    left, middle, right = figure.subplots(1, 3, width_ratios=(5, 3, 4))
+
+
+def plot(rows, objective, direction, confirmed, importance):
+    """Returns the matplotlib figure that `render` turns into a PNG."""
+    figure = panels.figure_of(PIXELS)
+    axes = figure.subplots(1, 3, width_ratios=(5, 3, 4))
     figure.get_layout_engine().set(wspace=0.06)
-    left.set_title("Where the search looked", fontsize=11, loc="left", pad=16)
+    titles = "Where the search looked", "What mattered (a hint)"
+    titles += ("What it is worth",)
+    for panel, title in zip(axes, titles, strict=True):
+        panel.set_title(title, fontsize=11, loc="left", pad=16)
+        panels.tidy(panel)
+    left, middle, right = axes
     draw_landscape(figure, left, rows, objective, direction)
-    _bars(middle, mattered or importance(rows))
+    _bars(middle, importance)
     _seeds(right, objective, confirmed)
-    for panel in (left, middle, right):
-        panel.tick_params(labelsize=8.5)
-        panel.spines[["top", "right"]].set_visible(False)
     return figure
 
 
-def _bars(panel, found: Importance):
+def _bars(panel, found):
     """Draws the importance of each hyperparameter."""
-    panel.set_title("What mattered (a hint)", fontsize=11, loc="left", pad=16)
     if not found.shares:
         say(panel, str(found))
         return
@@ -99,7 +89,6 @@ def _bars(panel, found: Importance):
 
 def _seeds(panel, objective, confirmed):
     """Draws best, default and control over the fresh seeds."""
-    panel.set_title("What it is worth", fontsize=11, loc="left", pad=16)
     if confirmed is None:
         say(
             panel,
@@ -135,7 +124,6 @@ def _seeds(panel, objective, confirmed):
     for side in SIDES[1:]:
         found = confirmed.best_minus(side, split)
         if found is not None:
-            unit = " points" if scale == 100 else ""
-            text = f"best minus {side}: {found.mean:+.3g}{unit}"
-            lines.append(f"{text} ({found.verdict})")
+            minus = change(found.mean, objective)
+            lines.append(f"best minus {side}: {minus} ({found.verdict})")
     panel.set_xlabel("\n".join(lines), fontsize=9)

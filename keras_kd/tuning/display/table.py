@@ -17,7 +17,6 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from keras_kd.report.table import MISSING
 from keras_kd.tuning.display import formatting
 from keras_kd.tuning.trials.trial_record import COMPLETED
 from keras_kd.tuning.trials.trial_record import CONTROL
@@ -45,9 +44,6 @@ def to_cells(
         rows: Trials, in the order in which they ended.
         objective: Name of the objective.
         direction: `"max"` or `"min"`.
-
-    Returns:
-        `(header, rows)`: column titles, and one list of cells per trial.
     """
     names = formatting.names_of(rows)
     has_remark = any(row.status != COMPLETED for row in rows)
@@ -56,18 +52,16 @@ def to_cells(
     result = []
     for index, row in enumerate(rows):
         best = best_of(rows[: index + 1], direction)
-        mark = NEW_BEST if best is row else ""
-        so_far = formatting.figure(best.objective if best else None, objective)
-        line = [row.name]
-        line += [
-            formatting.setting(row.settings[name])
-            if name in row.settings
-            else MISSING
-            for name in names
-        ]
-        line += [formatting.figure(row.objective, objective), so_far + mark]
-        line += [str(row.epochs), f"{row.seconds:.1f}"]
+        so_far = formatting.without_unit(best and best.objective, objective)
         remark = "" if row.status == COMPLETED else row.status
+        line = [
+            row.name,
+            *(formatting.setting(row.settings.get(name)) for name in names),
+            formatting.without_unit(row.objective, objective),
+            so_far + (NEW_BEST if best is row else ""),
+            str(row.epochs),
+            f"{row.seconds:.1f}",
+        ]
         result.append(line + [remark] * has_remark)
     return header, result
 
@@ -112,6 +106,9 @@ class LiveTable:
     Example:
 
     ```python
+    from keras_kd.tuning.trials.trial_record import TrialRecord
+    from keras_kd.tuning.display.table import LiveTable
+
     settings = {"temperature": 4.0, "alpha": 0.7}
     table = LiveTable("val_accuracy", trials=2)
     table.begin([])
@@ -201,15 +198,15 @@ class LiveTable:
         for status in dict.fromkeys(row.status for row in rows):
             count = sum(row.status == status for row in rows)
             text += f", {count} {status}" if status != COMPLETED else ""
-        best = best_of(rows, self.direction)
+        best, control = best_of(rows, self.direction), self._ended.get(CONTROL)
         if best is not None:
-            value = formatting.with_unit(best.objective, self.objective)
-            text += f". Best: {value} (trial {best.name})"
-        control = self._ended.get(CONTROL)
+            text += f". Best: {self._value(best)} (trial {best.name})"
         if control is not None and control.objective is not None:
-            value = formatting.with_unit(control.objective, self.objective)
-            text += f". Control: {value}"
+            text += f". Control: {self._value(control)}"
         return text + "."
+
+    def _value(self, row):
+        return formatting.with_unit(row.objective, self.objective)
 
     def _left(self):
         left = time_left(list(self._ended.values()), self.trials, self.workers)
@@ -221,10 +218,9 @@ class LiveTable:
         if row.settings:
             parts.append(formatting.settings_text(row.settings))
         if row.objective is not None:
-            value = formatting.with_unit(row.objective, self.objective)
             is_best = best_of(list(self._ended.values()), self.direction) is row
             new = " (best so far)" if is_best else ""
-            parts.append(f"{self.objective} {value}{new}")
+            parts.append(f"{self.objective} {self._value(row)}{new}")
         if row.status != COMPLETED:
             why = (row.message or "").strip().splitlines()
             parts.append(f"{row.status}: {why[0]}" if why else row.status)
@@ -264,7 +260,7 @@ class LiveTable:
             table.add_row(*(Text(cell) for cell in line), style=style)
         notes = [f"{hidden} earlier trials not shown"] if hidden else []
         notes += [self._standing()]
-        notes += [self._left()] if self._is_open and self._left() else []
+        notes += filter(None, [self._left() if self._is_open else ""])
         now = time.monotonic()
         notes += [
             f"now: {_called(row)} {formatting.settings_text(row.settings)} "

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import inspect
 import math
@@ -107,24 +108,16 @@ def takes_hp(build_student: Callable) -> bool:
                 else ""
             )
         )
-    parameters = inspect.signature(build_student).parameters.values()
-    positional = [p for p in parameters if p.kind <= p.VAR_POSITIONAL]
-    needed = [p for p in parameters if _is_needed(p)]
-    takes = bool(positional) and (
-        needed == positional[:1] or positional[0].name == "hp"
+    signature = inspect.signature(build_student)
+    # One that is called so is given, even where it could be left out.
+    asks = next(iter(signature.parameters), None) == "hp"
+    for takes in (asks, not asks):
+        with contextlib.suppress(TypeError):
+            signature.bind(*[None] * takes)
+            return takes
+    parameters = signature.parameters.values()
+    raise ValueError(
+        "`build_student` must take `hp` or nothing. Received a function that "
+        f"needs {[p.name for p in parameters if p.default is p.empty]}. Fix "
+        "the others with functools.partial."
     )
-    if len(needed) > takes:
-        raise ValueError(
-            "`build_student` must take `hp` or nothing. Received a function "
-            f"that needs {[p.name for p in needed]}. Fix the others with "
-            "functools.partial."
-        )
-    return takes
-
-
-def _is_needed(parameter):
-    is_many = parameter.kind in (
-        parameter.VAR_POSITIONAL,
-        parameter.VAR_KEYWORD,
-    )
-    return parameter.default is parameter.empty and not is_many

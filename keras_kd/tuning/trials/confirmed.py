@@ -21,22 +21,18 @@ from keras_kd.tuning.display.formatting import settings_text
 DEFAULT = {"temperature": 4.0, "alpha": 0.7}
 SIDES = ("best", "default", "control")
 _MEANING = {
-    "default": {
+    side: {
         GAIN: "Gain: the interval excludes zero.",
         NO_GAIN: (
             "No gain: the interval includes zero, so these seeds do not show "
-            "that the search beat the default."
+            f"that {claim}."
         ),
-        WORSE: "Worse: keep the default settings.",
-    },
-    "control": {
-        GAIN: "Gain: the interval excludes zero.",
-        NO_GAIN: (
-            "No gain: the interval includes zero, so these seeds do not show "
-            "that the teacher helped."
-        ),
-        WORSE: "Worse: train without the teacher.",
-    },
+        WORSE: f"Worse: {advice}.",
+    }
+    for side, claim, advice in (
+        ("default", "the search beat the default", "keep the default settings"),
+        ("control", "the teacher helped", "train without the teacher"),
+    )
 }
 _CHANCE = "One seed: no spread known, so this may be chance."
 
@@ -68,6 +64,8 @@ class Confirmed:
     Example:
 
     ```python
+    from keras_kd.tuning.trials.confirmed import Confirmed
+
     confirmed = Confirmed(
         best=[0.92, 0.93, 0.92],
         default=[0.91, 0.92, 0.90],

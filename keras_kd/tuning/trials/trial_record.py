@@ -23,8 +23,8 @@ class TrialRecord:
         name: `"control"` for the student without a teacher, else the number
             that KerasTuner gave the trial, as text: `"00"`, `"01"`.
         settings: Hyperparameter to value; empty for the control.
-        status: `"completed"`, `"stopped early"` (hopeless; its best epoch
-            counts all the same), `"failed"` or `"running"`.
+        status: `"completed"`, `"stopped early"` (by median stopping; its best
+            epoch counts all the same), `"failed"` or `"running"`.
         objective: Best value over the epochs, `None` while there is none.
         history: Metric to its value after each epoch.
         seconds: Wall time of the trial.

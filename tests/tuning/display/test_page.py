@@ -11,6 +11,8 @@ import re
 import pytest
 
 from keras_kd.tuning.display import page
+from keras_kd.tuning.display import picture
+from keras_kd.tuning.display.importance import importance
 from tuning import sample
 from tuning.sample import CONFIRMED
 
@@ -43,18 +45,14 @@ class Reader(html.parser.HTMLParser):
         return " ".join(" ".join(self.texts).split())
 
 
+def rendered(rows, confirmed=None):
+    options = ("val_accuracy", "max", confirmed, importance(rows))
+    return page.render(rows, *options, picture.render(rows, *options))
+
+
 @pytest.fixture(scope="module")
-def written(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("page")
-    page.write_page(
-        folder / "search.html",
-        sample.mixed(),
-        "val_accuracy",
-        confirmed=CONFIRMED,
-        notes=[f"A note & {sample.HOSTILE}"],
-    )
-    assert [path.name for path in folder.iterdir()] == ["search.html"]
-    return (folder / "search.html").read_text("utf-8")
+def written():
+    return rendered(sample.mixed(), CONFIRMED)
 
 
 def test_page_needs_no_network(written):
@@ -72,10 +70,10 @@ def test_page_needs_no_network(written):
     assert not any(tag == "script" for tag, _ in Reader(written).tags)
 
 
-def test_page_escapes_names_notes_and_messages(written):
+def test_page_escapes_names_and_messages(written):
     assert "<script" not in written
-    # As a name, in a failed trial's message and in the note.
-    assert Reader(written).text.count(sample.HOSTILE) == 3
+    # As a name, and in a failed trial's message.
+    assert Reader(written).text.count(sample.HOSTILE) == 2
 
 
 def test_page_tells_all_of_the_search(written):
@@ -138,9 +136,8 @@ def test_settings_code_names_arguments_of_compress():
         ),
     ],
 )
-def test_page_without_confirmation_claims_no_gain(tmp_path, rows, text):
-    page.write_page(tmp_path / "search.html", rows, "val_accuracy")
-    found = Reader((tmp_path / "search.html").read_text("utf-8")).text
+def test_page_without_confirmation_claims_no_gain(rows, text):
+    found = Reader(rendered(rows)).text
     assert text in found
     assert ("a gain is not shown" in found) == bool(rows)
     assert "takes 8 finished trials" in found

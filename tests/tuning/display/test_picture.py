@@ -11,13 +11,16 @@ import pytest
 
 from keras_kd.tuning.display import landscape
 from keras_kd.tuning.display import picture
+from keras_kd.tuning.display.importance import importance
 from tuning import sample
 from tuning.sample import CONFIRMED
 
 
-def panels(rows, confirmed=None, **options):
+def panels(rows, confirmed=None, direction="max"):
     """Returns the map, the bars, the seeds and the colour bar if any."""
-    figure = picture.plot(rows, "val_accuracy", confirmed=confirmed, **options)
+    figure = picture.plot(
+        rows, "val_accuracy", direction, confirmed, importance(rows)
+    )
     return (*figure.axes, None)[:4]
 
 
@@ -40,7 +43,10 @@ def places(panel, label):
 
 
 def test_picture_is_a_png_of_the_stated_size_with_full_panels():
-    found = picture.render(sample.mixed(), "val_accuracy", "max", CONFIRMED)
+    rows = sample.mixed()
+    found = picture.render(
+        rows, "val_accuracy", "max", CONFIRMED, importance(rows)
+    )
     pixels = matplotlib.image.imread(io.BytesIO(found))[..., :3]
     assert pixels.shape == (picture.PIXELS[1], picture.PIXELS[0], 3)
     for part in np.array_split(pixels, 3, axis=1):
@@ -103,7 +109,8 @@ def test_map_without_values_says_so(rows):
     left, middle, right, _ = panels(rows)
     assert "No trial with a temperature and an alpha" in words(left)
     assert not any(panel.axison for panel in (left, middle, right))
-    assert picture.render(rows, "val_accuracy").startswith(b"\x89PNG")
+    found = picture.render(rows, "val_accuracy", "max", None, importance(rows))
+    assert found.startswith(b"\x89PNG")
 
 
 def test_map_is_bright_where_lower_is_better():
