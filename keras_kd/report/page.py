@@ -38,6 +38,7 @@ def render(
     environment: dict[str, Any],
     lineage: Sequence[StageRecord] = (),
     disagreements: Disagreements | None = None,
+    split: str = "test",
 ) -> str:
     """Returns a run as one HTML document that needs nothing else.
 
@@ -51,10 +52,14 @@ def render(
         environment: Machine and versions of the run.
         lineage: Its stages, see `read_lineage`.
         disagreements: Where student and teacher differ.
+        split: See `Report`.
     """
     records = table.order(records)
     names = disagreements.class_names if disagreements else ()
-    caption = "Test accuracy against size on disk and against latency"
+    caption = (
+        f"{split.capitalize()} accuracy against size on disk and against "
+        "latency"
+    )
     parts = [
         html.paragraphs(remarks[:1], "verdict"),
         html.paragraphs(remarks[1:]),
@@ -70,7 +75,7 @@ def render(
         html.section("Accuracy by class", _classes(records, names)),
         html.section(
             "Where student and teacher disagree",
-            _disagreements(disagreements) if disagreements else "",
+            _disagreements(disagreements, split) if disagreements else "",
         ),
         html.section("Lineage", _lineage(lineage)),
         html.section(
@@ -170,12 +175,12 @@ def _bar(value):
     return f'<td class="bar" style="--part: {percent}%">{percent}</td>'
 
 
-def _disagreements(found):
+def _disagreements(found, split):
     neither = found.total - found.teacher_right - found.student_right
     share = found.total / max(found.examples, 1)
     text = (
         f"{found.student_name} and the teacher decide {found.total:,} of "
-        f"{found.examples:,} test examples differently ({share:.2%}): the "
+        f"{found.examples:,} {split} examples differently ({share:.2%}): the "
         f"teacher alone is right in {found.teacher_right:,}, the student "
         f"alone in {found.student_right:,}, neither in {neither:,}."
     )
@@ -193,7 +198,7 @@ def _disagreements(found):
     ]
     if len(found.images):
         figures = "".join(
-            f"<figure>{html.image(png_of(image), f'test example {number}')}"
+            f"<figure>{html.image(png_of(image), f'{split} example {number}')}"
             f"<figcaption>{'<br>'.join(map(escape, lines))}</figcaption>"
             "</figure>"
             for image, number, lines in zip(
@@ -208,7 +213,7 @@ def _disagreements(found):
                 found.numbers, told, found.texts.tolist(), strict=True
             )
         ]
-        titles = ["test example", "true", "teacher", "student"]
+        titles = [f"{split} example", "true", "teacher", "student"]
         body = html.table([*titles, *found.columns], rows)
     else:
         body = ""

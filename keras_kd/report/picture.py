@@ -45,7 +45,7 @@ def draw(records: Sequence[StageRecord], path: str | os.PathLike) -> None:
     write_atomically(path, render(records))
 
 
-def render(records: Sequence[StageRecord]) -> bytes:
+def render(records: Sequence[StageRecord], split: str = "test") -> bytes:
     """Returns one PNG: accuracy against size and against latency.
 
     Small dots are the single seeds of the control and the student. A row
@@ -53,6 +53,7 @@ def render(records: Sequence[StageRecord]) -> bytes:
 
     Args:
         records: Records of the stages, in any order.
+        split: See `Report`.
     """
     # The object API leaves the caller's backend and pyplot alone.
     from matplotlib import ticker
@@ -94,7 +95,7 @@ def render(records: Sequence[StageRecord]) -> bytes:
         panel.set_axisbelow(True)
         panel.spines[["top", "right"]].set_visible(False)
     panels[0].set_ylabel(
-        "test accuracy (%)" if is_accuracy else "mean absolute error"
+        f"{split} accuracy (%)" if is_accuracy else "mean absolute error"
     )
     gain = gain_of(records)
     figure.suptitle(_title(gain), fontsize=11, x=0.01, ha="left")

@@ -114,7 +114,7 @@ class TeacherCache:
         augment: Any = None,
         batch_size: int = 256,
         part: tuple[int, int] | None = None,
-        verbose: bool = True,
+        verbose: int = 1,
         agreement: float | None = None,
         engine: str | None = None,
     ) -> TeacherCache:
@@ -136,7 +136,7 @@ class TeacherCache:
             part: `(i, n)`: label only the i-th of n parts (from 0), each in
                 a directory of its own; see `merge`. Every part reads the
                 whole data set, but asks the teacher for its own share only.
-            verbose: Whether to show a progress bar.
+            verbose: 0 prints nothing, else there is a progress bar.
             agreement: Share of samples on which a faster way to run the
                 teacher must give the same class. `None`: all its values must
                 be the same up to rounding.
@@ -169,7 +169,7 @@ class TeacherCache:
         dataset: Any,
         augment: Any = None,
         batch_size: int = 256,
-        verbose: bool = True,
+        verbose: int = 1,
     ) -> TeacherCache:
         """Labels the samples of a data set that the cache does not hold.
 
@@ -178,7 +178,7 @@ class TeacherCache:
             dataset: As for `build`; samples that are known are passed over.
             augment: The augmentation that the cache was built with.
             batch_size: Samples the teacher is given at a time.
-            verbose: Whether to show a progress bar.
+            verbose: 0 prints nothing, else there is a progress bar.
 
         Raises:
             ValueError: If the cache is not finished or is one of several

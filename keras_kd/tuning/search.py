@@ -17,6 +17,7 @@ import keras
 import keras_tuner
 
 from keras_kd.core import output_heads
+from keras_kd.core.progress import console_for
 from keras_kd.data.splits import Data
 from keras_kd.training.teacher_targets import TeacherTargets
 from keras_kd.training.teacher_targets import targets_folder
@@ -62,6 +63,7 @@ def search(
     confirm: int = 3,
     workers: int = 1,
     overwrite: bool = False,
+    verbose: int = 1,
 ) -> SearchResult:
     """Searches the settings of a distillation with KerasTuner.
 
@@ -113,6 +115,8 @@ def search(
             and the control; 0 for none.
         workers: Processes on this machine that run trials side by side.
         overwrite: Whether to begin again where `directory` holds a search.
+        verbose: 0 prints nothing, else a line for each trial, or in a
+            terminal a table that grows.
 
     Returns:
         A `SearchResult`: `best_settings`, `best_model`, `table`; `print` it.
@@ -154,7 +158,7 @@ def search(
     if not isinstance(teacher, TeacherTargets):
         losses = losses_of(distillation_losses)
         targets = TeacherTargets(
-            teacher, data, losses, targets_folder(directory)
+            teacher, data, losses, targets_folder(directory), verbose
         )
     if workers > 1 and not targets.runs_once:
         raise ValueError(
@@ -191,21 +195,27 @@ def search(
             control,
         )
         study.set_trials(trials - control)
-        run(job, study, trials, crew)
+        run(job, study, trials, crew, verbose)
     result = SearchResult(job, study)
     if confirm and result.best is not None:
         result.confirmed = confirm_settings(
-            job, targets, result.best_hyperparameters, confirm
+            job, targets, result.best_hyperparameters, confirm, verbose
         )
     result.save()
     return result
 
 
-def run(job: Job, study: Study, trials: int, crew: WorkerPool | None) -> None:
+def run(
+    job: Job,
+    study: Study,
+    trials: int,
+    crew: WorkerPool | None,
+    verbose: int = 1,
+) -> None:
     """Runs what is left of a search, and shows it."""
     name, direction = job.objective.name, job.objective.direction
     workers = 1 if crew is None else crew.count
-    table = LiveTable(name, trials, direction, workers=workers)
+    table = LiveTable(name, trials, direction, workers, console_for(verbose))
     done = [row for row in study.rows() if row.status != RUNNING]
     table.begin(done)
     for row in done:  # of one the log may be missing, if that was the end

@@ -12,6 +12,7 @@ from typing import Any
 import keras
 
 from keras_kd import recipes
+from keras_kd.core.progress import say
 from keras_kd.core.records import StageRecord
 from keras_kd.core.stage_cache import StageFolder
 from keras_kd.core.stage_cache import fingerprint_of_model
@@ -20,7 +21,6 @@ from keras_kd.data.splits import Data
 from keras_kd.report import Report
 from keras_kd.training.trainer import train
 from keras_kd.workflows.compress import compress
-from keras_kd.workflows.stages import say
 
 if TYPE_CHECKING:
     from keras_kd.tuning.result import SearchResult

@@ -11,18 +11,18 @@ from typing import Any
 import tensorflow as tf
 
 from keras_kd import teachers
-from keras_kd.targets.inference import engines
-from keras_kd.targets.build import labelling
-from keras_kd.targets.store import manifest as manifests
-from keras_kd.targets.store import shards
-from keras_kd.targets.build import streaming
-from keras_kd.targets.hashing.identity import identity
-from keras_kd.targets.store.options import Options
-from keras_kd.targets.store.options import describe
-from keras_kd.core.sample_bar import sample_bar
-from keras_kd.targets.store.shards import name_of
+from keras_kd.core import progress
 from keras_kd.targets.augment.views import Views
 from keras_kd.targets.augment.views import check_replayable
+from keras_kd.targets.build import labelling
+from keras_kd.targets.build import streaming
+from keras_kd.targets.hashing.identity import identity
+from keras_kd.targets.inference import engines
+from keras_kd.targets.store import manifest as manifests
+from keras_kd.targets.store import shards
+from keras_kd.targets.store.options import Options
+from keras_kd.targets.store.options import describe
+from keras_kd.targets.store.shards import name_of
 
 
 def build(
@@ -34,7 +34,7 @@ def build(
     augment: Any = None,
     batch_size: int = 256,
     part: tuple[int, int] | None = None,
-    verbose: bool = True,
+    verbose: int = 1,
     agreement: float | None = None,
     engine: str | None = None,
     extend: bool = False,
@@ -60,7 +60,6 @@ def build(
     part = _checked_part(part)
     inputs = streaming.inputs_of(data, batch_size)
     views = _views(augment, options, data, inputs)
-    say = print if verbose else lambda line: None
     settings = {
         **options.to_json(),
         "teacher": identity((teacher, list(options.taps))),
@@ -95,7 +94,7 @@ def build(
             options.shard_size,
             views=views,
             part=part or (0, 1),
-            say=say,
+            say=lambda line: progress.say(line, verbose),
         )
         before = []
         if extend:
@@ -109,7 +108,7 @@ def build(
             task.closed = {e["number"]: e["samples"] for e in entries}
         stream = streaming.batches_of(inputs, batch_size, options.shard_size)
         title = f"labelling {directory.name}"
-        with sample_bar(title, total, verbose) as advance:
+        with progress.progress_bar(title, total, verbose=verbose) as advance:
             task.run(stream, advance)
         _finish(directory, task, before, finished)
 
