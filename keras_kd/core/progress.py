@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import os
 from typing import Any
 from typing import TextIO
 
@@ -36,6 +37,27 @@ def say(line: Any, verbose: int = 1, file: TextIO | None = None) -> None:
 def console_for(verbose: int) -> Console:
     """Returns the standard output, or what nobody reads if `verbose` is 0."""
     return Console(file=None if verbose else io.StringIO())
+
+
+@contextlib.contextmanager
+def no_native_notices():
+    """Drops what native code writes to the error output meanwhile.
+
+    LiteRT writes a line there for each file that it loads, and has no option
+    against it. What fails is raised as an error all the same.
+    """
+    try:
+        kept = os.dup(2)
+    except OSError:  # there is no error output
+        yield
+        return
+    try:
+        with open(os.devnull, "wb") as nowhere:
+            os.dup2(nowhere.fileno(), 2)
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
 
 
 @contextlib.contextmanager

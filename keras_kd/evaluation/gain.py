@@ -43,13 +43,9 @@ class Difference:
 class Gain(Difference):
     """Distilled minus control, over seeds, in percentage points.
 
+    Its arguments are those of `Difference` and these.
+
     Args:
-        mean: See `Difference`, as are the following; in points.
-        low: Lower end of the 95 % interval.
-        high: Upper end of it.
-        n: Number of seeds.
-        verdict: What the interval says.
-        deviation: Standard deviation of the differences.
         control: Mean accuracy of the control, in percent.
         distilled: Mean accuracy of the distilled student, in percent.
         split: What the accuracies are of, a key of `REPORTED_ON`; `None`
@@ -137,12 +133,14 @@ def paired_gain(
             "Accuracies must be fractions in [0, 1]. Received: "
             f"{list(control)} and {list(distilled)}"
         )
-    means = {
-        "control": float(100 * pairs[0].mean()),
-        "distilled": float(100 * pairs[1].mean()),
-    }
-    found = paired_difference(100 * pairs[0], 100 * pairs[1])
-    return Gain(**dataclasses.asdict(found), **means, split=split)
+    before, after = (100 * side for side in pairs)
+    found = paired_difference(before, after)
+    return Gain(
+        **vars(found),
+        control=float(before.mean()),
+        distilled=float(after.mean()),
+        split=split,
+    )
 
 
 def paired_difference(
