@@ -72,3 +72,19 @@ def test_a_report_of_before_the_split_was_kept_still_loads(run):
     (folder / "old").mkdir(exist_ok=True)
     (folder / "old" / "report.json").write_text(json.dumps(content))
     assert kd.Report.load(folder / "old").records == report.records
+
+
+def test_a_search_does_not_call_the_validation_split_a_test(tmp_path):
+    found = kd.search(
+        made_by.build_teacher(),
+        made_by.build_student,
+        kd.Data(made_by.split(96), made_by.split(32, 1)),
+        trials=2,
+        directory=tmp_path,
+        epochs=1,
+        confirm=1,
+        verbose=0,
+    )
+    text = str(found.confirmed)
+    assert "on the validation split" in text and "may flatter" in text
+    assert "test split" not in text

@@ -69,7 +69,7 @@ def confirm_settings(
         settings=shown(best),
         objective=job.objective.name,
         direction=job.objective.direction,
-        test=tests,
+        test=tests if targets.data.reported_split == "test" else None,
     )
 
 
