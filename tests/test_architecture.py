@@ -170,3 +170,26 @@ def test_architecture_page_names_files_that_exist():
     named = re.findall(r"`(keras_kd/[\w/]+\.py)`", DOCUMENT.read_text("utf-8"))
     assert named
     assert [name for name in named if not (ROOT.parent / name).is_file()] == []
+
+
+# Where printing is the job: the command line, and scripts of a process of
+# their own, whose output another process reads.
+PRINTS = (
+    "keras_kd.cli",
+    "keras_kd.export.formats.trial",
+    "keras_kd.export.serving.client",
+    "keras_kd.export.verification.serve",
+    "keras_kd.tuning.trials.worker",
+)
+
+
+def test_library_prints_in_one_place():
+    """So that `verbose=0` is kept: see core/progress.py."""
+    wrong = [
+        f"{module}:{node.lineno}"
+        for module, tree in TREES.items()
+        if not module.startswith(PRINTS)
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Name) and node.id == "print"
+    ]
+    assert not wrong, wrong

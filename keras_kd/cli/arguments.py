@@ -1,11 +1,56 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the commands share: reading `key=value`, and telling of files."""
+"""What the commands share: their arguments, and telling of files."""
 
 from __future__ import annotations
 
+import argparse
 import ast
+import pathlib
+from collections.abc import Callable
 from collections.abc import Iterable
 from collections.abc import Sequence
+from typing import Any
+
+
+def add_command(
+    commands: argparse._SubParsersAction,
+    command: Callable[[argparse.Namespace], int],
+    directory: str | None = None,
+) -> argparse.ArgumentParser:
+    """Adds a function as a command: its name, and its docstring as the help.
+
+    Args:
+        commands: Where to add it.
+        command: Takes the options and returns the exit code.
+        directory: Says what the command's directory is, if it takes one.
+    """
+    name = command.__name__.removeprefix("_")
+    parser = commands.add_parser(name, help=command.__doc__)
+    parser.set_defaults(command=command)
+    if directory is not None:
+        parser.add_argument("directory", type=pathlib.Path, help=directory)
+    return parser
+
+
+def add_recipe(
+    parser: argparse.ArgumentParser, directory: str, setting: str
+) -> None:
+    """Adds a recipe, where its results go, and what is changed in it."""
+    parser.add_argument(
+        "recipe", help="a name (see `keras-kd recipes`) or a path/to/recipe.py"
+    )
+    parser.add_argument("--directory", type=pathlib.Path, help=directory)
+    data = "an argument of load_data, as in --data labelled=None"
+    for flag, text in (("--set", setting), ("--data", data)):
+        parser.add_argument(
+            flag, metavar="KEY=VALUE", action="append", default=[], help=text
+        )
+
+
+def run_directory(options: argparse.Namespace) -> pathlib.Path:
+    """Returns the folder of a recipe's runs, unless another was given."""
+    name = pathlib.Path(options.recipe).stem
+    return options.directory or pathlib.Path("saved_models") / name
 
 
 def tell(files: Iterable[tuple[str, str]]) -> int:
@@ -17,6 +62,13 @@ def tell(files: Iterable[tuple[str, str]]) -> int:
             failures += 1
             print(f"       {problem}")
     return 1 if failures else 0
+
+
+def tell_result(result: Any, paths: Iterable[pathlib.Path]) -> int:
+    """Prints a report and where its files are; returns the exit code."""
+    print(f"\n{result}\n")
+    print(*paths, sep="\n")
+    return 0
 
 
 def pairs_of(texts: Sequence[str], flag: str) -> dict:

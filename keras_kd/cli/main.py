@@ -5,12 +5,15 @@ from __future__ import annotations
 
 import argparse
 import os
-import pathlib
 import sys
 from collections.abc import Sequence
 
+from keras_kd.cli.arguments import add_command
+from keras_kd.cli.arguments import add_recipe
 from keras_kd.cli.arguments import pairs_of
+from keras_kd.cli.arguments import run_directory
 from keras_kd.cli.arguments import tell
+from keras_kd.cli.arguments import tell_result
 from keras_kd.cli.search import add_search
 from keras_kd.cli.serve import add_serve
 from keras_kd.cli.targets import add_targets
@@ -51,31 +54,11 @@ def _parser():
     )
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
-    run = commands.add_parser(
-        "run", help="run a recipe from the teacher to the report"
-    )
-    run.set_defaults(command=_run)
-    run.add_argument(
-        "recipe", help="a name (see `keras-kd recipes`) or a path/to/recipe.py"
-    )
-    run.add_argument(
-        "--directory",
-        type=pathlib.Path,
-        help="where results go (default: saved_models/<recipe>)",
-    )
-    run.add_argument(
-        "--set",
-        metavar="KEY=VALUE",
-        action="append",
-        default=[],
-        help="change a setting of the recipe, as in --set temperature=2",
-    )
-    run.add_argument(
-        "--data",
-        metavar="KEY=VALUE",
-        action="append",
-        default=[],
-        help="an argument of load_data, as in --data labelled=None",
+    run = add_command(commands, _run)
+    add_recipe(
+        run,
+        "where results go (default: saved_models/<recipe>)",
+        "change a setting of the recipe, as in --set temperature=2",
     )
     run.add_argument(
         "--quantize",
@@ -90,62 +73,38 @@ def _parser():
         metavar="TRIALS",
         help="first search temperature and alpha in so many trials",
     )
-    add_search(
-        commands.add_parser("search", help="search temperature and alpha")
-    )
-
-    report = commands.add_parser("report", help="print the report of a run")
-    report.set_defaults(command=_report)
-    report.add_argument("directory", type=pathlib.Path)
-
-    verify = commands.add_parser(
-        "verify", help="check the exported files of a run in fresh processes"
-    )
-    verify.set_defaults(command=_verify)
-    verify.add_argument("directory", type=pathlib.Path)
-
-    add_serve(commands.add_parser("serve", help="serve an exported model"))
-    methods = commands.add_parser("methods", help="list the methods")
-    methods.set_defaults(command=_methods)
-    recipes = commands.add_parser("recipes", help="list the recipes")
-    recipes.set_defaults(command=_recipes)
-    add_targets(
-        commands.add_parser("targets", help="run a teacher once, onto disk")
-    )
+    add_search(commands)
+    add_command(commands, _report, "of the run")
+    add_command(commands, _verify, "of the run")
+    add_serve(commands)
+    add_command(commands, _methods)
+    add_command(commands, _recipes)
+    add_targets(commands)
     return parser
 
 
 def _run(options):
+    """Run a recipe from the teacher to the report."""
     from keras_kd import recipes
     from keras_kd.workflows import recipe_runs
 
-    recipe = recipes.load(options.recipe)
-    name = pathlib.Path(options.recipe).stem
-    directory = options.directory or pathlib.Path("saved_models") / name
+    directory = run_directory(options)
     settings = pairs_of(options.set, "--set")
     if options.quantize:
-        settings["quantize"] = _kinds(options.quantize)
+        kinds = [None if k == "float32" else k for k in options.quantize]
+        settings["quantize"] = kinds[0] if len(kinds) == 1 else kinds
     report = recipe_runs.run_recipe(
-        recipe,
+        recipes.load(options.recipe),
         directory,
         settings=settings,
         data_options=pairs_of(options.data, "--data"),
         search=options.search,
     )
-    print()
-    print(report)
-    print()
-    for path in recipe_runs.results(directory):
-        print(path)
-    return 0
-
-
-def _kinds(names):
-    kinds = [None if name == "float32" else name for name in names]
-    return kinds[0] if len(kinds) == 1 else kinds
+    return tell_result(report, recipe_runs.results(directory))
 
 
 def _report(options):
+    """Print the report of a run."""
     from keras_kd.report import Report
 
     print(Report.load(options.directory))
@@ -153,12 +112,14 @@ def _report(options):
 
 
 def _verify(options):
+    """Check the exported files of a run in fresh processes."""
     from keras_kd.export import verify_directory
 
     return tell(verify_directory(options.directory))
 
 
 def _methods(options):
+    """List the methods."""
     from rich.console import Console
     from rich.table import Table
 
@@ -175,6 +136,7 @@ def _methods(options):
 
 
 def _recipes(options):
+    """List the recipes."""
     from keras_kd import recipes
 
     for name in recipes.available():

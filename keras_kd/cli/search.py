@@ -4,20 +4,22 @@
 from __future__ import annotations
 
 import argparse
-import pathlib
 
+from keras_kd.cli.arguments import add_command
+from keras_kd.cli.arguments import add_recipe
 from keras_kd.cli.arguments import pairs_of
+from keras_kd.cli.arguments import run_directory
+from keras_kd.cli.arguments import tell_result
 
 
-def add_search(parser: argparse.ArgumentParser) -> None:
-    """Adds the options to the parser of `keras-kd search`."""
-    parser.set_defaults(command=_search)
-    parser.add_argument("recipe", help="a name or a path/to/recipe.py")
-    parser.add_argument(
-        "--directory",
-        type=pathlib.Path,
-        help="folder of the recipe's runs (default: saved_models/<recipe>); "
-        "the search is in search/ there",
+def add_search(commands: argparse._SubParsersAction) -> None:
+    """Adds `keras-kd search`."""
+    parser = add_command(commands, _search)
+    add_recipe(
+        parser,
+        "folder of the recipe's runs (default: saved_models/<recipe>); the "
+        "search is in search/ there",
+        "change a setting of the recipe, as in --set batch_size=64",
     )
     parser.add_argument(
         "--trials", type=int, default=20, help="the control is one of them"
@@ -43,29 +45,15 @@ def add_search(parser: argparse.ArgumentParser) -> None:
         "--workers", type=int, default=1, help="trials at a time"
     )
     parser.add_argument("--overwrite", action="store_true", help="begin again")
-    parser.add_argument(
-        "--set",
-        metavar="KEY=VALUE",
-        action="append",
-        default=[],
-        help="change a setting of the recipe, as in --set batch_size=64",
-    )
-    parser.add_argument(
-        "--data",
-        metavar="KEY=VALUE",
-        action="append",
-        default=[],
-        help="an argument of load_data, as in --data labelled=None",
-    )
 
 
 def _search(options):
+    """Search temperature and alpha."""
     from keras_kd import recipes
     from keras_kd.tuning.trials.worker import SearchError
     from keras_kd.workflows import recipe_runs
 
-    name = pathlib.Path(options.recipe).stem
-    directory = options.directory or pathlib.Path("saved_models") / name
+    directory = run_directory(options)
     names = ("trials", "tuner", "objective", "seed", "confirm", "workers")
     arguments = {name: getattr(options, name) for name in names}
     if options.epochs is not None:
@@ -81,9 +69,5 @@ def _search(options):
         )
     except SearchError as error:
         raise ValueError(error) from error  # told without a traceback
-    print()
-    print(result)
-    print()
-    for file in ("search.html", "search.png"):
-        print(directory / "search" / file)
-    return 0
+    folder = directory / "search"
+    return tell_result(result, [folder / "search.html", folder / "search.png"])

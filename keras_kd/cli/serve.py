@@ -5,11 +5,12 @@ from __future__ import annotations
 
 import argparse
 import os
-import pathlib
 import shlex
 import shutil
 import subprocess
 import sys
+
+from keras_kd.cli.arguments import add_command
 
 INSTALL = """\
 keras-kd: there is no tensorflow_model_server on the PATH and no docker that
@@ -22,14 +23,10 @@ Then start the server by this command again, or by one of
 """
 
 
-def add_serve(parser: argparse.ArgumentParser) -> None:
-    """Adds the arguments of `keras-kd serve`."""
-    parser.set_defaults(command=_serve)
-    parser.add_argument(
-        "directory",
-        type=pathlib.Path,
-        help="a model's folder, the one that holds its versions",
-    )
+def add_serve(commands: argparse._SubParsersAction) -> None:
+    """Adds `keras-kd serve`."""
+    versions = "a model's folder, the one that holds its versions"
+    parser = add_command(commands, _serve, versions)
     parser.add_argument(
         "--port", type=int, default=8500, help="for gRPC (default: 8500)"
     )
@@ -44,6 +41,7 @@ def add_serve(parser: argparse.ArgumentParser) -> None:
 
 
 def _serve(options):
+    """Serve an exported model."""
     from keras_kd.export import docker_command
     from keras_kd.export import server_command
 

@@ -6,42 +6,27 @@ from __future__ import annotations
 import argparse
 import pathlib
 
+from keras_kd.cli.arguments import add_command
+from keras_kd.cli.arguments import add_recipe
 from keras_kd.cli.arguments import pairs_of
 from keras_kd.cli.arguments import tell
 
 
-def add_targets(parser: argparse.ArgumentParser) -> None:
-    """Adds the commands to the parser of `keras-kd targets`."""
+def add_targets(commands: argparse._SubParsersAction) -> None:
+    """Adds the commands of `keras-kd targets`."""
+    help = "run a teacher once, onto disk"
+    parser = commands.add_parser("targets", help=help)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-
-    build = commands.add_parser(
-        "build", help="label a recipe's training data; goes on after a stop"
-    )
-    build.set_defaults(command=_build)
-    build.add_argument("recipe", help="a name or a path/to/recipe.py")
-    build.add_argument(
-        "--directory",
-        type=pathlib.Path,
-        help="where they go (default: saved_models/<recipe>/targets)",
+    build = add_command(commands, _build)
+    add_recipe(
+        build,
+        "where they go (default: saved_models/<recipe>/targets)",
+        "an argument of TeacherCache, as in --set top_k=16",
     )
     build.add_argument(
         "--teacher",
         type=pathlib.Path,
         help="a .keras file (default: the teacher that `keras-kd run` left)",
-    )
-    build.add_argument(
-        "--data",
-        metavar="KEY=VALUE",
-        action="append",
-        default=[],
-        help="an argument of load_data, as in --data labelled=None",
-    )
-    build.add_argument(
-        "--set",
-        metavar="KEY=VALUE",
-        action="append",
-        default=[],
-        help="an argument of TeacherCache, as in --set top_k=16",
     )
     build.add_argument(
         "--part", metavar="I/N", help="only the I-th (from 0) of N parts"
@@ -53,21 +38,15 @@ def add_targets(parser: argparse.ArgumentParser) -> None:
         help="allow faster engines that agree on this share, such as 0.995",
     )
 
-    info = commands.add_parser("info", help="say what is in a cache")
-    info.set_defaults(command=_info)
-    info.add_argument("directory", type=pathlib.Path)
-
-    verify = commands.add_parser("verify", help="check every file of a cache")
-    verify.set_defaults(command=_verify)
-    verify.add_argument("directory", type=pathlib.Path)
-
-    merge = commands.add_parser("merge", help="make one cache of all parts")
-    merge.set_defaults(command=_merge)
+    add_command(commands, _info, "of the cache")
+    add_command(commands, _verify, "of the cache")
+    merge = add_command(commands, _merge)
     merge.add_argument("directories", type=pathlib.Path, nargs="+")
     merge.add_argument("--into", type=pathlib.Path, required=True)
 
 
 def _build(options):
+    """Label a recipe's training data; goes on after a stop."""
     import keras
 
     from keras_kd import recipes
@@ -106,6 +85,7 @@ def _part(text):
 
 
 def _info(options):
+    """Say what is in a cache."""
     from keras_kd.targets.cache import TeacherCache
 
     for key, value in TeacherCache.open(options.directory).info().items():
@@ -114,12 +94,14 @@ def _info(options):
 
 
 def _verify(options):
+    """Check every file of a cache."""
     from keras_kd.targets.cache import TeacherCache
 
     return tell(TeacherCache.open(options.directory).verify())
 
 
 def _merge(options):
+    """Make one cache of all parts."""
     from keras_kd.targets.cache import TeacherCache
 
     cache = TeacherCache.merge(options.directories, options.into)

@@ -25,6 +25,7 @@ import numpy as np
 import tensorflow as tf
 
 from keras_kd.core import output_heads
+from keras_kd.core.progress import progress_bar
 from keras_kd.data.splits import Data
 from keras_kd.data.splits import as_dataset
 from keras_kd.data.splits import compile_for
@@ -81,25 +82,25 @@ def generate(
     """
     _check(start, end, max_length, beam, padding)
     search = None
-    bar = keras.utils.Progbar(
-        -(-len(inputs) // batch_size), verbose=verbose, unit_name="batch"
-    )
     found = []
-    for (source,) in as_dataset((inputs,), batch_size):
-        search = search or compile_for(
-            lambda x: beam_search(
-                model, x, start, end, max_length, beam, padding
-            ),
-            source,
-        )
-        sequences, scores = search(source)
-        if np.isnan(scores).any():
-            raise ValueError(
-                f"The model '{model.name}' gives NaN, so nothing can be "
-                "generated. Expected finite logits; check how it was trained."
+    total = -(-len(inputs) // batch_size)
+    with progress_bar("generating", total, "batches", verbose) as advance:
+        for (source,) in as_dataset((inputs,), batch_size):
+            search = search or compile_for(
+                lambda x: beam_search(
+                    model, x, start, end, max_length, beam, padding
+                ),
+                source,
             )
-        found.append(sequences.numpy()[:, 0])
-        bar.add(1)
+            sequences, scores = search(source)
+            if np.isnan(scores).any():
+                raise ValueError(
+                    f"The model '{model.name}' gives NaN, so nothing can be "
+                    "generated. Expected finite logits; check how it was "
+                    "trained."
+                )
+            found.append(sequences.numpy()[:, 0])
+            advance()
     return np.concatenate(found)
 
 

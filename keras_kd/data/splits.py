@@ -14,6 +14,12 @@ import tensorflow as tf
 UNLABELLED = -1
 """Class id that says: no label here; learn from the teacher only."""
 
+REPORTED_ON = {
+    "test": "the test split",
+    "validation": "validation (no test split was given)",
+}
+"""What a report calls the split that its accuracies are of."""
+
 
 @dataclasses.dataclass(frozen=True)
 class Data:
@@ -49,6 +55,11 @@ class Data:
             object.__setattr__(self, "test", self.validation)
         for name in ("train", "validation", "test"):
             check_split(getattr(self, name), name)
+
+    @property
+    def reported_split(self) -> str:
+        """Which split `test` is: "test", or "validation" if none was given."""
+        return "validation" if self.test is self.validation else "test"
 
 
 def check_split(split: Any, name: str = "split") -> None:

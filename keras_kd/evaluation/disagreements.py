@@ -13,7 +13,6 @@ import numpy as np
 import tensorflow as tf
 
 from keras_kd.core.records import replacing
-from keras_kd.data.splits import as_dataset
 from keras_kd.evaluation.examples import as_images
 from keras_kd.evaluation.examples import as_texts
 from keras_kd.evaluation.scores import decide
@@ -73,13 +72,13 @@ class Disagreements:
         """
         try:
             with np.load(path, allow_pickle=False) as stored:
-                found = {name: stored[name] for name in stored.files}
+                # Numbers and text come back as arrays without an axis.
+                found = {
+                    name: array if array.ndim else array.item()
+                    for name, array in stored.items()
+                }
             for name in ("class_names", "columns"):
                 found[name] = tuple(found[name].tolist())
-            for name in ("examples", "total", "teacher_right"):
-                found[name] = int(found[name])
-            found["student_right"] = int(found["student_right"])
-            found["student_name"] = str(found["student_name"])
             return cls(**found)
         except (ValueError, KeyError, TypeError, zipfile.BadZipFile) as error:
             raise ValueError(
@@ -151,15 +150,15 @@ def _inputs_at(split, numbers):
     """Returns the inputs of examples, in the order of `numbers`."""
     if not isinstance(split, tf.data.Dataset):
         return tf.nest.map_structure(lambda a: np.asarray(a)[numbers], split[0])
-    start, rows, order = 0, [], []
-    for x, *_ in as_dataset(split).as_numpy_iterator():
+    start, rows = 0, {}
+    for x, *_ in split.as_numpy_iterator():
         end = start + len(tf.nest.flatten(x)[0])
-        here = numbers[(numbers >= start) & (numbers < end)]
-        picked = here - start
-        rows.append([array[picked] for array in tf.nest.flatten(x)])
-        order.extend(here)
+        for number in numbers[(numbers >= start) & (numbers < end)]:
+            rows[number] = [a[number - start] for a in tf.nest.flatten(x)]
         start = end
-    joined = [np.concatenate(parts) for parts in zip(*rows, strict=True)]
-    place = {number: row for row, number in enumerate(order)}
-    back = np.array([place[number] for number in numbers], int)
-    return tf.nest.pack_sequence_as(x, [array[back] for array in joined])
+    arrays = [
+        np.stack(one) for one in zip(*map(rows.get, numbers), strict=True)
+    ]
+    # Of no examples there is no input, but there may be columns.
+    arrays = arrays or [a[:0] for a in tf.nest.flatten(x)]
+    return tf.nest.pack_sequence_as(x, arrays)

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from keras_kd.core.records import StageRecord
+from keras_kd.data.splits import REPORTED_ON
 
 GAIN = "gain"
 NO_GAIN = "no gain"
@@ -42,31 +43,32 @@ class Difference:
 class Gain(Difference):
     """Distilled minus control, over seeds, in percentage points.
 
+    Its arguments are those of `Difference` and these.
+
     Args:
-        mean: See `Difference`, as are the following; in points.
-        low: Lower end of the 95 % interval.
-        high: Upper end of it.
-        n: Number of seeds.
-        verdict: What the interval says.
-        deviation: Standard deviation of the differences.
         control: Mean accuracy of the control, in percent.
         distilled: Mean accuracy of the distilled student, in percent.
+        split: What the accuracies are of, a key of `REPORTED_ON`; `None`
+            does not say.
     """
 
     control: float
     distilled: float
+    split: str | None = None
 
     def __str__(self):
         means = (
             f"control {self.control:.2f} %, distilled {self.distilled:.2f} %"
         )
+        on = f" on {REPORTED_ON[self.split]}" if self.split else ""
         if self.n == 1:
             return (
-                f"Distilled minus control: {self.mean:+.2f} points ({means}). "
+                f"Distilled minus control{on}: {self.mean:+.2f} points "
+                f"({means}). "
                 "One seed: no spread known, so this may be chance."
             )
         return (
-            f"Distilled minus control over {self.n} paired seeds: "
+            f"Distilled minus control over {self.n} paired seeds{on}: "
             f"{self.mean:+.2f} points, standard deviation "
             f"{self.deviation:.2f}, 95 % interval {self.low:+.2f} to "
             f"{self.high:+.2f} ({means}). {_MEANING[self.verdict]}"
@@ -86,7 +88,11 @@ _MEANING = {
 }
 
 
-def paired_gain(control: Sequence[float], distilled: Sequence[float]) -> Gain:
+def paired_gain(
+    control: Sequence[float],
+    distilled: Sequence[float],
+    split: str | None = None,
+) -> Gain:
     """Compares accuracies that share their seeds, pair by pair.
 
     The two students of a seed share their start and their data order, so
@@ -96,6 +102,7 @@ def paired_gain(control: Sequence[float], distilled: Sequence[float]) -> Gain:
     Args:
         control: Accuracy of the control for each seed, as fractions.
         distilled: Accuracy of the distilled student, in the same order.
+        split: See `Gain`.
 
     Returns:
         The `Gain`.
@@ -126,12 +133,14 @@ def paired_gain(control: Sequence[float], distilled: Sequence[float]) -> Gain:
             "Accuracies must be fractions in [0, 1]. Received: "
             f"{list(control)} and {list(distilled)}"
         )
-    means = {
-        "control": float(100 * pairs[0].mean()),
-        "distilled": float(100 * pairs[1].mean()),
-    }
-    found = paired_difference(100 * pairs[0], 100 * pairs[1])
-    return Gain(**dataclasses.asdict(found), **means)
+    before, after = (100 * side for side in pairs)
+    found = paired_difference(before, after)
+    return Gain(
+        **vars(found),
+        control=float(before.mean()),
+        distilled=float(after.mean()),
+        split=split,
+    )
 
 
 def paired_difference(
@@ -171,7 +180,9 @@ def mean_interval(
     return mean, mean - half, mean + half, deviation
 
 
-def gain_of(records: Sequence[StageRecord]) -> Gain | None:
+def gain_of(
+    records: Sequence[StageRecord], split: str | None = None
+) -> Gain | None:
     """Returns the gain that the control's and the student's records show.
 
     Returns:
@@ -190,7 +201,7 @@ def gain_of(records: Sequence[StageRecord]) -> Gain | None:
             f"compared in pairs. Received: {control.get('seeds')} and "
             f"{student.get('seeds')}"
         )
-    return paired_gain(control["accuracies"], student["accuracies"])
+    return paired_gain(control["accuracies"], student["accuracies"], split)
 
 
 def _t_quantile(degrees_of_freedom: int) -> float:

@@ -13,6 +13,7 @@ import numpy as np
 import tensorflow as tf
 
 from keras_kd.core import output_heads
+from keras_kd.core.progress import no_native_notices
 from keras_kd.data.splits import compile_for
 
 Runner = Callable[[Any], dict[str, np.ndarray]]
@@ -140,8 +141,9 @@ class _LiteRTRunner:
     def __init__(self, path: str | os.PathLike, threads: int):
         from ai_edge_litert.interpreter import Interpreter
 
-        self.interpreter = Interpreter(str(path), num_threads=threads)
-        self.interpreter.allocate_tensors()
+        with no_native_notices():
+            self.interpreter = Interpreter(str(path), num_threads=threads)
+            self.interpreter.allocate_tensors()
         if self.interpreter.get_signature_list():
             # Raw tensors have no useful names; the signature's have.
             signature = self.interpreter.get_signature_runner()

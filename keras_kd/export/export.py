@@ -11,6 +11,7 @@ from typing import Any
 
 import keras
 
+from keras_kd.core import progress
 from keras_kd.core.records import StageRecord
 from keras_kd.core.records import file_sha256
 from keras_kd.export.formats.converting import INTEGER
@@ -57,7 +58,7 @@ def export(
     inputs: Any = None,
     head: str | None = None,
     tolerance: float | None = None,
-    verbose: bool = True,
+    verbose: int = 1,
     *,
     preprocess: keras.Layer | None = None,
     names: dict[str, str] | None = None,
@@ -107,7 +108,7 @@ def export(
         tolerance: Largest difference allowed, relative to the magnitude of
             an output. Defaults to 1e-4 in float32, 1e-2 in float16, 0.1 for
             `"dynamic"` and 0.25 for `"int8"`.
-        verbose: Whether to print a line per step.
+        verbose: 0 prints nothing, else a line per step.
         preprocess: Layer or model to put before the model, in the graph.
         names: New names of inputs and outputs, by the old ones.
         labels: Names of the classes: the SavedModel answers with the
@@ -167,8 +168,7 @@ def export(
         )
 
     def say(text):
-        if verbose:
-            print(f"export {name}: {text}", flush=True)
+        progress.say(f"export {name}: {text}", verbose)
 
     common = {"inputs": inputs, "preprocess": preprocess, "names": names}
     answering = {"head": head, "labels": labels, "top_k": top_k}

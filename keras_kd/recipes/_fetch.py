@@ -19,6 +19,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from keras_kd.core.progress import say
 from keras_kd.core.records import write_atomically
 
 Files = Mapping[str, bytes]
@@ -57,7 +58,8 @@ def fetch(
     failures = []
     for source, deliver in tries.items():
         started = time.perf_counter()
-        say(f"{name}: trying {source} ...")
+        # Apart from a command's own output.
+        say(f"{name}: trying {source} ...", file=sys.stderr)
         try:
             files = deliver()
             check_hashes(files, hashes)
@@ -65,7 +67,8 @@ def fetch(
             seconds = time.perf_counter() - started
             reason = f"{type(error).__name__}: {error}"
             failures.append(f"  {source}: {reason}")
-            say(f"{name}: not there after {seconds:.1f} s ({reason})")
+            told = f"{name}: not there after {seconds:.1f} s ({reason})"
+            say(told, file=sys.stderr)
             continue
         if source != cache:
             for file_name in hashes:
@@ -77,11 +80,6 @@ def fetch(
         + f"\nPut the files {sorted(hashes)} into {folder} by hand, or "
         "connect to one of these sources and run again."
     )
-
-
-def say(line: str) -> None:
-    """Prints a progress line, apart from a command's own output."""
-    print(line, file=sys.stderr, flush=True)
 
 
 def read(folder: pathlib.Path, names: Mapping[str, str]) -> Files:

@@ -43,6 +43,7 @@ def render(
     environment: dict[str, Any],
     lineage: Sequence[StageRecord] = (),
     disagreements: Disagreements | None = None,
+    split: str = "test",
 ) -> str:
     """Returns a run as one HTML document that needs nothing else.
 
@@ -56,10 +57,14 @@ def render(
         environment: Machine and versions of the run.
         lineage: Its stages, see `read_lineage`.
         disagreements: Where student and teacher differ.
+        split: See `Report`.
     """
     records = table.order(records)
     names = disagreements.class_names if disagreements else ()
-    caption = "Test accuracy against size on disk and against latency"
+    caption = (
+        f"{split.capitalize()} accuracy against size on disk and against "
+        "latency"
+    )
     return html.page(
         "Distillation report",
         html.paragraphs(*remarks[:1], kind="verdict"),
@@ -75,7 +80,7 @@ def render(
         html.section("Accuracy by class", _classes(records, names)),
         html.section(
             "Where student and teacher disagree",
-            _disagreements(disagreements) if disagreements else "",
+            _disagreements(disagreements, split) if disagreements else "",
         ),
         html.section("Lineage", *map(_stage, lineage)),
         html.section(
@@ -148,12 +153,12 @@ def _points(points):
     return f"{points:+.2f}", {"class": kind}
 
 
-def _disagreements(found):
+def _disagreements(found, split):
     neither = found.total - found.teacher_right - found.student_right
     share = found.total / max(found.examples, 1)
     text = (
         f"{found.student_name} and the teacher decide {found.total:,} of "
-        f"{found.examples:,} test examples differently ({share:.2%}): the "
+        f"{found.examples:,} {split} examples differently ({share:.2%}): the "
         f"teacher alone is right in {found.teacher_right:,}, the student "
         f"alone in {found.student_right:,}, neither in {neither:,}."
     )
@@ -171,11 +176,11 @@ def _disagreements(found):
     told = list(zip(*columns, strict=True))
     body = ""
     if len(found.images):
-        alts = [f"test example {number}" for number in found.numbers]
+        alts = [f"{split} example {number}" for number in found.numbers]
         pngs = map(png_of, found.images)
         body = html.gallery(zip(pngs, alts, told, strict=True))
     elif len(found.texts):
-        titles = ["test example", *sides, *found.columns]
+        titles = [f"{split} example", *sides, *found.columns]
         rows = zip(found.numbers, told, found.texts.tolist(), strict=True)
         body = html.table(
             titles, [[str(n), *lines, *texts] for n, lines, texts in rows]

@@ -35,7 +35,7 @@ PLACES = (
 )
 
 
-def render(records: Sequence[StageRecord]) -> bytes:
+def render(records: Sequence[StageRecord], split: str = "test") -> bytes:
     """Returns one PNG: accuracy against size and against latency.
 
     Small dots are the single seeds of the control and the student. A row
@@ -43,6 +43,7 @@ def render(records: Sequence[StageRecord]) -> bytes:
 
     Args:
         records: Records of the stages, in any order.
+        split: See `Report`.
     """
     records = table.order(records)
     is_accuracy = any("accuracy" in record.metrics for record in records)
@@ -77,7 +78,7 @@ def render(records: Sequence[StageRecord]) -> bytes:
         panel.grid(alpha=0.25, linewidth=0.6)
         panel.set_axisbelow(True)
     axes[0].set_ylabel(
-        "test accuracy (%)" if is_accuracy else "mean absolute error"
+        f"{split} accuracy (%)" if is_accuracy else "mean absolute error"
     )
     title = _title(gain_of(records))
     figure.suptitle(title, fontsize=11, x=0.01, ha="left")

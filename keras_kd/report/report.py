@@ -16,6 +16,7 @@ from typing import Any
 
 from keras_kd.core.records import StageRecord
 from keras_kd.core.records import write_atomically
+from keras_kd.data.splits import REPORTED_ON
 from keras_kd.evaluation import environment as environments
 from keras_kd.evaluation.disagreements import FILE
 from keras_kd.evaluation.disagreements import Disagreements
@@ -48,6 +49,8 @@ class Report:
         environment: Machine and versions of the run. Defaults to this
             process'.
         lineage: The run's stages. Defaults to those in `directory/stages`.
+        split: What accuracies and errors are of: `"test"`, or
+            `"validation"` where no test split was given.
 
     Example:
 
@@ -66,10 +69,12 @@ class Report:
         command: str | None = None,
         environment: dict[str, Any] | None = None,
         lineage: Sequence[StageRecord] | None = None,
+        split: str = "test",
     ):
         self.directory = pathlib.Path(directory)
         self.records = table.order(records)
         self.notes = list(notes)
+        self.split = split
         self.command = command or _this_command()
         self.environment = environment or environments.environment()
         if lineage is None:
@@ -85,7 +90,7 @@ class Report:
     @property
     def gain(self) -> Gain | None:
         """Distilled minus control over the seeds; `None` without control."""
-        return gain_of(self.records)
+        return gain_of(self.records, self.split)
 
     @property
     def comparisons(self) -> list[Comparison]:
@@ -97,7 +102,7 @@ class Report:
         """The sentences under the table.
 
         The gain comes first, then the files against the teacher's, then the
-        notes.
+        notes, and how the figures of the table were taken.
         """
         stages = {record.stage for record in self.records}
         remarks = []
@@ -107,6 +112,7 @@ class Report:
             remarks.append(NO_CONTROL)
         remarks += map(str, self.comparisons)
         remarks += self.notes
+        remarks.append(f"Scores: measured on {REPORTED_ON[self.split]}.")
         caption = table.latency_caption(self.records)
         return remarks + ([caption] if caption else [])
 
@@ -153,11 +159,12 @@ class Report:
         return page.render(
             self.records,
             remarks,
-            image or picture.render(self.records),
+            image or picture.render(self.records, self.split),
             self.command,
             self.environment,
             self.lineage,
             found,
+            self.split,
         )
 
     def save(self) -> pathlib.Path:
@@ -166,7 +173,7 @@ class Report:
         Each file appears whole or not at all; report.json, which `load`
         reads, comes last.
         """
-        image = picture.render(self.records)
+        image = picture.render(self.records, self.split)
         write_atomically(self.directory / "report.png", image)
         write_atomically(self.directory / "report.md", self.to_markdown())
         write_atomically(self.directory / "report.html", self.to_html(image))
@@ -179,6 +186,7 @@ class Report:
                 for comparison in self.comparisons
             ],
             "notes": self.notes,
+            "split": self.split,
             "command": self.command,
             "environment": self.environment,
             "lineage": [stage.to_json() for stage in self.lineage],
@@ -208,6 +216,7 @@ class Report:
                 command=content["command"],
                 environment=content["environment"],
                 lineage=lineage and [StageRecord(**one) for one in lineage],
+                split=content.get("split", "test"),  # likewise
             )
         except (ValueError, KeyError, TypeError) as error:
             raise ValueError(

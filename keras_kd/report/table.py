@@ -24,59 +24,53 @@ class Column:
         metric: Name of the figure in `StageRecord.metrics`.
         text: Turns the figure into a cell.
         is_optional: Whether to leave the column out if no row has it.
+        page_only: Whether the terminal and report.md, which are narrow, do
+            without it.
     """
 
     header: str
     metric: str
     text: Callable[[Any], str]
     is_optional: bool = False
+    page_only: bool = False
 
 
-COLUMNS = (
-    Column("accuracy (%)", "accuracy", lambda v: f"{100 * v:.2f}", True),
-    Column(
-        "mean absolute error",
-        "mean_absolute_error",
-        lambda v: f"{v:.4g}",
-        True,
-    ),
-    Column(
-        "agreement with teacher (%)", "agreement", lambda v: f"{100 * v:.2f}"
-    ),
-    Column("parameters", "parameters", lambda v: f"{v:,}"),
-    Column("non-zero parameters", "nonzero_parameters", lambda v: f"{v:,}"),
-    Column("size (KiB)", "bytes", lambda v: f"{v / 1024:,.1f}"),
-    Column("latency p50 (ms)", "latency_ms_p50", lambda v: f"{v:.3f}"),
-    Column(
-        "max. difference",
-        "max_difference",
-        lambda v: f"{v:.1e}" if v else "0",
-        True,
-    ),
-)
+def _percent(value):
+    return f"{100 * value:.2f}"
 
-# What the page shows; the terminal and report.md stay narrow.
+
+def _kib(value):
+    return f"{value / 1024:,.1f}"
+
+
+def _mib(value):
+    return f"{value / 2**20:,.1f}"
+
+
+def _difference(value):
+    return f"{value:.1e}" if value else "0"
+
+
+_COUNT, _MS, _RATE = "{:,}".format, "{:.3f}".format, "{:,.0f}".format
+_ERROR = "{:.4g}".format
 ALL_COLUMNS = (
-    *COLUMNS[:3],
-    Column("ECE (%)", "ece", lambda v: f"{100 * v:.2f}", True),
-    *COLUMNS[3:5],
-    Column("FLOPs", "flops", lambda v: f"{v:,}", True),
-    COLUMNS[5],
-    Column("gzip (KiB)", "gzip_bytes", lambda v: f"{v / 1024:,.1f}", True),
-    COLUMNS[6],
-    Column("p90 (ms)", "latency_ms_p90", lambda v: f"{v:.3f}", True),
-    Column("p99 (ms)", "latency_ms_p99", lambda v: f"{v:.3f}", True),
-    Column(
-        "throughput (1/s)", "throughput_per_second", lambda v: f"{v:,.0f}", True
-    ),
-    Column(
-        "peak memory (MiB)",
-        "peak_memory_bytes",
-        lambda v: f"{v / 2**20:,.1f}",
-        True,
-    ),
-    COLUMNS[7],
+    Column("accuracy (%)", "accuracy", _percent, True),
+    Column("mean absolute error", "mean_absolute_error", _ERROR, True),
+    Column("agreement with teacher (%)", "agreement", _percent),
+    Column("ECE (%)", "ece", _percent, True, True),
+    Column("parameters", "parameters", _COUNT),
+    Column("non-zero parameters", "nonzero_parameters", _COUNT),
+    Column("FLOPs", "flops", _COUNT, True, True),
+    Column("size (KiB)", "bytes", _kib),
+    Column("gzip (KiB)", "gzip_bytes", _kib, True, True),
+    Column("latency p50 (ms)", "latency_ms_p50", _MS),
+    Column("p90 (ms)", "latency_ms_p90", _MS, True, True),
+    Column("p99 (ms)", "latency_ms_p99", _MS, True, True),
+    Column("throughput (1/s)", "throughput_per_second", _RATE, True, True),
+    Column("peak memory (MiB)", "peak_memory_bytes", _mib, True, True),
+    Column("max. difference", "max_difference", _difference, True),
 )
+COLUMNS = tuple(column for column in ALL_COLUMNS if not column.page_only)
 
 
 def order(records: Sequence[StageRecord]) -> list[StageRecord]:

@@ -7,10 +7,10 @@ so labels, class weights and sample weights stay what Keras expects.
 
 from __future__ import annotations
 
-import keras
 import numpy as np
 
 from keras_kd.core import output_heads
+from keras_kd.core.progress import progress_bar
 from keras_kd.data.splits import as_dataset
 from keras_kd.data.splits import compile_for
 from keras_kd.teachers.base import Teacher
@@ -74,12 +74,11 @@ def outputs_of(
     batches = as_dataset(split, batch_size)
     length = int(batches.cardinality())
     compiled = None
-    bar = keras.utils.Progbar(
-        length if length > 0 else None, verbose=verbose, unit_name="batch"
-    )
     found = []
-    for x, *_ in batches:
-        compiled = compiled or compile_for(logits, x)
-        found.append(compiled(x).numpy())
-        bar.add(1)
+    total = length if length > 0 else None
+    with progress_bar("teacher", total, "batches", verbose) as advance:
+        for x, *_ in batches:
+            compiled = compiled or compile_for(logits, x)
+            found.append(compiled(x).numpy())
+            advance()
     return np.concatenate(found)

@@ -110,7 +110,7 @@ class TeacherCache:
         augment: Any = None,
         batch_size: int = 256,
         part: tuple[int, int] | None = None,
-        verbose: bool = True,
+        verbose: int = 1,
         agreement: float | None = None,
         engine: str | None = None,
     ) -> TeacherCache:
@@ -132,7 +132,7 @@ class TeacherCache:
             part: `(i, n)`: label only the i-th of n parts (from 0), each in
                 a directory of its own; see `merge`. Every part reads the
                 whole data set, but asks the teacher for its own share only.
-            verbose: Whether to show a progress bar.
+            verbose: 0 prints nothing, else there is a progress bar.
             agreement: Share of samples on which a faster way to run the
                 teacher must give the same class. `None`: all its values must
                 be the same up to rounding.
@@ -156,7 +156,7 @@ class TeacherCache:
         dataset: Any,
         augment: Any = None,
         batch_size: int = 256,
-        verbose: bool = True,
+        verbose: int = 1,
     ) -> TeacherCache:
         """Labels the samples of a data set that the cache does not hold.
 

@@ -11,6 +11,7 @@ from typing import Any
 
 import keras
 
+from keras_kd.core.progress import say
 from keras_kd.training.step_input import batches_of
 from keras_kd.training.step_input import first_batches
 from keras_kd.training.step_input import prefetch_speedup
@@ -202,8 +203,7 @@ def fastest_step(
         current=str(current),
         step=race.step(chosen),
     )
-    if verbose:
-        print(settings)
+    say(settings, verbose)
     return settings
 
 

@@ -15,6 +15,7 @@ import tensorflow as tf
 
 from keras_kd import losses as losses_module
 from keras_kd import teachers
+from keras_kd.core.progress import say
 from keras_kd.core.stage_cache import fingerprint
 from keras_kd.core.stage_cache import fingerprint_of_split
 from keras_kd.data.splits import Data
@@ -51,6 +52,7 @@ class TeacherTargets:
         directory: Folder for the teacher's answers (`TeacherCache`), so that
             a run that goes on does not ask again. `None`: they are kept in
             memory, and only the output is.
+        verbose: 0 prints nothing.
     """
 
     def __init__(
@@ -59,6 +61,7 @@ class TeacherTargets:
         data: Data,
         distillation_losses=None,
         directory: pathlib.Path | None = None,
+        verbose: int = 1,
     ):
         self.teacher = teachers.get(teacher)
         if self.teacher is None:
@@ -74,6 +77,7 @@ class TeacherTargets:
         taps = {tap for loss in losses for tap in loss.taps[0]}
         self.taps = tuple(sorted(taps)) or ("output",)
         self.directory = directory
+        self.verbose = verbose
         is_fixed = not isinstance(data.train, tf.data.Dataset)
         # Logits alone are small. Features stay on the disk, and so does the
         # number of each sample, for losses that ask for it.
@@ -104,10 +108,10 @@ class TeacherTargets:
         """
         if self._cache is None:
             name = fingerprint([self.fingerprint, list(self.taps)])[:16]
-            print(
+            say(
                 "teacher: labelling the training split, once for all students "
                 f"(kept in {self.directory.name}/)",
-                flush=True,
+                self.verbose,
             )
             self._remove_others(name)
             self._cache = TeacherCache(
@@ -118,6 +122,7 @@ class TeacherTargets:
                 # Not the fastest way: one seed has to give one student,
                 # whatever the clock says.
                 engine="keras",
+                verbose=self.verbose,
             )
         return self._cache
 
@@ -145,8 +150,10 @@ class TeacherTargets:
 
     def _training_logits(self):
         if self._logits is None and self.directory is None:
-            print("teacher: labelling the training split, once", flush=True)
-            self._logits = outputs_of(self.teacher, self.data.train)
+            say("teacher: labelling the training split, once", self.verbose)
+            self._logits = outputs_of(
+                self.teacher, self.data.train, verbose=self.verbose
+            )
         elif self._logits is None:
             cache = self.store()
             rows = cache.read(range(len(cache)))

@@ -16,6 +16,7 @@ import tensorflow as tf
 from keras_kd import losses as losses_module
 from keras_kd.core import output_heads
 from keras_kd.core.progress import TrainingProgress
+from keras_kd.core.progress import say
 from keras_kd.data.splits import UNLABELLED
 from keras_kd.data.splits import Data
 from keras_kd.data.splits import labels_of
@@ -130,7 +131,7 @@ def train(
     if step == MEASURED and sample and steps >= MEASURED_FROM:
         chosen = measure_step(trained, sample(), batch_size, steps)
         if chosen and title is not None:
-            print(f"{title}: {chosen}")
+            say(f"{title}: {chosen}")
     keep_best = KeepBest(watched, mode)
     callbacks = [keep_best]
     if title is not None:

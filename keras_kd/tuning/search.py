@@ -16,6 +16,7 @@ import keras
 import keras_tuner
 
 from keras_kd.core import output_heads
+from keras_kd.core.progress import console_for
 from keras_kd.data.splits import Data
 from keras_kd.training.teacher_targets import TeacherTargets
 from keras_kd.training.teacher_targets import targets_folder
@@ -60,6 +61,7 @@ def search(
     confirm: int = 3,
     workers: int = 1,
     overwrite: bool = False,
+    verbose: int = 1,
     stop_hopeless: bool | None = None,
 ) -> SearchResult:
     """Searches the settings of a distillation with KerasTuner.
@@ -112,6 +114,8 @@ def search(
             and the control; 0 for none.
         workers: Processes on this machine that run trials side by side.
         overwrite: Whether to begin again where `directory` holds a search.
+        verbose: 0 prints nothing, else a line for each trial, or in a
+            terminal a table that grows.
         stop_hopeless: The old name of `median_stopping`.
 
     Returns:
@@ -164,7 +168,7 @@ def search(
     if not isinstance(teacher, TeacherTargets):
         losses = losses_of(distillation_losses)
         targets = TeacherTargets(
-            teacher, data, losses, targets_folder(directory)
+            teacher, data, losses, targets_folder(directory), verbose
         )
     if workers > 1 and not targets.runs_once:
         raise ValueError(
@@ -202,21 +206,21 @@ def search(
             control,
         )
         study.set_trials(trials - control)
-        _run(job, study, trials, pool)
+        _run(job, study, trials, pool, verbose)
     result = SearchResult(job, study)
     if confirm and result.best is not None:
         result.confirmed = confirm_settings(
-            job, targets, result.best_hyperparameters, confirm
+            job, targets, result.best_hyperparameters, confirm, verbose
         )
     result.save()
     return result
 
 
-def _run(job, study, trials, pool):
+def _run(job, study, trials, pool, verbose):
     """Runs what is left of a search, and shows it."""
     name, direction = job.objective.name, job.objective.direction
     workers = 1 if pool is None else pool.count
-    table = LiveTable(name, trials, direction, workers=workers)
+    table = LiveTable(name, trials, direction, workers, console_for(verbose))
     done = [row for row in study.rows() if row.status != RUNNING]
     table.begin(done)
     for row in done:  # of one the log may be missing, if that was the end

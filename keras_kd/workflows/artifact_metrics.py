@@ -1,9 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""figures(): all of a run's models and files, measured side by side."""
+"""artifact_metrics(): a run's models and files, measured side by side."""
 
 from __future__ import annotations
 
-import pathlib
 import time
 
 from keras_kd.core.records import StageRecord
@@ -11,12 +10,11 @@ from keras_kd.core.records import file_sha256
 from keras_kd.evaluation.disagreements import FILE as DISAGREEMENTS
 from keras_kd.export.formats.variants import file_name
 from keras_kd.report.same_runtime import TEACHER_FILE
-from keras_kd.workflows.stages import Run
-from keras_kd.workflows.stages import say
+from keras_kd.workflows.stages import CompressionStages
 
 
-def figures(
-    run: Run,
+def artifact_metrics(
+    stages: CompressionStages,
     records: list[StageRecord],
     exported: StageRecord,
     teacher_file: StageRecord | None = None,
@@ -26,89 +24,78 @@ def figures(
     Adds the latencies to `records`.
 
     Args:
-        run: Whose stages and teacher they are.
+        stages: The run that they are of.
         records: The run's models.
-        exported: What `run.export` returned.
-        teacher_file: What `run.teacher_file` returned.
+        exported: What `stages.export` returned.
+        teacher_file: What `stages.teacher_file` returned.
 
     Returns:
         One record per file; the teacher's is called `TEACHER_FILE`.
     """
-    files = {}  # name to path, and to the figures that its export took
+    evaluator, folder = stages.evaluator, stages.folder
+    # Name of a file's row: its path, its record, what its export measured.
+    files = {}
     if teacher_file is not None and teacher_file.artefacts:
-        (file,) = teacher_file.artefacts
-        path = run.stages.directory / file
-        files[TEACHER_FILE] = path, teacher_file.metrics["tflite"]
+        (path,) = teacher_file.artefacts
+        taken = teacher_file.metrics["tflite"]
+        files[TEACHER_FILE] = folder.directory / path, teacher_file, taken
+    model = stages.directory.name
     for kind, taken in exported.metrics.items():
         if kind == "saved_model":
-            path = run.directory / str(taken["version"])
-            files["SavedModel"] = path, taken
+            name, file = "SavedModel", str(taken["version"])
         else:
-            file = file_name(run.directory.name, kind)
-            name = file.removeprefix(run.directory.name)
-            files[name] = run.directory / file, taken
-    paths = {name: path for name, (path, _) in files.items()}
+            file = file_name(model, kind)
+            name = file.removeprefix(model)
+        files[name] = stages.directory / file, exported, taken
+    paths = {name: path for name, (path, *_) in files.items()}
 
     def make():
-        say("measuring the files and timing all models side by side")
+        stages.say("measuring the files and timing all models side by side")
         started = time.monotonic()
-        measured = {k: run.evaluator.measure(path) for k, path in paths.items()}
-        timed = {r.name: _artefact(run, r) for r in records} | paths
-        timed = {k: v for k, v in timed.items() if v is not None}
-        times = run.evaluator.latencies(timed)
-        record = StageRecord(
-            "figures", "figures", metrics={"files": measured, "times": times}
+        measured = {k: evaluator.measure(path) for k, path in paths.items()}
+        timed = {
+            record.name: evaluator.teacher_model()
+            if record.stage == "teacher"
+            else stages.model_path(record)
+            for record in records
+        } | paths
+        times = evaluator.latencies(
+            {name: one for name, one in timed.items() if one is not None}
         )
+        record = StageRecord(
+            # A run of an earlier version is done, so its name stays.
+            "figures",
+            "figures",
+            metrics={"files": measured, "times": times},
+        )
+        kept = folder.directory / DISAGREEMENTS
+        kept.unlink(missing_ok=True)
         name = list(paths)[-1]
-        _keep_disagreements(run, paths[name], name, record)
+        differing = evaluator.disagreements(paths[name], name)
+        if differing is not None:
+            differing.save(kept)
+            record.artefacts[kept.name] = file_sha256(kept)
         record.seconds = time.monotonic() - started
         return None, record
 
-    # The number counts up with the figures taken, so that a run of before
-    # takes the new ones.
+    # The number counts up with what is measured, so that a run of before
+    # measures the new as well.
     depends_on = [3, exported.artefacts] + [
         [record.name, record.settings.get("fingerprint")]
         for record in (*records, teacher_file)
         if record is not None
     ]
-    found = run.stages.run("figures", depends_on, make).metrics
+    found = folder.run("figures", depends_on, make).metrics
     for record in records:
         record.metrics |= found["times"].get(record.name, {})
     return [
-        _record(
+        StageRecord(
+            "teacher" if name == TEACHER_FILE else "export",
             name,
-            teacher_file if name == TEACHER_FILE else exported,
+            source.settings,
             {**taken, **found["files"][name], **found["times"][name]},
+            seconds=source.seconds,
+            created=source.created,
         )
-        for name, (_, taken) in files.items()
+        for name, (_, source, taken) in files.items()
     ]
-
-
-def _record(name, source, metrics):
-    return StageRecord(
-        "teacher" if name == TEACHER_FILE else "export",
-        name,
-        source.settings,
-        metrics,
-        seconds=source.seconds,
-        created=source.created,
-    )
-
-
-def _keep_disagreements(
-    run: Run, path: pathlib.Path, name: str, record: StageRecord
-) -> None:
-    differing = run.evaluator.disagreements(path, name)
-    kept = run.stages.directory / DISAGREEMENTS
-    kept.unlink(missing_ok=True)
-    if differing is not None:
-        differing.save(kept)
-        record.artefacts[kept.name] = file_sha256(kept)
-
-
-def _artefact(run, record):
-    if record.stage == "teacher":
-        return run.evaluator.teacher_model()
-    if record.stage == "prune":
-        return run.stages.path("pruned")
-    return run.stages.path(f"{record.stage}-{record.settings['seed']}")

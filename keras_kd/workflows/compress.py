@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import pathlib
 from collections.abc import Callable
@@ -16,9 +17,8 @@ from keras_kd.data.splits import Data
 from keras_kd.data.splits import labels_of
 from keras_kd.export.publishing.publish import check_name
 from keras_kd.report import Report
-from keras_kd.workflows.artifact_metrics import figures
-from keras_kd.workflows.stages import Run
-from keras_kd.workflows.stages import say
+from keras_kd.workflows.artifact_metrics import artifact_metrics
+from keras_kd.workflows.stages import CompressionStages
 from keras_kd.workflows.teacher_checks import warn_of_teacher
 
 
@@ -42,6 +42,7 @@ def compress(
     prune_epochs: int = 10,
     formats: Sequence[str] = ("saved_model", "tflite"),
     quantize: str | Sequence[str | None] | None = None,
+    verbose: int = 1,
 ) -> Report:
     """Distils, prunes, exports and verifies a student, and reports it.
 
@@ -91,6 +92,7 @@ def compress(
         formats: Files to write, see `export`.
         quantize: For the .tflite file, or a list for one file each, see
             `export`. int8 learns its ranges from the training split.
+        verbose: 0 prints nothing, else a line or a bar for each stage.
 
     Returns:
         A `Report`; `print` it, or look at its `gain` and `records`.
@@ -122,31 +124,33 @@ def compress(
         "alpha": alpha,
         "distillation_losses": distillation_losses,
     }
-    run = Run(teacher, build_student, data, directory, training, distilling)
+    stages = CompressionStages(
+        teacher, build_student, data, directory, training, distilling, verbose
+    )
     labels = labels_of(data.validation)
-    records = [run.teacher()]
-    teacher_accuracy = records[0].metrics.get("val_accuracy")
+    of_teacher = stages.teacher()
+    teacher_accuracy = of_teacher.metrics.get("val_accuracy")
     for warning in warn_of_teacher(teacher_accuracy, labels):
-        say(warning)  # now, before hours are spent on its students
+        stages.say(warning)  # now, before hours are spent on its students
     found = None
     if search is not None:
-        found = run.search(search, seed=max(seeds) + 1)
+        found = stages.search(search, seed=max(seeds) + 1)
+    records = [of_teacher]
+    control_accuracy = None
     if control:
-        controls = [run.control(seed) for seed in seeds]
-        records.append(_best(controls, "control"))
-    students = [run.student(seed) for seed in seeds]
-    records.append(_best(students, "distilled"))
-    final = f"student-{records[-1].settings['seed']}"
+        controls = [stages.control(seed) for seed in seeds]
+        of_control = _best(controls, "control")
+        control_accuracy = of_control.metrics.get("val_accuracy")
+        records.append(of_control)
+    shipped = _best([stages.student(seed) for seed in seeds], "distilled")
+    records.append(shipped)
     if prune:
-        records.append(run.pruned(final, prune, prune_epochs))
-        final = "pruned"
-    exported = run.export(final, formats, quantize)
-    teacher_file = run.teacher_file() if "tflite" in formats else None
-    records += figures(run, records, exported, teacher_file)
-    control_accuracy = records[1].metrics.get("val_accuracy")
-    notes = warn_of_teacher(
-        teacher_accuracy, labels, control_accuracy if control else None
-    )
+        shipped = stages.pruned(shipped, prune, prune_epochs)
+        records.append(shipped)
+    exported = stages.export(shipped, formats, quantize)
+    teacher_file = stages.teacher_file() if "tflite" in formats else None
+    records += artifact_metrics(stages, records, exported, teacher_file)
+    notes = warn_of_teacher(teacher_accuracy, labels, control_accuracy)
     if teacher_file is not None and not teacher_file.artefacts:
         notes.append(
             "The teacher does not convert to LiteRT, so no .tflite file is "
@@ -154,7 +158,7 @@ def compress(
         )
     if found is not None:
         notes.append(found)
-    report = Report(directory, records, notes=notes)
+    report = Report(directory, records, notes=notes, split=data.reported_split)
     report.save()
     return report
 
@@ -179,12 +183,7 @@ def _best(records: list[StageRecord], name: str) -> StageRecord:
     }
     if accuracy:
         metrics["accuracies"] = [r.metrics["accuracy"] for r in records]
-    return StageRecord(
-        best.stage,
-        name,
-        best.settings,
-        metrics,
-        best.artefacts,
-        sum(record.seconds for record in records),
-        best.created,
+    seconds = sum(record.seconds for record in records)
+    return dataclasses.replace(
+        best, name=name, metrics=metrics, seconds=seconds
     )

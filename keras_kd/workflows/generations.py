@@ -61,6 +61,7 @@ def born_again(
     alpha: float = 0.5,
     patience: int = 1,
     seed: int = 0,
+    verbose: int = 1,
     **training: Any,
 ) -> Generations:
     """Trains one architecture over and over, each time from the last.
@@ -83,6 +84,7 @@ def born_again(
         alpha: Weight of the teacher; 0.5 weighs it as much as the labels.
         patience: Stop after so many generations without a better one.
         seed: Seed of the first generation.
+        verbose: 0 prints nothing, else there are progress bars.
         **training: What `keras_kd.training.trainer.train` takes: `epochs`,
             `batch_size`, `learning_rate`, `loss`, `distillation_losses`.
 
@@ -117,6 +119,7 @@ def born_again(
             data,
             title=f"generation {number}",
             seed=seed + number,
+            verbose=verbose,
             **distilling,
             **training,
         )
@@ -143,6 +146,7 @@ def teach_through(
     temperature: float = 4.0,
     alpha: float = 0.7,
     seed: int = 0,
+    verbose: int = 1,
     **training: Any,
 ) -> tuple[keras.Model, list[StageRecord]]:
     """Distils down a chain of models, from large to small.
@@ -161,6 +165,7 @@ def teach_through(
         temperature: See `Distiller`.
         alpha: See `Distiller`.
         seed: Seed of every link.
+        verbose: 0 prints nothing, else there are progress bars.
         **training: What `keras_kd.training.trainer.train` takes: `epochs`,
             `batch_size`, `learning_rate`, `loss`, `distillation_losses`.
 
@@ -195,6 +200,7 @@ def teach_through(
             data,
             title=f"link {number} of {len(builders)}",
             seed=seed,
+            verbose=verbose,
             temperature=temperature,
             alpha=alpha,
             **training,
@@ -203,14 +209,20 @@ def teach_through(
     return teacher, records
 
 
-def _train_from(teacher, build, data, *, title, seed, **options):
+def _train_from(teacher, build, data, *, title, seed, verbose, **options):
     """Returns one student, its record, and its value on validation."""
     taught = {}
     if teacher is not None:
         losses = options.get("distillation_losses")
-        taught = TeacherTargets(teacher, data, losses).for_training()
+        targets = TeacherTargets(teacher, data, losses, verbose=verbose)
+        taught = targets.for_training()
     student, facts = train(
-        build, data, title=title, seed=seed, **options, **taught
+        build,
+        data,
+        title=title if verbose else None,
+        seed=seed,
+        **options,
+        **taught,
     )
     seconds = facts.pop("seconds")
     facts.pop("history")

@@ -12,6 +12,7 @@ from typing import Any
 import keras
 
 from keras_kd import recipes
+from keras_kd.core.progress import say
 from keras_kd.core.records import StageRecord
 from keras_kd.core.stage_cache import StageFolder
 from keras_kd.core.stage_cache import fingerprint_of_model
@@ -20,7 +21,6 @@ from keras_kd.data.splits import Data
 from keras_kd.report import Report
 from keras_kd.training.trainer import train
 from keras_kd.workflows.compress import compress
-from keras_kd.workflows.stages import say
 
 if TYPE_CHECKING:
     from keras_kd.tuning.result import SearchResult
@@ -60,9 +60,7 @@ def run_recipe(
         temperature=settings["temperature"],
         alpha=settings["alpha"],
         search=search,
-        epochs=settings["student_epochs"],
-        batch_size=settings["batch_size"],
-        learning_rate=settings["learning_rate"],
+        **_training(settings, "student_epochs", "learning_rate"),
         seeds=settings["seeds"],
         prune=settings["sparsity"],
         prune_epochs=settings["prune_epochs"],
@@ -93,11 +91,7 @@ def search_recipe(
     teacher, data = _teacher_and_data(
         recipe, directory, settings, data_options or {}
     )
-    given = {
-        "epochs": settings["student_epochs"],
-        "batch_size": settings["batch_size"],
-        "learning_rate": settings["learning_rate"],
-    }
+    given = _training(settings, "student_epochs", "learning_rate")
     return search(
         teacher,
         recipe.build_student,
@@ -107,6 +101,14 @@ def search_recipe(
     )
 
 
+def _training(settings, epochs, learning_rate):
+    return {
+        "epochs": settings[epochs],
+        "batch_size": settings["batch_size"],
+        "learning_rate": settings[learning_rate],
+    }
+
+
 def _teacher_and_data(
     recipe, directory, settings, data_options
 ) -> tuple[keras.Model, Data]:
@@ -114,11 +116,7 @@ def _teacher_and_data(
     data = recipe.load_data(**data_options)
     load_teacher_data = getattr(recipe, "load_teacher_data", None)
     teacher_data = load_teacher_data() if load_teacher_data else data
-    training = {
-        "epochs": settings["teacher_epochs"],
-        "batch_size": settings["batch_size"],
-        "learning_rate": settings["teacher_learning_rate"],
-    }
+    training = _training(settings, "teacher_epochs", "teacher_learning_rate")
 
     def make():
         model, facts = train(

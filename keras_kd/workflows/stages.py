@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Run: the stages of one compression, and what each depends on."""
+"""CompressionStages: the stages of one `compress`, and their inputs."""
 
 from __future__ import annotations
 
+import functools
 import os
 import pathlib
 from collections.abc import Callable
@@ -12,6 +13,7 @@ import keras
 
 from keras_kd import losses as losses_module
 from keras_kd.core.progress import TrainingProgress
+from keras_kd.core.progress import say
 from keras_kd.core.records import StageRecord
 from keras_kd.core.stage_cache import StageFolder
 from keras_kd.core.stage_cache import fingerprint_of_model
@@ -25,7 +27,7 @@ from keras_kd.training.teacher_targets import targets_folder
 from keras_kd.training.trainer import train
 
 
-class Run:
+class CompressionStages:
     """The stages of one compression, each kept once it is finished.
 
     Every method returns the record of its stage, from disk if nothing that
@@ -38,6 +40,7 @@ class Run:
         directory: See `compress`.
         training: `epochs`, `batch_size`, `learning_rate` and `loss`.
         distilling: `temperature`, `alpha` and `distillation_losses`.
+        verbose: See `compress`.
     """
 
     def __init__(
@@ -48,31 +51,40 @@ class Run:
         directory: pathlib.Path,
         training: dict[str, Any],
         distilling: dict[str, Any],
+        verbose: int = 1,
     ):
         self.build_student = build_student
         self.data = data
         self.directory = directory
         self.training = training
         self.distilling = distilling
-        self.stages = StageFolder(directory / "stages", say=say)
+        self.verbose = verbose
+        self.say = functools.partial(say, verbose=verbose)
+        self.folder = StageFolder(directory / "stages", say=self.say)
         self.teacher_targets = TeacherTargets(
             teacher,
             data,
             distilling["distillation_losses"],
-            directory=targets_folder(self.stages.directory),
+            directory=targets_folder(self.folder.directory),
+            verbose=verbose,
         )
         self.evaluator = Evaluator(self.teacher_targets.teacher, data)
         # What a training depends on. The control's also names the teacher:
-        # its figures hold the agreement with it.
+        # its metrics hold the agreement with it. Finished runs hold a digest
+        # of these keys ("lesson": teacher and data), so they keep their names.
         self.common = {
             "lesson": self.teacher_targets.fingerprint,
             "student": fingerprint_of_model(build_student(), weights=False),
             **_plain(training),
         }
-        self.taught = {**self.common, **_plain(distilling)}
+
+    @property
+    def taught(self) -> dict[str, Any]:
+        """What a training from the teacher depends on."""
+        return {**self.common, **_plain(self.distilling)}
 
     def teacher(self) -> StageRecord:
-        return self.stages.run(
+        return self.folder.run(
             "teacher",
             self.common["lesson"],
             lambda: (None, self.evaluator.teacher_record()),
@@ -99,13 +111,12 @@ class Run:
             seed=seed,
             control=False,  # the run has its own
             confirm=0,
+            verbose=self.verbose,
             **self.training,
         )
-        found = result.best_settings
-        self.distilling = {**self.distilling, **found}
+        self.distilling = {**self.distilling, **result.best_settings}
         if losses is not None:
             self.distilling["temperature"] = None
-        self.taught = {**self.common, **_plain(self.distilling)}
         settings = settings_text(result.best.settings)
         return (
             f"A search of {len(result.rows)} trials with seed {seed} chose "
@@ -123,15 +134,16 @@ class Run:
             lambda: {**self.distilling, **self.teacher_targets.for_training()},
         )
 
-    def _trained(self, kind, seed, depends_on, options):
+    def _trained(self, kind, seed, depends_on, distilling):
         def make():
+            title = f"{kind}, seed {seed}"
             model, facts = train(
                 self.build_student,
                 self.data,
-                title=f"{kind}, seed {seed}",
+                title=title if self.verbose else None,
                 seed=seed,
                 **self.training,
-                **options(),
+                **distilling(),
             )
             seconds = facts.pop("seconds")
             facts.pop("history")
@@ -139,26 +151,29 @@ class Run:
             settings = {"seed": seed, **_plain(self.training)}
             if kind == "student":
                 settings |= _plain(self.distilling)
-            record = StageRecord(kind, kind, settings, metrics)
-            record.seconds = seconds
-            return model, record
+            return model, StageRecord(
+                kind, kind, settings, metrics, seconds=seconds
+            )
 
-        return self.stages.run(
+        return self.folder.run(
             f"{kind}-{seed}", {**depends_on, "seed": seed}, make
         )
 
-    def pruned(self, key: str, sparsity: float, epochs: int) -> StageRecord:
+    def pruned(
+        self, student: StageRecord, sparsity: float, epochs: int
+    ) -> StageRecord:
         def make():
-            say(f"pruning to {sparsity:.0%} zeros, {epochs} epochs")
+            self.say(f"pruning to {sparsity:.0%} zeros, {epochs} epochs")
             data, teacher = self.teacher_targets.for_pruning(
                 self.training["batch_size"]
             )
+            bar = [TrainingProgress("pruned", "sparsity")]
             model, record = prune(
-                self.stages.model(key),
+                self.model(student),
                 data,
                 sparsity=sparsity,
                 teacher=teacher,
-                callbacks=[TrainingProgress("pruned", "sparsity")],
+                callbacks=bar if self.verbose else [],
                 **{**self.training, "epochs": epochs},
                 **self.distilling,
             )
@@ -166,32 +181,33 @@ class Run:
             return model, record
 
         depends_on = {"sparsity": sparsity, "epochs": epochs}
-        depends_on |= {"taught": self.taught, "model": self._sha256(key)}
-        return self.stages.run("pruned", depends_on, make)
+        depends_on |= {"taught": self.taught, "model": _sha256(student)}
+        return self.folder.run("pruned", depends_on, make)
 
-    def export(self, key: str, formats, quantize) -> StageRecord:
+    def export(self, student: StageRecord, formats, quantize) -> StageRecord:
         def make():
             record = export(
-                self.stages.model(key),
+                self.model(student),
                 self.directory.parent,
                 name=self.directory.name,
                 formats=formats,
                 quantize=quantize,
                 inputs=take(self.data.train, 256),
                 calibration=self.data if quantize else None,
+                verbose=self.verbose,
             )
             # Stages look for their files from where their records are.
             record.artefacts = {
                 os.path.relpath(
-                    self.directory.parent / path, self.stages.directory
+                    self.directory.parent / path, self.folder.directory
                 ): digest
                 for path, digest in record.artefacts.items()
             }
             return None, record
 
-        depends_on = {"formats": list(formats), "quantize": _kinds(quantize)}
-        depends_on["model"] = self._sha256(key)
-        return self.stages.run("export", depends_on, make)
+        depends_on = {"formats": list(formats), "quantize": quantize}
+        depends_on["model"] = _sha256(student)
+        return self.folder.run("export", depends_on, make)
 
     def teacher_file(self) -> StageRecord | None:
         """Converts the teacher for LiteRT, to compare the .tflite files with.
@@ -207,33 +223,36 @@ class Run:
             return None
 
         def make():
-            say("converting the teacher for LiteRT, to compare with")
+            self.say("converting the teacher for LiteRT, to compare with")
             try:
                 return None, export(
                     model,
-                    self.stages.directory,
+                    self.folder.directory,
                     name="teacher",
                     formats="tflite",
                     inputs=take(self.data.train, 256),
-                    verbose=False,
+                    verbose=0,
                 )
             # Of any kind: the run does without the comparison.
             except Exception as error:
                 refused = {"refused": str(error)}
                 return None, StageRecord("export", "teacher", metrics=refused)
 
-        return self.stages.run("teacher-tflite", self.common["lesson"], make)
+        return self.folder.run("teacher-tflite", self.common["lesson"], make)
 
-    def _sha256(self, key):
-        record = StageRecord.load(self.stages.directory / f"{key}.json")
-        return record.artefacts[self.stages.path(key).name]
+    def model_path(self, record: StageRecord) -> pathlib.Path:
+        """Returns where the model of a training or pruning is."""
+        (file,) = record.artefacts
+        return self.folder.directory / file
+
+    def model(self, record: StageRecord) -> keras.Model:
+        """Loads the model of a training or pruning."""
+        return keras.saving.load_model(self.model_path(record), compile=False)
 
 
-def _kinds(quantize):
-    """As JSON keeps it: one choice, or a list."""
-    if quantize is None or isinstance(quantize, str):
-        return quantize
-    return list(quantize)
+def _sha256(record):
+    (digest,) = record.artefacts.values()
+    return digest
 
 
 def _plain(settings: dict) -> dict:
@@ -249,8 +268,3 @@ def _plain(settings: dict) -> dict:
         return keras.saving.serialize_keras_object(value)
 
     return {key: plain(value) for key, value in settings.items()}
-
-
-def say(line: str) -> None:
-    """Tells the user where the run is."""
-    print(line, flush=True)

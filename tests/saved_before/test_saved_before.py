@@ -100,7 +100,10 @@ def test_finished_run_is_read_verified_and_not_done_again(copied, capsys):
         **made_by.RUN,
     )
     out = capsys.readouterr().out
-    for stage in ("teacher", "control-0", "student-0", "pruned", "export"):
+    for stage in (
+        *("teacher", "control-0", "student-0", "pruned", "export"),
+        *("teacher-tflite", "figures"),
+    ):
         assert f"{stage}: done before" in out
     assert [r.metrics.get("accuracy") for r in again.records] == [
         r.metrics.get("accuracy") for r in report.records

@@ -17,9 +17,9 @@ from keras_kd.export.serving.serving_files import FOLDER
 def release(
     staged: dict[str, pathlib.Path],
     base_dir: str | os.PathLike,
-    keep: int | None = None,
-    texts: dict[str, str] | None = None,
-    say: Callable[[str], None] = print,
+    keep: int | None,
+    texts: dict[str, str],
+    say: Callable[[str], None],
 ) -> dict[str, pathlib.Path]:
     """Publishes what was verified: a version, then the .tflite files.
 
@@ -42,7 +42,7 @@ def release(
     with staging(base_dir) as folder:
         if "saved_model" in staged:
             # All is written before the first file is published.
-            for name, text in (texts or {}).items():
+            for name, text in texts.items():
                 (folder / name).write_text(text, "utf-8")
             version = publish(staged["saved_model"], base_dir, keep)
             published["saved_model"] = version

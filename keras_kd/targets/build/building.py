@@ -9,6 +9,7 @@ from typing import Any
 import tensorflow as tf
 
 from keras_kd import teachers
+from keras_kd.core import progress
 from keras_kd.core.file_lock import file_lock
 from keras_kd.targets.inference import engines
 from keras_kd.targets.build import labelling
@@ -18,9 +19,17 @@ from keras_kd.targets.build import streaming
 from keras_kd.targets.hashing.identity import identity
 from keras_kd.targets.store.options import Options
 from keras_kd.targets.store.options import describe
-from keras_kd.core.sample_bar import sample_bar
 from keras_kd.targets.augment.views import Views
 from keras_kd.targets.augment.views import check_replayable
+from keras_kd.targets.build import labelling
+from keras_kd.targets.build import streaming
+from keras_kd.targets.hashing.identity import identity
+from keras_kd.targets.inference import engines
+from keras_kd.targets.store import manifest as manifests
+from keras_kd.targets.store import shards
+from keras_kd.targets.store.options import Options
+from keras_kd.targets.store.options import describe
+from keras_kd.targets.store.shards import name_of
 
 
 def build(
@@ -32,7 +41,7 @@ def build(
     augment: Any = None,
     batch_size: int = 256,
     part: tuple[int, int] | None = None,
-    verbose: bool = True,
+    verbose: int = 1,
     agreement: float | None = None,
     engine: str | None = None,
     extend: bool = False,
@@ -83,7 +92,7 @@ def build(
             options.shard_size,
             views,
             part or (0, 1),
-            print if verbose else lambda line: None,
+            lambda line: progress.say(line, verbose),
         )
         before = []
         if extend:
@@ -96,9 +105,8 @@ def build(
             entries = finished["shards"]
             task.closed = {e["number"]: e["samples"] for e in entries}
         stream = streaming.batches_of(inputs, batch_size, options.shard_size)
-        with sample_bar(
-            f"labelling {directory.name}", total, verbose
-        ) as advance:
+        title = f"labelling {directory.name}"
+        with progress.progress_bar(title, total, verbose=verbose) as advance:
             task.run(stream, advance)
         _finish(directory, task, before, finished)
 

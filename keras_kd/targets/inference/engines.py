@@ -24,6 +24,7 @@ from typing import Any
 
 import tensorflow as tf
 
+from keras_kd.core.progress import say
 from keras_kd.targets.build.labelling import teacher_call
 from keras_kd.targets.inference.comparison import Comparison
 from keras_kd.targets.inference.litert_engine import LiteRTEngine
@@ -120,7 +121,7 @@ def choose(
     taps: Iterable[str],
     batches: Iterable,
     agreement: float | None = None,
-    verbose: bool = True,
+    verbose: int = 1,
     name: str | None = None,
     answers: int | None = None,
 ) -> Engine:
@@ -143,7 +144,7 @@ def choose(
             arithmetic is tried too, with a `LowMargin` by the teacher at
             close decisions; other taps than the output are still within
             1e-4.
-        verbose: Whether to say what was chosen.
+        verbose: 0 does not say what was chosen.
         name: Take this engine, which was chosen before, however fast it is:
             a labelling that is resumed goes on as it began.
         answers: How many are needed in all; `None` if unknown.
@@ -192,8 +193,8 @@ def choose(
             if name is None and not engine.reason and engine.ratio >= ENOUGH:
                 break
     best = _settle(engines, name)
-    if verbose and sample is not None:
-        print(_sentence(best, own))
+    if sample is not None:
+        say(_sentence(best, own), verbose)
     return best
 
 

@@ -15,6 +15,8 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from keras_kd.core.progress import no_native_notices
+
 ROWS = 32
 """Samples per invocation. More do not make it faster, and cost memory."""
 
@@ -47,10 +49,11 @@ class LiteRTEngine:
         if not all(size.is_fully_defined() for size in self._sizes):
             raise ValueError("the size of the inputs is not fixed")
         content, self._taps = _convert(call, specs, calibration)
-        self._program = Interpreter(
-            model_content=content, num_threads=os.cpu_count()
-        )
-        self._program.allocate_tensors()
+        with no_native_notices():
+            self._program = Interpreter(
+                model_content=content, num_threads=os.cpu_count()
+            )
+            self._program.allocate_tensors()
         inputs = self._program.get_input_details()
         # By name, in the order of `specs`: LiteRT has one of its own.
         index_of = {one["name"]: one["index"] for one in inputs}

@@ -17,6 +17,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
+from keras_kd.core.progress import say
 from keras_kd.tuning.display import formatting
 from keras_kd.tuning.trials.trial_record import COMPLETED
 from keras_kd.tuning.trials.trial_record import CONTROL
@@ -231,7 +232,7 @@ class LiveTable:
         return " | ".join(filter(None, [*parts, self._left()]))
 
     def _print(self, line):
-        print(line, file=self.console.file, flush=True)
+        say(line, file=self.console.file)
 
     def _draw(self):
         """Returns the table and what stands below it, for a terminal."""

@@ -24,6 +24,7 @@ def confirm_settings(
     targets: TeacherTargets,
     best: keras_tuner.HyperParameters,
     count: int,
+    verbose: int = 1,
 ) -> Confirmed:
     """Trains three students with each of some fresh seeds.
 
@@ -37,6 +38,7 @@ def confirm_settings(
         targets: Its teacher and data.
         best: The best settings.
         count: Number of seeds.
+        verbose: 0 prints nothing.
     """
     stages = StageFolder(job.directory / "confirm")
     seeds = [job.seed + 1 + number for number in range(count)]
@@ -56,7 +58,7 @@ def confirm_settings(
                 + [job.epochs, job.batch_size, str(job.objective), seed],
                 lambda side=side, seed=seed, settings=settings: (
                     None,
-                    _train(job, targets, best, side, seed, settings),
+                    _train(job, targets, best, side, seed, settings, verbose),
                 ),
             )
             figures[side].append(record.metrics["validation"])
@@ -67,7 +69,7 @@ def confirm_settings(
         settings=shown(best),
         objective=job.objective.name,
         direction=job.objective.direction,
-        test=tests,
+        test=tests if targets.data.reported_split == "test" else None,
     )
 
 
@@ -88,13 +90,13 @@ def _settings(job: Job, best, side: str) -> dict[str, Any]:
     return {**settings, "alpha": alpha, "distillation_losses": losses}
 
 
-def _train(job, targets, best, side, seed, settings):
+def _train(job, targets, best, side, seed, settings, verbose):
     data = targets.data
     teaching = {} if side == "control" else job.teaching
     student, facts = trainer.train(
         lambda: job.student(best),
         data,
-        title=f"{side}, seed {seed}",
+        title=f"{side}, seed {seed}" if verbose else None,
         seed=seed,
         epochs=job.epochs,
         batch_size=job.batch_size,

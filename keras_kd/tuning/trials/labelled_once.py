@@ -10,6 +10,7 @@ import numpy as np
 import tensorflow as tf
 
 from keras_kd import teachers
+from keras_kd.core.progress import say
 from keras_kd.distillers import unlabelled
 from keras_kd.distillers.distiller import Distiller
 from keras_kd.targets.attached import attach_targets
@@ -34,7 +35,7 @@ class LabelledOnce:
         self._arrays: list = []
         self._logits = None
 
-    def attach(self, distiller: Distiller, x: Any, verbose: bool = True) -> Any:
+    def attach(self, distiller: Distiller, x: Any, verbose: int = 1) -> Any:
         """Returns `x` with the teacher's output, or `x` as it is.
 
         As it is where the teacher has to run in each step: for a data set
@@ -44,7 +45,7 @@ class LabelledOnce:
         Args:
             distiller: What is going to be trained.
             x: The `x` of its `fit`.
-            verbose: Whether to show a progress bar.
+            verbose: 0 prints nothing.
         """
         if not _is_arrays(x) or not self._serves(distiller):
             return x
@@ -53,7 +54,7 @@ class LabelledOnce:
             a is b for a, b in zip(arrays, self._arrays, strict=True)
         )
         if not known:
-            print("teacher: labelling the examples, once for all trials")
+            say("teacher: labelling the examples, once for all trials", verbose)
             self._logits = outputs_of(self._teacher, (x,), verbose=verbose)
             self._arrays = arrays
         return attach_targets(x, {"output": self._logits})

@@ -1,0 +1,74 @@
+# SPDX-License-Identifier: Apache-2.0
+"""With verbose=0 nothing is printed, and otherwise something is."""
+
+from __future__ import annotations
+
+import pytest
+
+import keras_kd as kd
+from saved_before import made_by
+
+TRAINING = {"epochs": 1, "batch_size": 32}
+
+
+def compress(folder, verbose):
+    kd.compress(
+        made_by.build_teacher(),
+        made_by.build_student,
+        made_by.data(),
+        folder / "run",
+        search=2,
+        seeds=(0,),
+        prune_epochs=1,
+        verbose=verbose,
+        **TRAINING,
+    )
+
+
+def search(folder, verbose):
+    kd.search(
+        made_by.build_teacher(),
+        made_by.build_student,
+        made_by.data(),
+        trials=2,
+        confirm=1,
+        directory=folder / "search",
+        verbose=verbose,
+        **TRAINING,
+    )
+
+
+def born_again(folder, verbose):
+    kd.born_again(
+        made_by.build_student, made_by.data(), 2, verbose=verbose, **TRAINING
+    )
+
+
+def teach_through(folder, verbose):
+    kd.teach_through(
+        made_by.build_teacher(),
+        [made_by.build_student],
+        made_by.data(),
+        verbose=verbose,
+        **TRAINING,
+    )
+
+
+def label(folder, verbose):
+    cache = kd.TeacherCache(folder / "targets")
+    cache.build(made_by.build_teacher(), made_by.split(96), verbose=verbose)
+    cache.extend(made_by.build_teacher(), made_by.split(32, 1), verbose=verbose)
+
+
+def export(folder, verbose):
+    kd.export(made_by.build_student(), folder, name="it", verbose=verbose)
+
+
+@pytest.mark.parametrize(
+    "work", [compress, search, born_again, teach_through, label, export]
+)
+def test_verbose_0_prints_nothing(work, tmp_path, capfd):
+    work(tmp_path / "quiet", verbose=0)
+    assert capfd.readouterr() == ("", "")
+    work(tmp_path / "told", verbose=1)
+    assert capfd.readouterr().out
