@@ -227,7 +227,7 @@ def test_search_on_a_disk_that_takes_no_more(tmp_path):
     code = """
 import resource, signal, sys
 sys.path.insert(0, sys.argv[2])
-from keras_kd.tuning import study
+from keras_kd.tuning.trials import study
 from tuning.toy import quickly
 write, calls = study.write_atomically, []
 def limited(path, content):
