@@ -12,6 +12,10 @@ BENCHMARKS := $(filter-out $(addprefix benchmarks/,\
 	results.py methods.py sequence_level.py),\
 	$(wildcard benchmarks/[a-z]*.py))
 
+# Tests that train next to nothing, of every room.
+FAST := tests/test_architecture.py tests/core tests/losses tests/evaluation \
+	tests/report tests/tuning/display tests/targets/hashing
+
 # The first interpreter that is new enough; `make PYTHON=... test` overrules.
 NEW_ENOUGH := -c 'import sys; sys.exit(sys.version_info < (3, 11))'
 PYTHON ?= $(shell for python in python3 python3.13 python3.12 python3.11; do \
@@ -29,7 +33,7 @@ export TF_CPP_MIN_LOG_LEVEL ?= 3
 # Whatever pre-commit keeps stays in the checkout, not in the home folder.
 export PRE_COMMIT_HOME := $(CURDIR)/$(VENV)/pre-commit
 
-.PHONY: help install test test-slow demo check format bench \
+.PHONY: help install test test-fast test-docs test-slow demo check format bench \
 	bench-methods results clean
 
 help: ## Show this list
@@ -39,8 +43,14 @@ help: ## Show this list
 
 install: $(INSTALLED) ## Install the package and its tools into .venv
 
-test: $(INSTALLED) ## Run the tests, without the slow ones
-	@$(BIN)/python -m pytest -n auto --dist loadfile
+test: $(INSTALLED) ## Run the tests, without the slow ones; prints coverage
+	@$(BIN)/python -m pytest -n auto --dist loadfile --cov
+
+test-fast: $(INSTALLED) ## Run the tests of a minute, for the inner loop
+	@$(BIN)/python -m pytest -q -n auto $(FAST)
+
+test-docs: $(INSTALLED) ## Run the README, the notebooks and all examples
+	@$(BIN)/python -m pytest -n auto --dist worksteal -m 'docs and not slow'
 
 test-slow: $(INSTALLED) ## Run the slow tests
 	@$(BIN)/python -m pytest -m 'slow and not gpu'

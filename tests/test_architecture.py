@@ -14,6 +14,8 @@ import pathlib
 import re
 import statistics
 
+import pytest
+
 import keras_kd
 
 ROOT = pathlib.Path(keras_kd.__file__).parent
@@ -172,24 +174,29 @@ def test_architecture_page_names_files_that_exist():
     assert [name for name in named if not (ROOT.parent / name).is_file()] == []
 
 
-# Where printing is the job: the command line, and scripts of a process of
-# their own, whose output another process reads.
-PRINTS = (
-    "keras_kd.cli",
-    "keras_kd.export.formats.trial",
-    "keras_kd.export.serving.client",
-    "keras_kd.export.verification.serve",
-    "keras_kd.tuning.trials.worker",
-)
-
-
-def test_library_prints_in_one_place():
-    """So that `verbose=0` is kept: see core/progress.py."""
-    wrong = [
-        f"{module}:{node.lineno}"
-        for module, tree in TREES.items()
-        if not module.startswith(PRINTS)
-        for node in ast.walk(tree)
-        if isinstance(node, ast.Name) and node.id == "print"
+def test_architecture_page_draws_every_room():
+    page = DOCUMENT.read_text("utf-8")
+    unseen = [
+        r for r in ORDER[:-3] + ["cli"] if not re.search(rf"\b{r}\b", page)
     ]
-    assert not wrong, wrong
+    assert not unseen, f"{unseen} are not in {DOCUMENT.name}"
+
+
+@pytest.mark.parametrize(
+    ("flow", "most"),
+    [("training step", 8), ("`compress`", 12), ("trial of a search", 10)],
+)
+def test_flow_is_short_and_runs_downwards(flow, most):
+    """Each file of a flow is called by one that stands before it."""
+    page = DOCUMENT.read_text("utf-8")
+    (section,) = (
+        s for s in page.split("\n### ")[1:] if flow in s.split("\n")[0]
+    )
+    paths = re.findall(r"^\d+\. `(.+)`$", section, flags=re.MULTILINE)
+    assert 1 < len(paths) <= most
+    modules = [dotted_name(ROOT.parent / path) for path in paths]
+    for place, module in enumerate(modules[1:], start=1):
+        # A package's page hands on what its files define.
+        known = {module, module.rpartition(".")[0]}
+        callers = modules[:place]
+        assert any(known & set(own_imports(m)) for m in callers), module
