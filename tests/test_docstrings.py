@@ -111,6 +111,7 @@ def example(module, name, code):
     return pytest.param(module, code, marks=slow, id=f"{module}-{name}")
 
 
+@pytest.mark.docs
 @pytest.mark.parametrize(
     ("module", "code"), [example(*each) for each in EXAMPLES]
 )

@@ -34,6 +34,7 @@ def test_notebooks_are_found():
     assert NOTEBOOKS, f"No *.ipynb in {FOLDER}"
 
 
+@pytest.mark.docs
 @every_notebook
 def test_notebook_runs(path, tmp_path, monkeypatch):
     monkeypatch.setenv("KERAS_KD_FAST", "1")

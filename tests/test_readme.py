@@ -9,6 +9,7 @@ import re
 
 import keras
 import numpy as np
+import pytest
 
 import keras_kd as kd
 
@@ -16,6 +17,7 @@ ROOT = pathlib.Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text("utf-8")
 
 
+@pytest.mark.docs
 def test_readme_example_runs(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     rng = np.random.default_rng(0)
