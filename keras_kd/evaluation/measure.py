@@ -19,7 +19,6 @@ from keras_kd.data.splits import check_split
 from keras_kd.data.splits import take
 from keras_kd.evaluation import runtimes
 from keras_kd.evaluation.calibration import calibration_of
-from keras_kd.evaluation.flops import count_flops
 from keras_kd.evaluation.latency import as_metrics
 from keras_kd.evaluation.latency import latency as time_artefacts
 from keras_kd.evaluation.parameters import count_parameters
@@ -70,8 +69,7 @@ def measure(
           `agreement`.
         - `ece`: expected calibration error in 15 bins of equal width,
           [Guo et al., 2017](https://arxiv.org/abs/1706.04599).
-        - `parameters`, `nonzero_parameters`, and `flops` of one example
-          (see `keras_kd.evaluation.flops.count_flops`; not for .tflite).
+        - `parameters` and `nonzero_parameters`.
         - `bytes` and `gzip_bytes` (level 6): a model is saved as .keras
           without its optimizer, a file counts as it lies there, a folder is
           the sum of its files.
@@ -111,7 +109,6 @@ def measure(
     counts = count_parameters(model_or_path)
     if counts is not None:
         metrics["parameters"], metrics["nonzero_parameters"] = counts
-    metrics["flops"] = count_flops(model_or_path, take(split, 1))
     metrics["bytes"], metrics["gzip_bytes"] = count_bytes(model_or_path)
     metrics = {k: v for k, v in metrics.items() if v is not None}
     if latency:

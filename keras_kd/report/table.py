@@ -60,7 +60,6 @@ ALL_COLUMNS = (
     *COLUMNS[:3],
     Column("ECE (%)", "ece", lambda v: f"{100 * v:.2f}", True),
     *COLUMNS[3:5],
-    Column("FLOPs", "flops", lambda v: f"{v:,}", True),
     COLUMNS[5],
     Column("gzip (KiB)", "gzip_bytes", lambda v: f"{v / 1024:,.1f}", True),
     COLUMNS[6],

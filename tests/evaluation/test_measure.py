@@ -52,8 +52,6 @@ def test_measure_of_a_model(trained, digits, logits, expected):
         by_class, weights=np.bincount(digits.test[1])
     ) == pytest.approx(expected)
     assert 0 < found.pop("ece") < 0.2
-    # The products of two Dense layers, their biases, ReLU's and 64 scalings.
-    assert 0 <= found.pop("flops") - 2 * (64 * 64 + 64 * 10) <= 4 * 64 + 10
     assert found == {
         "accuracy": pytest.approx(expected, abs=1e-12),
         "agreement": 1.0,
