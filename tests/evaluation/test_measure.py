@@ -88,6 +88,17 @@ def test_measure_runs_the_file_itself(
         assert found["nonzero_parameters"] == count(trained)
 
 
+@pytest.mark.parametrize("dtype", ["uint8", "int64", "float64"])
+def test_measure_gives_an_int8_file_real_values_of_any_dtype(
+    dtype, artefacts, digits
+):
+    """Whole numbers are scaled too, though an int8 could hold them."""
+    x, y = digits.test
+    found = measure(artefacts["int8"], (x.astype(dtype), y), latency=False)
+    of_floats = measure(artefacts["int8"], (x, y), latency=False)
+    assert found["accuracy"] == of_floats["accuracy"] > 0.8
+
+
 def test_measure_sees_damage_in_the_file(artefacts, digits, tmp_path):
     model = keras.models.load_model(artefacts["keras"], compile=False)
     model.get_layer("logits").kernel.assign(np.zeros((64, 10)))
