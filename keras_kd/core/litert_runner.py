@@ -77,44 +77,41 @@ class Tensor:
         shape = tuple(map(int, detail["shape_signature"]))
         return cls(detail["index"], shape, dtype, scale, zero_point)
 
-    def held(self, values: np.ndarray) -> np.ndarray:
+    def held(self, values: np.ndarray, what: str) -> np.ndarray:
         """Returns real values, of any dtype, as the tensor holds them.
 
         Raises:
-            ValueError: If it cannot hold them.
+            ValueError: If it cannot hold them; `what` they are is said.
         """
         is_number = values.dtype.kind in "biuf"
         if self.scale and is_number:
-            steps = np.rint(values.astype("float32") / self.scale)
+            steps = np.rint(values.astype(np.float32) / self.scale)
             steps += self.zero_point
             if np.isnan(steps).any():
                 raise ValueError(
-                    f"is {self.dtype}, which has no NaN. Received NaN."
+                    f"{what} is {self.dtype}, which has no NaN. Received NaN."
                 )
             limits = np.iinfo(self.dtype)
             return steps.clip(limits.min, limits.max).astype(self.dtype)
-        if values.dtype == self.dtype:
+        both_text = self.dtype.kind == "S" and values.dtype.kind in "SUO"
+        if values.dtype == self.dtype or both_text:
             return values
-        if self.dtype.kind == "S" and values.dtype.kind in "SUO":
-            return values
-        taken = None
         # Text that looks like a number would be taken for it.
         if is_number:
             with np.errstate(all="ignore"):
                 taken = values.astype(self.dtype)
-        is_exact = self.dtype.kind == "f" or np.array_equal(taken, values)
-        if taken is None or not is_exact:
-            raise ValueError(
-                f"must be {self.dtype}, or values that {self.dtype} can hold. "
-                f"Received: {values.dtype}"
-            )
-        return taken
+            if self.dtype.kind == "f" or np.array_equal(taken, values):
+                return taken
+        raise ValueError(
+            f"{what} must be {self.dtype}, or values that {self.dtype} can "
+            f"hold. Received: {values.dtype}"
+        )
 
     def real(self, held: np.ndarray) -> np.ndarray:
         """Returns what the tensor holds as real values."""
         if not self.scale:
             return held
-        return (held.astype("float32") - self.zero_point) * self.scale
+        return (held.astype(np.float32) - self.zero_point) * self.scale
 
 
 class LiteRTRunner:
@@ -162,7 +159,11 @@ class LiteRTRunner:
         self.outputs = {name: Tensor.of(d) for name, d in outputs.items()}
         # Rows of one call, -1 for any number.
         self._rows = max(tensor.shape[0] for tensor in self.inputs.values())
-        self._allocated([tuple(d["shape"]) for d in inputs.values()])
+        # What the interpreter has its memory for.
+        self._shapes = [tuple(detail["shape"]) for detail in inputs.values()]
+        first, *others = self.inputs.values()
+        self._is_direct = not others and not first.scale
+        self._index, self._dtype = first.index, first.dtype
 
     def __call__(self, inputs: Any) -> dict[str, np.ndarray]:
         """Returns arrays `(rows, ...)` by output name.
@@ -176,11 +177,14 @@ class LiteRTRunner:
         """
         # A small model takes a few microseconds, and what is done here counts
         # as its own: one array as the file takes it goes right through.
-        if type(inputs) is np.ndarray and self._direct == (
-            inputs.shape,
-            inputs.dtype,
+        if (
+            self._is_direct
+            and type(inputs) is np.ndarray
+            and inputs.dtype == self._dtype
+            and [inputs.shape] == self._shapes
         ):
-            return self._invoke(((self._index, inputs),))
+            self._interpreter.set_tensor(self._index, inputs)
+            return self._answers()
         named = name_inputs(inputs, self.inputs.keys())
         held = [self._held(name, np.asarray(named[name])) for name in named]
         rows = len(held[0])
@@ -204,51 +208,37 @@ class LiteRTRunner:
         }
 
     def _held(self, name, array):
-        tensor = self.inputs[name]
+        tensor, what = self.inputs[name], f"Input `{name}` of {self._source}"
         # The interpreter would fit itself to another size, and answer.
-        if tensor.shape[1:] != array.shape[1:] and (
-            len(tensor.shape) != array.ndim
-            or any(
-                size not in (-1, received)
-                for size, received in zip(
-                    tensor.shape[1:], array.shape[1:], strict=True
-                )
+        if array.ndim != len(tensor.shape) or any(
+            size not in (-1, received)
+            for size, received in zip(
+                tensor.shape[1:], array.shape[1:], strict=True
             )
         ):
             raise ValueError(
-                f"Input `{name}` of {self._source} has shape {tensor.shape} "
-                "(-1: any; the batch is free). Received an array of shape "
-                f"{array.shape}."
+                f"{what} has shape {tensor.shape} (-1: any; the batch is "
+                f"free). Received an array of shape {array.shape}."
             )
-        try:
-            return tensor.held(array)
-        except ValueError as error:
-            raise ValueError(
-                f"Input `{name}` of {self._source} {error}"
-            ) from None
+        return tensor.held(array, what)
+
+    def _fit(self, shapes):
+        """Has the interpreter take inputs of these shapes."""
+        self._shapes = None  # until it succeeded
+        for tensor, shape in zip(self.inputs.values(), shapes, strict=True):
+            self._interpreter.resize_tensor_input(tensor.index, shape)
+        self._interpreter.allocate_tensors()
+        self._shapes = shapes
 
     def _run(self, held):
         shapes = [array.shape for array in held]
         if shapes != self._shapes:
-            self._shapes = self._direct = None
-            for tensor, shape in zip(self.inputs.values(), shapes, strict=True):
-                self._interpreter.resize_tensor_input(tensor.index, shape)
-            self._interpreter.allocate_tensors()
-            self._allocated(shapes)
-        indices = [tensor.index for tensor in self.inputs.values()]
-        return self._invoke(zip(indices, held, strict=True))
+            self._fit(shapes)
+        for tensor, array in zip(self.inputs.values(), held, strict=True):
+            self._interpreter.set_tensor(tensor.index, array)
+        return self._answers()
 
-    def _allocated(self, shapes):
-        """Notes for which inputs the interpreter has its memory."""
-        self._shapes = shapes
-        tensor = next(iter(self.inputs.values()))
-        is_plain = len(shapes) == 1 and not tensor.scale
-        self._direct = (shapes[0], tensor.dtype) if is_plain else None
-        self._index = tensor.index
-
-    def _invoke(self, arrays):
-        for index, array in arrays:
-            self._interpreter.set_tensor(index, array)
+    def _answers(self):
         self._interpreter.invoke()
         get = self._interpreter.get_tensor
         return {

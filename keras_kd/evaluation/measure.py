@@ -3,10 +3,10 @@
 
 from __future__ import annotations
 
+import gzip
 import os
 import pathlib
 import tempfile
-import zlib
 from typing import Any
 
 import keras
@@ -142,12 +142,7 @@ def count_bytes(
 
 
 def _gzip_bytes(path: pathlib.Path) -> int:
-    gzip_format = zlib.MAX_WBITS | 16
-    compressor = zlib.compressobj(GZIP_LEVEL, wbits=gzip_format)
-    with open(path, "rb") as file:
-        pieces = iter(lambda: file.read(1 << 20), b"")
-        size = sum(len(compressor.compress(piece)) for piece in pieces)
-    return size + len(compressor.flush())
+    return len(gzip.compress(path.read_bytes(), GZIP_LEVEL))
 
 
 def _save_without_optimizer(model: keras.Model, path: pathlib.Path) -> None:

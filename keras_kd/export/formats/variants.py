@@ -22,7 +22,7 @@ def variants(quantize: str | Sequence[str | None] | None) -> dict:
     Example:
 
     ```python
-    from keras_kd.export.variants import variants
+    from keras_kd.export.formats.variants import variants
 
     variants(("float16", "int8"))
     # {"tflite.float16": "float16", "tflite.int8": "int8"}

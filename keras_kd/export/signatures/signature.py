@@ -138,13 +138,14 @@ def as_request(specs: Any, inputs: Any) -> dict[str, np.ndarray]:
         ValueError: If the batch is not nested as the model's inputs are.
     """
     flat = keras.tree.flatten(specs)
+    names = [spec.name for spec in flat]
     try:
         keras.tree.assert_same_structure(specs, inputs)
         inputs = keras.tree.flatten(inputs)
     except (TypeError, ValueError):
-        # Not nested as the inputs are: then by their names, or in order.
-        pass
-    named = name_inputs(inputs, [spec.name for spec in flat])
+        # Not nested as the inputs are. Those of a dict have no order.
+        names = set(names) if isinstance(specs, dict) else names
+    named = name_inputs(inputs, names)
     batch = {}
     for spec in flat:
         array = np.asarray(named[spec.name])

@@ -207,3 +207,5 @@ def test_as_request_pairs_by_name_or_by_the_models_own_nesting():
     for batch in ({"a": ids, "b": words}, {"ids": ids, "word": words}):
         with pytest.raises(ValueError, match="takes the inputs named"):
             as_request(pair, batch)
+    with pytest.raises(ValueError, match="2 arrays without names"):
+        as_request(renamed, (words, ids))
