@@ -27,6 +27,7 @@ import os
 import pathlib
 import time
 
+import _pronunciation as task
 import keras
 import numpy as np
 
@@ -38,7 +39,6 @@ from keras_kd.data.sequences import sequence_level
 from keras_kd.evaluation.environment import describe
 from keras_kd.evaluation.environment import environment
 from keras_kd.evaluation.gain import paired_gain
-from keras_kd.recipes import _pronunciation as task
 from keras_kd.targets.attached import attach_targets
 from keras_kd.targets.attached import outputs_of
 from keras_kd.teachers import FrozenTeacher

@@ -30,7 +30,6 @@ _HOME_OF = {
     "born_again": "workflows.generations",
     "compress": "workflows.compress",
     "exits_of": "models.early_exit",
-    "export": "export",
     "fastest_step": "training.step_tuning",
     "function_matching": "data.function_matching",
     "generate": "data.sequences",
@@ -47,6 +46,7 @@ _HOME_OF = {
 }
 _MODULES = (
     "callbacks",
+    "export",  # a package that can be called
     "labels",
     "losses",
     "recipes",

@@ -50,6 +50,14 @@ def imported():
     return json.loads(result.stdout.splitlines()[-1])
 
 
+def test_export_is_its_package_from_the_first_use_on():
+    use = "import keras_kd as kd; kd.export.run_tflite"
+    done = subprocess.run(
+        [sys.executable, "-c", use], capture_output=True, text=True, timeout=120
+    )
+    assert done.returncode == 0, done.stderr[-500:]
+
+
 @pytest.mark.parametrize("package", HEAVY)
 def test_import_does_not_load(imported, package):
     assert package not in imported["loaded"]

@@ -6,8 +6,6 @@ from __future__ import annotations
 import json
 import os
 import pathlib
-import subprocess
-import sys
 import tempfile
 from typing import Any
 
@@ -15,6 +13,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from keras_kd.core.fresh_process import failure_of
 from keras_kd.evaluation import runtimes
 
 
@@ -137,30 +136,16 @@ def _run_worker(folder: pathlib.Path, timeout: float) -> None:
     root = str(pathlib.Path(__file__).resolve().parents[2])
     paths = [root, os.environ.get("PYTHONPATH", "")]
     environment = {
-        **os.environ,
         "PYTHONPATH": os.pathsep.join(filter(None, paths)),
         "CUDA_VISIBLE_DEVICES": "-1",
-        "TF_CPP_MIN_LOG_LEVEL": "3",
     }
-    done = subprocess.run(
-        [
-            sys.executable,
-            "-m",
-            "keras_kd.evaluation.latency_worker",
-            str(folder),
-        ],
-        env=environment,
-        capture_output=True,
-        text=True,
-        timeout=timeout,
-        check=False,
-    )
-    if done.returncode != 0:
+    worker = ["-m", "keras_kd.evaluation.latency_worker", str(folder)]
+    failure = failure_of(worker, timeout, environment)
+    if failure is not None:
         raise RuntimeError(
-            "An artefact could not be timed in a fresh process (exit code "
-            f"{done.returncode}). A .keras file with custom layers cannot be "
-            "loaded there: pass the model itself instead. The process said: "
-            f"{done.stderr.strip()[-2000:]}"
+            "An artefact could not be timed in a fresh process. A .keras file "
+            "with custom layers cannot be loaded there: pass the model itself "
+            f"instead. The process {failure}"
         )
 
 

@@ -3,10 +3,10 @@
 
 from __future__ import annotations
 
+import gzip
 import os
 import pathlib
 import tempfile
-import zlib
 from typing import Any
 
 import keras
@@ -19,7 +19,6 @@ from keras_kd.data.splits import check_split
 from keras_kd.data.splits import take
 from keras_kd.evaluation import runtimes
 from keras_kd.evaluation.calibration import calibration_of
-from keras_kd.evaluation.flops import count_flops
 from keras_kd.evaluation.latency import as_metrics
 from keras_kd.evaluation.latency import latency as time_artefacts
 from keras_kd.evaluation.parameters import count_parameters
@@ -70,8 +69,7 @@ def measure(
           `agreement`.
         - `ece`: expected calibration error in 15 bins of equal width,
           [Guo et al., 2017](https://arxiv.org/abs/1706.04599).
-        - `parameters`, `nonzero_parameters`, and `flops` of one example
-          (see `keras_kd.evaluation.flops.count_flops`; not for .tflite).
+        - `parameters` and `nonzero_parameters`.
         - `bytes` and `gzip_bytes` (level 6): a model is saved as .keras
           without its optimizer, a file counts as it lies there, a folder is
           the sum of its files.
@@ -111,7 +109,6 @@ def measure(
     counts = count_parameters(model_or_path)
     if counts is not None:
         metrics["parameters"], metrics["nonzero_parameters"] = counts
-    metrics["flops"] = count_flops(model_or_path, take(split, 1))
     metrics["bytes"], metrics["gzip_bytes"] = count_bytes(model_or_path)
     metrics = {k: v for k, v in metrics.items() if v is not None}
     if latency:
@@ -145,12 +142,7 @@ def count_bytes(
 
 
 def _gzip_bytes(path: pathlib.Path) -> int:
-    gzip_format = zlib.MAX_WBITS | 16
-    compressor = zlib.compressobj(GZIP_LEVEL, wbits=gzip_format)
-    with open(path, "rb") as file:
-        pieces = iter(lambda: file.read(1 << 20), b"")
-        size = sum(len(compressor.compress(piece)) for piece in pieces)
-    return size + len(compressor.flush())
+    return len(gzip.compress(path.read_bytes(), GZIP_LEVEL))
 
 
 def _save_without_optimizer(model: keras.Model, path: pathlib.Path) -> None:

@@ -37,7 +37,7 @@ from keras_kd.export.signatures.classes import attach_labels
 from keras_kd.export.signatures.endpoint import extra_endpoints
 from keras_kd.export.signatures.endpoint import make_endpoint
 from keras_kd.export.signatures.endpoint import names_without_classes
-from keras_kd.export.signatures.signature import name_inputs
+from keras_kd.export.signatures.signature import as_request
 from keras_kd.export.signatures.signature import random_batch
 from keras_kd.export.verification.golden import write_golden
 from keras_kd.export.verification.verify import verify
@@ -177,9 +177,9 @@ def export(
     lite = {**common, "head": head, "names": names_without_classes(names)}
     specs = endpoint.specs
     batch = random_batch(specs) if inputs is None else inputs
-    batch = name_inputs(specs, batch)
+    batch = as_request(specs, batch)
     sample = {key: array[:VERIFIED_ROWS] for key, array in batch.items()}
-    representative = batch if drawn is None else name_inputs(specs, drawn)
+    representative = batch if drawn is None else as_request(specs, drawn)
     allowed = {
         kind: tolerance_of(model, choice, tolerance)
         for kind, choice in {"saved_model": None, **kinds}.items()

@@ -27,10 +27,6 @@ EXPLAINED = {
         "ECE: expected calibration error, 15 bins of equal width (Guo et al., "
         "2017)."
     ),
-    "flops": (
-        "FLOPs: of one example, a multiply-add is two, zero weights count as "
-        "others."
-    ),
     "gzip_bytes": "gzip: level 6.",
 }
 

@@ -60,7 +60,6 @@ ALL_COLUMNS = (
     Column("ECE (%)", "ece", _percent, True, True),
     Column("parameters", "parameters", _COUNT),
     Column("non-zero parameters", "nonzero_parameters", _COUNT),
-    Column("FLOPs", "flops", _COUNT, True, True),
     Column("size (KiB)", "bytes", _kib),
     Column("gzip (KiB)", "gzip_bytes", _kib, True, True),
     Column("latency p50 (ms)", "latency_ms_p50", _MS),

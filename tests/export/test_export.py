@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import pathlib
 import signal
@@ -125,7 +126,9 @@ def test_export_publishes_nothing_when_verification_fails(
     tmp_path, monkeypatch
 ):
     model = keras.Sequential([keras.Input((3,)), layers.Dense(2)])
-    real = keras_kd.export.export.write_saved_model
+    # By name: the package's attribute `export` is the function.
+    module = importlib.import_module("keras_kd.export.export")
+    real = module.write_saved_model
 
     def forgetful(model, directory, **options):
         weights = model.get_weights()
@@ -134,7 +137,7 @@ def test_export_publishes_nothing_when_verification_fails(
         model.set_weights(weights)
         return directory
 
-    monkeypatch.setattr(keras_kd.export.export, "write_saved_model", forgetful)
+    monkeypatch.setattr(module, "write_saved_model", forgetful)
     with pytest.raises(VerificationError, match="not the model that was"):
         export(model, tmp_path, "student", verbose=False)
     assert os.listdir(tmp_path / "student") == []
@@ -235,12 +238,12 @@ def test_export_subclassed_model_with_several_outputs(tmp_path):
 
 
 KILLED = """
-import os, signal, sys
+import importlib, os, signal, sys
 import keras
-import keras_kd.export.stage as stage
-stage.release = lambda *a: os.kill(os.getpid(), signal.SIGKILL)
+module = importlib.import_module("keras_kd.export.export")
+module.release = lambda *a: os.kill(os.getpid(), signal.SIGKILL)
 model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(2)])
-stage.export(model, sys.argv[1], "student", formats=["saved_model"])
+module.export(model, sys.argv[1], "student", formats=["saved_model"])
 """
 
 

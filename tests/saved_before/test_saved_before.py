@@ -90,6 +90,11 @@ def test_finished_run_is_read_verified_and_not_done_again(copied, capsys):
     folder = copied("run")
     report = kd.Report.load(folder)
     assert [record.name for record in report.records][0] == "teacher"
+    # A figure that is no longer measured is kept, but not shown.
+    assert report.records[0].metrics["flops"] == 243
+    report.save()
+    page = (folder / "report.html").read_text("utf-8")
+    assert "All figures" in page and "FLOPs" not in page
     assert main(["verify", str(folder)]) == 0
     assert "FAILED" not in capsys.readouterr().out
     again = kd.compress(

@@ -5,13 +5,13 @@ from __future__ import annotations
 
 import os
 import pathlib
-import subprocess
-import sys
 import tempfile
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
+
+from keras_kd.core.fresh_process import failure_of
 
 INTEGER = ("int8", "full_int8")
 
@@ -59,21 +59,13 @@ def _convert_apart(saved_model_dir, quantize, representative, sparse):
             "with open(result, 'wb') as file: file.write(content)\n"
         )
         options = [str(saved_model_dir), quantize, str(sparse), rows, result]
-        process = subprocess.run(
-            [sys.executable, "-c", script, *options],
-            capture_output=True,
-            text=True,
-            errors="replace",
-        )
-        if process.returncode == 0:
+        failure = failure_of(["-c", script, *options])
+        if failure is None:
             return pathlib.Path(result).read_bytes()
-    code = process.returncode
-    how = f"was killed by signal {-code}" if code < 0 else "failed"
     raise RuntimeError(
         f"LiteRT's converter cannot quantise {saved_model_dir} (quantize="
-        f"{quantize!r}): it {how}. Models with recurrent layers or loops can "
-        f'be exported with "float16" or "dynamic". Received: '
-        f"{process.stderr.strip()[-300:]}"
+        f"{quantize!r}). Models with recurrent layers or loops can be "
+        f'exported with "float16" or "dynamic". The process {failure}'
     )
 
 

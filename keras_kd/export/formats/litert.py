@@ -8,21 +8,49 @@ import os
 import pathlib
 from typing import Any
 
+import numpy as np
+
+from keras_kd.core import litert_runner
+from keras_kd.core.fresh_process import failure_of
 from keras_kd.core.records import replacing
 from keras_kd.export.formats.converting import INTEGER
 from keras_kd.export.formats.converting import bytes_of_kernels
 from keras_kd.export.formats.converting import convert
 from keras_kd.export.formats.converting import has_learned_ranges
 from keras_kd.export.formats.converting import share_of_zeros
-from keras_kd.export.formats.trial import check_runs
-from keras_kd.export.verification.serve import run_tflite
 
 logger = logging.getLogger(__name__)
 
 QUANTIZE = (None, "float16", "dynamic", "int8", "full_int8")
 SPARSE_ENOUGH = 0.6
 
-__all__ = ["run_tflite", "share_of_zeros", "write_tflite"]
+
+def run_tflite(path: str | os.PathLike, inputs: Any) -> dict[str, np.ndarray]:
+    """Runs a .tflite file by LiteRT's interpreter, through its signature.
+
+    A file with batch size 1 is asked row by row; the rows of its answers are
+    put together again. One whose inputs and outputs are int8 is given, and
+    gives, real numbers by its scales.
+
+    Args:
+        path: A .tflite file with one signature.
+        inputs: Arrays `(batch, ...)` by input name, or one array if the file
+            has one input.
+
+    Returns:
+        Arrays `(batch, ...)` by output name.
+
+    Raises:
+        ValueError: If the names or shapes are not those of the signature.
+        RuntimeError: If LiteRT cannot load or run the file.
+
+    Example:
+
+    ```python
+    run_tflite("student.tflite", {"image": images})["logits"]
+    ```
+    """
+    return litert_runner.LiteRTRunner(path)(inputs)
 
 
 def write_tflite(
@@ -159,3 +187,25 @@ def _write(path, content):
         temporary.write_bytes(content)
         check_runs(temporary)
     return path
+
+
+def check_runs(path: str | os.PathLike, timeout: float = 300.0) -> None:
+    """Loads a .tflite file in a new process and answers zeros with it.
+
+    A file that is wrong may abort the process that loads it, so it is never
+    loaded first by the one that made it.
+
+    Args:
+        path: A .tflite file with one signature.
+        timeout: Seconds that the process may take.
+
+    Raises:
+        RuntimeError: If LiteRT cannot load or run the file, or dies of it.
+    """
+    arguments = [litert_runner.__file__, os.path.abspath(path)]
+    failure = failure_of(arguments, timeout)
+    if failure is not None:
+        raise RuntimeError(
+            "The model converted, but LiteRT cannot run the result: the "
+            f"process {failure}"
+        )

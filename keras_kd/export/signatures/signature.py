@@ -16,6 +16,7 @@ import numpy as np
 import tensorflow as tf
 
 from keras_kd.core import output_heads
+from keras_kd.core.litert_runner import name_inputs
 
 HEADS = ("logits", "probabilities", "regression")
 
@@ -130,26 +131,24 @@ def random_batch(specs: Any, rows: int = 4) -> dict[str, np.ndarray]:
     return batch
 
 
-def name_inputs(specs: Any, inputs: Any) -> dict[str, np.ndarray]:
-    """Returns a batch in the model's nesting as arrays by input name.
+def as_request(specs: Any, inputs: Any) -> dict[str, np.ndarray]:
+    """Returns a batch of what the model takes as arrays by input name.
 
     Raises:
         ValueError: If the batch is not nested as the model's inputs are.
     """
     flat = keras.tree.flatten(specs)
     names = [spec.name for spec in flat]
-    if isinstance(inputs, dict) and set(inputs) == set(names):
-        arrays = [inputs[name] for name in names]
-    else:
-        arrays = keras.tree.flatten(inputs)
-    if len(arrays) != len(flat):
-        raise ValueError(
-            f"`inputs` must be one batch of what the model takes, {names}. "
-            f"Received {len(arrays)} arrays."
-        )
+    try:
+        keras.tree.assert_same_structure(specs, inputs)
+        inputs = keras.tree.flatten(inputs)
+    except (TypeError, ValueError):
+        # Not nested as the inputs are. Those of a dict have no order.
+        names = set(names) if isinstance(specs, dict) else names
+    named = name_inputs(inputs, names)
     batch = {}
-    for spec, array in zip(flat, arrays, strict=True):
-        array = np.asarray(array)
+    for spec in flat:
+        array = np.asarray(named[spec.name])
         if spec.dtype == tf.string:
             batch[spec.name] = np.char.encode(array.astype(str), "utf-8")
         else:

@@ -11,7 +11,7 @@ tells what it was doing.
 from __future__ import annotations
 
 import functools
-import os
+import pathlib
 import sys
 
 import numpy as np
@@ -20,130 +20,9 @@ import numpy as np
 SIGNATURE = "/signature"
 
 
-def run_tflite(path: str | os.PathLike, inputs) -> dict[str, np.ndarray]:
-    """Runs a .tflite file by LiteRT's interpreter, through its signature.
-
-    A file with batch size 1 is asked row by row; the rows of its answers are
-    put together again. One whose inputs and outputs are int8 is given, and
-    gives, real numbers by its scales.
-
-    Args:
-        path: A .tflite file with one signature.
-        inputs: Arrays `(batch, ...)` by input name, or one array if the file
-            has one input.
-
-    Returns:
-        Arrays `(batch, ...)` by output name.
-
-    Raises:
-        ValueError: If the names or shapes are not those of the signature.
-        RuntimeError: If LiteRT cannot load or run the file.
-
-    Example:
-
-    ```python
-    run_tflite("student.tflite", {"image": images})["logits"]
-    ```
-    """
-    return _run_tflite(path, _load_tflite(path), inputs)
-
-
-def _load_tflite(path):
-    from ai_edge_litert.interpreter import Interpreter
-
-    # Read here: the interpreter reports any bad path as "Could not open".
-    with open(path, "rb") as file:
-        interpreter = Interpreter(model_content=file.read())
-    return interpreter.get_signature_runner()
-
-
-def _run_tflite(path, runner, inputs):
-    details = runner.get_input_details()
-    request = _by_name(inputs, details)
-    batch_sizes = set()
-    for name, detail in details.items():
-        array = request[name]
-        shape = tuple(int(size) for size in detail["shape_signature"])
-        # The interpreter would fit itself to another size, and answer.
-        fits = array.ndim == len(shape) and all(
-            expected in (-1, received)
-            for expected, received in zip(
-                shape[1:], array.shape[1:], strict=True
-            )
-        )
-        if not fits:
-            raise ValueError(
-                f"Input `{name}` of {path} has shape {shape} (-1: any; the "
-                f"batch is free). Received an array of shape {array.shape}."
-            )
-        request[name] = _as_taken(f"`{name}` of {path}", array, detail)
-        batch_sizes.add(shape[0])
-    counts = {name: len(array) for name, array in request.items()}
-    rows = max(counts.values())
-    # An interpreter that was given no rows may fail ever after.
-    if rows == 0 or set(counts.values()) != {rows}:
-        raise ValueError(
-            f"All inputs of {path} must have equally many rows, at least one. "
-            f"Received: {counts}"
-        )
-    size = 1 if batch_sizes == {1} else rows
-    answers = [
-        runner(**{k: array[i : i + size] for k, array in request.items()})
-        for i in range(0, rows, size)
-    ]
-    return {
-        name: _to_reals(np.concatenate([a[name] for a in answers]), detail)
-        for name, detail in runner.get_output_details().items()
-    }
-
-
-def _as_taken(what, array, detail):
-    """Returns an input as the file takes it, by its scale if it has one."""
-    scale, zero_point = detail["quantization"]
-    kind = np.dtype(detail["dtype"])
-    if scale and array.dtype.kind == "f":
-        if np.isnan(array).any():
-            raise ValueError(
-                f"Input {what} is {kind}, which has no NaN. Received NaN."
-            )
-        limits = np.iinfo(kind)
-        values = np.round(array / scale) + zero_point
-        return np.clip(values, limits.min, limits.max).astype(kind)
-    both_float = array.dtype.kind == kind.kind == "f"
-    with np.errstate(all="ignore"):
-        # Text that looks like a number would be taken for it.
-        taken = array.astype(kind) if array.dtype.kind in "biuf" else None
-    if taken is None or not (both_float or np.array_equal(taken, array)):
-        raise ValueError(
-            f"Input {what} must be {kind}, or values that {kind} can hold. "
-            f"Received: {array.dtype}"
-        )
-    return taken
-
-
-def _to_reals(array, detail):
-    scale, zero_point = detail["quantization"]
-    if not scale or array.dtype.kind == "f":
-        return array
-    return ((array.astype("float32") - zero_point) * scale).astype("float32")
-
-
-def _by_name(inputs, names):
-    """Returns inputs as a dict of arrays; one bare array has a sole name."""
-    if not isinstance(inputs, dict):
-        inputs = {"": inputs}
-    if set(inputs) == {""} and len(names) == 1:
-        inputs = {next(iter(names)): inputs[""]}
-    if set(inputs) != set(names):
-        raise ValueError(
-            f"The model takes the inputs {sorted(names)}. "
-            f"Received: {sorted(inputs)}"
-        )
-    return {name: np.asarray(array) for name, array in inputs.items()}
-
-
 def _serve_saved_model(path, request, warmups):
     from c_api import SavedModelSession
+    from litert_runner import name_inputs
     from malformed import hostile_requests
 
     session = SavedModelSession(path)
@@ -151,7 +30,7 @@ def _serve_saved_model(path, request, warmups):
         _say(f"answering warm-up record {index}")
         signature = str(warmup.pop(SIGNATURE))
         yield session.run(warmup, signature)
-    request = _by_name(request, session.inputs)
+    request = name_inputs(request, set(session.inputs))
     signatures = _asked(session)
     for signature in signatures:
         _check_batch_is_free(session, signature)
@@ -223,26 +102,24 @@ def _check_refuses(run, requests, refused):
 
 
 def _serve_tflite(path, request, warmups):
+    from litert_runner import LiteRTRunner
+    from litert_runner import name_inputs
     from malformed import hostile_requests
 
-    runner = _load_tflite(path)
-    shapes = {
-        name: tuple(int(size) for size in detail["shape_signature"])
-        for name, detail in runner.get_input_details().items()
-    }
-    request = _by_name(request.get("", request), shapes)
+    runner = LiteRTRunner(path)
+    request = name_inputs(request, set(runner.inputs))
     _say("answering the batch")
-    _run_tflite(path, runner, request)
-    # Rows are asked one by one where the file takes no more at once.
-    free = {name: (-1, *shape[1:]) for name, shape in shapes.items()}
+    runner(request)
+    # A file with a fixed batch size is asked piece by piece.
+    shapes = {n: (-1, *t.shape[1:]) for n, t in runner.inputs.items()}
     _check_refuses(
-        functools.partial(_run_tflite, path, runner),
-        hostile_requests(request, free),
+        runner,
+        hostile_requests(request, shapes),
         # Numbers that fit are converted.
         refused=("shape", "text"),
     )
     _say("answering the batch again")
-    yield _run_tflite(path, runner, request)
+    yield runner(request)
 
 
 def _say(text):
@@ -256,7 +133,10 @@ def main(path: str, *files: str) -> None:
         with np.load(file) as arrays:
             requests.append(dict(arrays))
     request, *warmups = requests
+    request = request.get("", request)
     answer_path, *warmup_paths = files[1::2]
+    # What needs nothing of this package is imported without it.
+    sys.path.append(str(pathlib.Path(__file__).parents[2] / "core"))
     _say("loading")
     tflite = path.endswith(".tflite")
     serve = _serve_tflite if tflite else _serve_saved_model

@@ -10,13 +10,12 @@ from __future__ import annotations
 
 import os
 import pathlib
-import subprocess
-import sys
 import tempfile
 from typing import Any
 
 import numpy as np
 
+from keras_kd.core.fresh_process import failure_of
 from keras_kd.export.manifest import VerificationError
 from keras_kd.export.manifest import check_manifest
 from keras_kd.export.serving.warmup import read_warmup
@@ -108,31 +107,13 @@ def _ask(path, requests, timeout):
                 request = {"": request}
             arrays = {k: np.asarray(v) for k, v in request.items()}
             np.savez(files[-2], **arrays)
-        # By its path: `-m` would import keras_kd, and with it TensorFlow.
-        command = [sys.executable, serve.__file__, os.path.abspath(path)]
-        quiet = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "2"}
-        try:
-            process = subprocess.run(
-                [*command, *files],
-                capture_output=True,
-                text=True,
-                errors="replace",
-                timeout=timeout,
-                env=quiet,
-            )
-        except subprocess.TimeoutExpired as error:
-            raise VerificationError(
-                f"{path} gave no answer within {timeout:.0f} seconds."
-            ) from error
-        if process.returncode == 0:
+        # By its path: `-m` would import keras_kd.export, and so TensorFlow.
+        failure = failure_of(
+            [serve.__file__, os.path.abspath(path), *files], timeout
+        )
+        if failure is None:
             return [_load(file) for file in files[1::2]]
-    doing = (process.stdout.splitlines() or ["starting"])[-1]
-    code = process.returncode
-    how = f"was aborted by signal {-code}" if code < 0 else "failed"
-    raise VerificationError(
-        f"{path} does not serve: the process {how} while {doing}. "
-        f"Received: {process.stderr.strip()[-1000:]}"
-    )
+    raise VerificationError(f"{path} does not serve: the process {failure}")
 
 
 def _load(path):

