@@ -1,23 +1,19 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Timing in turn, and keeping what was measured; for the other scripts.
-
-Another process on the machine slows a whole round, so ratios are taken
-within a round and their median is reported; every second round runs in
-reverse, so that no candidate is always the first.
-"""
+"""Timing in turn, and keeping what was measured; for the other scripts."""
 
 from __future__ import annotations
 
 import datetime
+import functools
 import json
 import os
 import pathlib
 import statistics
-import time
 from collections.abc import Callable
 from collections.abc import Sequence
 from typing import Any
 
+from keras_kd.core import interleaved_timing
 from keras_kd.core.records import write_atomically
 from keras_kd.evaluation.environment import describe
 from keras_kd.evaluation.environment import environment
@@ -37,26 +33,20 @@ def in_turn(
         rounds: Rounds that count.
         warm_up: Rounds before them, which compile.
     """
-    found = {name: [] for name in functions}
-    for number in range(-warm_up, rounds):
-        order = list(functions)[:: -1 if number % 2 else 1]
-        for name in order:
-            value = functions[name]()
-            if number >= 0:
-                found[name].append(value)
-        print(f"  round {number + 1} of {rounds}", flush=True)
-    return found
+
+    def told():
+        for number in range(1 - warm_up, rounds + 1):
+            yield number
+            print(f"  round {number} of {rounds}", flush=True)
+
+    calls = {k: lambda _, call=call: call() for k, call in functions.items()}
+    found = interleaved_timing.in_turn(calls, told())
+    return {name: values[warm_up:] for name, values in found.items()}
 
 
 def seconds_of(function: Callable[[], Any]) -> Callable[[], float]:
     """Returns a function that calls `function` and returns its seconds."""
-
-    def timed():
-        began = time.perf_counter()
-        function()
-        return time.perf_counter() - began
-
-    return timed
+    return functools.partial(interleaved_timing.seconds_of, function)
 
 
 def ratio(numerators: Sequence[float], denominators: Sequence[float]) -> dict:

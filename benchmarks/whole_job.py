@@ -9,8 +9,8 @@ Each job starts from models that are newly built and ends with a student:
 compiling counts, as do the choice of an engine and writing to the disk. The
 rival runs the teacher in every step; it is given the `KLDivergence()`
 instance, without which its loss is not the one of the paper. It runs two
-epochs, and eight more like the second are added. Ours measures its step where
-`kd.compress` would, and pays for that. The ceiling is what is left if a
+epochs, and eight more like the second are added. Ours runs steps together as
+`kd.compress` does. The ceiling is what is left if a
 teacher pass and ten plain fits are all there is to do.
 """
 
@@ -45,9 +45,8 @@ from _timing import verdict
 import keras_kd as kd
 from keras_kd.targets.inference import engines
 from keras_kd.teachers import FrozenTeacher
-from keras_kd.training.step_input import first_rows
-from keras_kd.training.training_step import MEASURED_FROM
-from keras_kd.training.training_step import measure_step
+from keras_kd.training.step_tuning import StepSettings
+from keras_kd.training.step_tuning import steps_together
 
 SCRIPT = "whole_job"
 EPOCHS, RIVAL_EPOCHS, BATCH, LABELLING_BATCH = 10, 2, 128, 256
@@ -123,12 +122,11 @@ class Job:
             train = cache.attach((self.x, self.y), BATCH, shuffle=True)
             distiller = kd.Distiller(None, student, TEMPERATURE, ALPHA)
             compiled(distiller)
-            steps = EPOCHS * math.ceil(len(self.x) / BATCH)
-            if steps >= MEASURED_FROM:
-                # As `kd.compress` does.
-                first = first_rows((self.x, self.y), BATCH)
-                sample = cache.attach(first, BATCH)
-                measure_step(distiller, sample, BATCH, steps)
+            # As `kd.compress` does.
+            together = steps_together(
+                math.ceil(len(self.x) / BATCH), tf.distribute.get_strategy()
+            )
+            StepSettings(distiller.jit_compile, together).apply(distiller)
             before = time.perf_counter() - began
             self.labelled_with[name] = cache.info()["labelled_with"]
             return before + self.fit(distiller, train)
@@ -284,9 +282,8 @@ def to_markdown(results: dict) -> str:
             f"{AGREEMENT:.1%} of its decisions kept. Ceiling: one teacher "
             "pass and ten plain fits, and how much longer than that the job "
             f"took, goal {NEAR:.0%}; the pass by `teacher.predict`, or by the "
-            "faster engine alone, without its choice, a fixed cost. Jobs of "
-            f"{MEASURED_FROM:,} steps or more choose `steps_per_execution` by "
-            "measurement first, as `kd.compress` does, on the clock.",
+            "faster engine alone, without its choice, a fixed cost. Steps of "
+            "ours run together, as `kd.compress` does.",
             "",
             "| pair | labels | times as fast as keras.distillation | "
             "ceiling with `teacher.predict` | with the faster engine |",

@@ -100,6 +100,56 @@ def as_dataset(split: Any, batch_size: int = 256) -> tf.data.Dataset:
     return dataset.batch(batch_size).prefetch(tf.data.AUTOTUNE)
 
 
+def first_batches(data: Any, count: int, batch_size: int) -> tf.data.Dataset:
+    """Returns the first batches of what `fit` is given, held in memory.
+
+    A data set is begun once.
+
+    Args:
+        data: Arrays, a `tf.data.Dataset`, a `PyDataset`, or `Data`.
+        count: How many batches, at most.
+        batch_size: Examples in a batch, where `data` holds arrays.
+
+    Raises:
+        ValueError: If there is none.
+    """
+    data = data.train if isinstance(data, Data) else data
+    if not isinstance(data, (tf.data.Dataset, keras.utils.PyDataset)):
+        data = tuple(data) if isinstance(data, (tuple, list)) else (data,)
+        rows = slice(count * batch_size)
+        data = tf.nest.map_structure(lambda array: array[rows], data)
+    batches = as_dataset(data, batch_size).take(count).cache()
+    if not sum(1 for _ in batches):  # a whole pass, which fills the cache
+        raise ValueError("`data` must hold at least one batch. Received: none.")
+    return batches
+
+
+def with_known_count(dataset: tf.data.Dataset) -> tf.data.Dataset:
+    """Returns a data set that knows how many batches a pass over it has.
+
+    Without that Keras trains on past the end of each epoch: the step that
+    finds no batch still counts in the optimizer. Batches are counted in one
+    pass, if TensorFlow does not know their number.
+
+    Args:
+        dataset: A batched data set.
+
+    Raises:
+        ValueError: If it never ends.
+    """
+    count = int(dataset.cardinality())
+    if count == tf.data.INFINITE_CARDINALITY:
+        raise ValueError(
+            "A training split must end. Received: a tf.data.Dataset without "
+            "an end. Leave out its `repeat()`, or call `take` after it."
+        )
+    if count >= 0:
+        return dataset
+    count = int(dataset.reduce(0, lambda count, _: count + 1))
+    # Rather than `assert_cardinality`: passes need not be equally long.
+    return dataset.repeat().take(count)
+
+
 def _stream(split: keras.utils.PyDataset) -> tf.data.Dataset:
     count = split.num_batches
     if not count:

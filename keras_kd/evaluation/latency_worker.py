@@ -16,6 +16,8 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from keras_kd.core.interleaved_timing import in_turn
+from keras_kd.core.interleaved_timing import seconds_of
 from keras_kd.evaluation import runtimes
 from keras_kd.evaluation.memory import peak_growth
 
@@ -116,26 +118,28 @@ def time_in_turn(
 ) -> dict[str, list[float]]:
     """Calls each function with 0, 1, 2, ... in turn; returns milliseconds.
 
-    Every second round goes backwards, so that none always follows the same
-    other one. After `seconds` no round is started, except until each had its
-    `least` calls. A round is `in_a_row` calls of each, one after the other.
+    After `seconds` no round is started, except until each had its `least`
+    calls. A round is `in_a_row` calls of each, one after the other.
     """
     for number in range(warmup):
         for run in runs.values():
             run(number)
-    times: dict[str, list[float]] = {name: [] for name in runs}
     end = time.monotonic() + seconds
-    for turn, first in enumerate(range(0, repeats, in_a_row)):
-        if first >= least and time.monotonic() > end:
-            break
-        numbers = range(first, min(first + in_a_row, repeats))
-        for name in list(runs) if turn % 2 == 0 else list(reversed(runs)):
-            run = runs[name]
-            for number in numbers:
-                start = time.perf_counter_ns()
-                run(number)
-                times[name].append((time.perf_counter_ns() - start) / 1e6)
-    return times
+
+    def rounds():
+        for first in range(0, repeats, in_a_row):
+            if first >= least and time.monotonic() > end:
+                return
+            yield range(first, min(first + in_a_row, repeats))
+
+    functions = {
+        name: lambda numbers, run=run: [seconds_of(run, n) for n in numbers]
+        for name, run in runs.items()
+    }
+    return {
+        name: [1e3 * one for times in found for one in times]
+        for name, found in in_turn(functions, rounds()).items()
+    }
 
 
 if __name__ == "__main__":

@@ -132,7 +132,7 @@ class TeacherTargets:
             return {"teacher": self.teacher}
         if self.in_memory:
             return {"targets": self._training_logits()}
-        return {"labels": self.store()}
+        return {"cache": self.store()}
 
     def for_pruning(self, batch_size: int) -> tuple[Data, Any]:
         """Returns `(data, teacher)` for `prune`."""

@@ -1,9 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Training one student, with or without its teacher, the same way."""
+"""Training a control, a student or a trial of a search, the same way."""
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Callable
 from collections.abc import Sequence
@@ -11,24 +10,18 @@ from typing import Any
 
 import keras
 import numpy as np
-import tensorflow as tf
 
 from keras_kd import losses as losses_module
 from keras_kd.core import output_heads
 from keras_kd.core.progress import TrainingProgress
-from keras_kd.core.progress import say
-from keras_kd.data.splits import UNLABELLED
 from keras_kd.data.splits import Data
-from keras_kd.data.splits import labels_of
 from keras_kd.distillers import unlabelled
 from keras_kd.distillers.distiller import Distiller
-from keras_kd.targets.attached import attach_targets
 from keras_kd.targets.cache import TeacherCache
-from keras_kd.training.training_step import MEASURED
-from keras_kd.training.training_step import MEASURED_FROM
-from keras_kd.training.training_step import check_step
-from keras_kd.training.training_step import look_at
-from keras_kd.training.training_step import measure_step
+from keras_kd.training.fit_arguments import fit_arguments
+from keras_kd.training.fit_arguments import steps_per_epoch
+from keras_kd.training.step_tuning import StepSettings
+from keras_kd.training.step_tuning import steps_together
 
 
 def train(
@@ -43,13 +36,12 @@ def train(
     loss: Any = None,
     teacher: Any = None,
     targets: np.ndarray | None = None,
-    labels: TeacherCache | None = None,
+    cache: TeacherCache | None = None,
     temperature: float = 4.0,
     alpha: float = 0.7,
     distillation_losses: Any = None,
     metrics: Sequence[Any] | None = None,
     watch: tuple[str, str] | None = None,
-    step: str | None = MEASURED,
 ) -> tuple[keras.Model, dict]:
     """Builds a model and trains it; the best epoch on validation is kept.
 
@@ -66,36 +58,29 @@ def train(
         batch_size: Examples in a step, where the splits are arrays.
         learning_rate: For Adam: the peak of a cosine decay to zero over the
             whole training, or a Keras schedule.
-        loss: Label loss; `None` for `heads.default_loss`.
+        loss: Label loss; `None` for the one that fits the model's output.
         teacher: What `Distiller` takes.
         targets: The teacher's logits for `data.train`, in its order; the
             teacher is then not run.
-        labels: A cache of the teacher's answers to `data.train`, likewise.
+        cache: A cache of the teacher's answers to `data.train`, likewise.
         temperature: See `Distiller`.
         alpha: See `Distiller`.
         distillation_losses: See `Distiller`; they replace `temperature`.
         metrics: What to measure; `None` for the accuracy of a classifier.
-        watch: Figure whose best epoch is kept and its direction, such as
+        watch: Metric whose best epoch is kept and its direction, such as
             `("val_accuracy", "max")`, which is the default of a classifier;
             of others it is `("val_loss", "min")`.
-        step: `"measured"`: a training of 4,000 steps or more first measures
-            whether more `steps_per_execution` are faster, and says what was
-            chosen; what is learned is the same to the last bit. `None`: it
-            does not.
 
     Returns:
         The trained model, and a dict of its `epochs`, `best_epoch`, `steps`,
-        `seconds`, the best value of the watched figure, and the `history`.
+        `seconds`, the best value of the watched metric, and the `history`.
     """
-    check_step(step)
     began = time.perf_counter()
     keras.utils.set_random_seed(seed)
-    model = build()
-    loss = output_heads.default_loss(model) if loss is None else loss
-    default = default_metrics(loss)
-    has_targets = targets is not None or labels is not None
+    model = trained = build()
+    loss, metrics = loss_and_metrics(model, loss, metrics)
+    has_targets = targets is not None or cache is not None
     distilled = teacher is not None or has_targets
-    trained = model
     if distilled:
         copied = copies_of(distillation_losses)
         trained = Distiller(
@@ -110,50 +95,86 @@ def train(
         batch_size,
         seed,
         targets,
-        labels,
+        cache,
         labelled_only=unlabelled.is_sparse(loss) and not distilled,
     )
-    epoch, sample = look_at(arguments, data.train, batch_size, labels)
-    steps = epochs * epoch
+    steps = steps_per_epoch(arguments)
     if isinstance(learning_rate, (int, float)):
         learning_rate = keras.optimizers.schedules.CosineDecay(
-            learning_rate, steps
+            learning_rate, epochs * steps
         )
     trained.compile(
         optimizer=keras.optimizers.Adam(learning_rate),
         loss=loss,
-        metrics=default if metrics is None else list(metrics),
+        metrics=metrics,
     )
-    watched, mode = watch or (
-        ("val_accuracy", "max") if default else ("val_loss", "min")
+    together = steps_together(
+        steps, trained.distribute_strategy, "steps_per_epoch" in arguments
     )
-    # By the number of steps, so that the clock decides on speed alone.
-    if step == MEASURED and sample and steps >= MEASURED_FROM:
-        chosen = measure_step(trained, sample(), batch_size, steps)
-        if chosen and title is not None:
-            say(f"{title}: {chosen}")
-    keep_best = KeepBest(watched, mode)
-    callbacks = [keep_best]
-    if title is not None:
-        callbacks.append(TrainingProgress(title, watched))
+    StepSettings(trained.jit_compile, together).apply(trained)
+    best = ("val_accuracy", "max") if default_metrics(loss) else None
+    facts = fit_best(
+        trained.fit,
+        arguments,
+        data.validation,
+        watch or best or ("val_loss", "min"),
+        title=title,
+        epochs=epochs,
+    )
+    # Whoever trains on has callbacks that count batches.
+    StepSettings(trained.jit_compile, 1).apply(trained)
+    return model, {
+        "epochs": epochs,
+        "steps": int(trained.optimizer.iterations.numpy()),
+        "seconds": time.perf_counter() - began,
+        **facts,
+    }
+
+
+def fit_best(
+    fit: Callable[..., keras.callbacks.History],
+    arguments: dict[str, Any],
+    validation: Any,
+    watch: tuple[str, str],
+    *,
+    title: str | None = None,
+    callbacks: Sequence[keras.callbacks.Callback] = (),
+    **options: Any,
+) -> dict[str, Any]:
+    """Trains a compiled model: a control, a student or a search's trial.
+
+    It ends with the weights of its best epoch.
+
+    Args:
+        fit: Its `fit`, or what trains it likewise.
+        arguments: What `fit_arguments` returned.
+        validation: The validation split.
+        watch: See `train`.
+        title: See `train`.
+        callbacks: More of them.
+        **options: Other arguments of `fit`.
+
+    Returns:
+        Its `best_epoch`, the best value of the watched metric, and the
+        `history`.
+    """
+    keep_best = KeepBest(*watch)
+    bars = [] if title is None else [TrainingProgress(title, watch[0])]
     try:
-        history = trained.fit(
+        history = fit(
             **arguments,
-            epochs=epochs,
-            validation_data=data.validation,
-            callbacks=callbacks,
+            **options,
+            validation_data=validation,
+            callbacks=[keep_best, *callbacks, *bars],
             verbose=0,
         ).history
     finally:
-        for progress in callbacks[1:]:
-            progress.close()
-    return model, {
-        "epochs": epochs,
+        for bar in bars:
+            bar.close()
+    return {
         "best_epoch": keep_best.best_epoch,
-        "steps": int(trained.optimizer.iterations),
-        "seconds": time.perf_counter() - began,
-        watched: history[watched][keep_best.best_epoch],
-        "history": history,
+        watch[0]: history[watch[0]][keep_best.best_epoch],
+        "history": {k: list(map(float, v)) for k, v in history.items()},
     }
 
 
@@ -190,6 +211,20 @@ def default_metrics(loss: Any) -> list[str]:
     return ["accuracy"] if classifies else []
 
 
+def loss_and_metrics(
+    student: keras.Model, loss: Any = None, metrics: Any = None
+) -> tuple[Any, Any]:
+    """Returns what a student is compiled with.
+
+    Args:
+        student: The model.
+        loss: Label loss; `None` for the one that fits its output.
+        metrics: As in `compile`; `None` for the accuracy of a classifier.
+    """
+    loss = output_heads.default_loss(student) if loss is None else loss
+    return loss, default_metrics(loss) if metrics is None else metrics
+
+
 def copies_of(distillation_losses: Any) -> list | None:
     """Returns losses of its own for every training: they hold variables.
 
@@ -202,75 +237,3 @@ def copies_of(distillation_losses: Any) -> list | None:
         distillation_losses = [distillation_losses]
     losses = map(losses_module.get, distillation_losses)
     return [type(loss).from_config(loss.get_config()) for loss in losses]
-
-
-def fit_arguments(
-    split,
-    batch_size: int,
-    seed: int,
-    targets: np.ndarray | None = None,
-    labels: TeacherCache | None = None,
-    labelled_only: bool = False,
-) -> dict[str, Any]:
-    """Returns the arguments of `fit` that bring a training split.
-
-    Args:
-        split: Arrays `(x, y)`, or a batched `tf.data.Dataset`.
-        batch_size: Examples in a step, for arrays.
-        seed: Of the shuffling, where the data set does it.
-        targets: See `train`.
-        labels: See `train`.
-        labelled_only: Whether unlabelled examples are left out, and the
-            others repeated to as many steps.
-    """
-    if labels is not None:
-        split = labels.attach(split, batch_size, shuffle=True, seed=seed)
-    if labelled_only:
-        labels = labels_of(split)
-        if np.any(labels == UNLABELLED):
-            return _labelled_batches(split, labels, batch_size, seed)
-    if isinstance(split, tf.data.Dataset):
-        return {"x": split, "shuffle": False}  # Keras would warn it cannot
-    x, y = split
-    if targets is not None:
-        x = attach_targets(x, {"output": targets})
-    return {"x": x, "y": y, "batch_size": batch_size}
-
-
-def steps_per_epoch(arguments: dict[str, Any]) -> int:
-    """Returns the steps of an epoch with these arguments of `fit`."""
-    if "steps_per_epoch" in arguments:
-        return arguments["steps_per_epoch"]
-    if isinstance(arguments["x"], tf.data.Dataset):
-        return int(arguments["x"].reduce(0, lambda count, _: count + 1))
-    return math.ceil(len(arguments["y"]) / arguments["batch_size"])
-
-
-def _labelled_batches(split, labels, batch_size, seed):
-    """Only the labelled examples, repeated to as many steps an epoch."""
-    if labels.ndim > 1:
-        raise ValueError(
-            "A control needs whole examples with or without a label. Received: "
-            f"labels of shape {labels.shape} with some ids of {UNLABELLED}."
-        )
-    keep = np.flatnonzero(labels != UNLABELLED)
-    if not len(keep):
-        raise ValueError(
-            "No training example has a label, so there is no control to "
-            "train. Pass control=False."
-        )
-    if isinstance(split, tf.data.Dataset):
-        steps = steps_per_epoch({"x": split})
-        examples = split.unbatch().filter(lambda x, y: y != UNLABELLED)
-        batch_size = math.ceil(len(labels) / steps)
-    else:
-        steps = math.ceil(len(labels) / batch_size)
-        examples = tf.data.Dataset.from_tensor_slices(
-            tf.nest.map_structure(lambda a: np.asarray(a)[keep], tuple(split))
-        )
-    batches = examples.shuffle(len(keep), seed=seed).repeat().batch(batch_size)
-    return {
-        "x": batches.prefetch(tf.data.AUTOTUNE),
-        "steps_per_epoch": steps,
-        "shuffle": False,  # done above; Keras would warn that it cannot
-    }

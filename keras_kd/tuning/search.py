@@ -185,7 +185,7 @@ def search(
             # Trials do not look at the test split.
             dataclasses.replace(data, test=data.validation),
             teacher=None if targets.runs_once else targets.teacher,
-            labels=targets.store().directory if targets.runs_once else None,
+            cache=targets.store().directory if targets.runs_once else None,
             in_memory=targets.in_memory,
             space=space,
             objective=objective,

@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import dataclasses
-import time
 
 import keras
 import numpy as np
@@ -13,8 +12,6 @@ import tensorflow as tf
 
 import keras_kd as kd
 from keras_kd.training import step_tuning
-from keras_kd.training.step_race import Setting
-from keras_kd.training.step_race import StepRace
 from keras_kd.training.step_tuning import StepSettings
 from replicas import two_replicas
 
@@ -65,7 +62,7 @@ def lazily_built(**kwargs):
     return compiled(model, **kwargs)
 
 
-FOUR = StepSettings(False, 4, {}, 0.1)
+FOUR = StepSettings(False, 4)
 MODELS = [plain, distiller, following, mutual, lazily_built]
 
 
@@ -128,7 +125,7 @@ def test_training_on_another_attached_set_is_equal_to_the_bit(tmp_path):
         return compiled(kd.Distiller(None, build()))
 
     def between(model):
-        assert measured(model, attached()).prefetched
+        measured(model, attached())
 
     assert_equal(train(make, data=attached()), train(make, between, attached()))
 
@@ -154,6 +151,20 @@ def test_candidate_that_does_not_run_is_left_out_under_two_replicas():
     assert set(found.speedups) == {"steps_per_execution=1"}
     assert "steps_per_execution=4 left out (" in str(found)
     assert_equal(before, model.get_weights())
+
+
+def test_data_set_is_begun_once():
+    begun = []
+
+    def batches():
+        begun.append(1)
+        yield from ((X[at : at + 8], Y[at : at + 8]) for at in range(0, 72, 8))
+
+    specs = tf.TensorSpec((None, 4)), tf.TensorSpec((None,), tf.int32)
+    measured(
+        plain(), tf.data.Dataset.from_generator(batches, output_signature=specs)
+    )
+    assert len(begun) == 1
 
 
 def test_bad_data_raises_and_everything_is_put_back():
@@ -202,17 +213,13 @@ def test_warm_up_of_a_loss_counts_steps_not_executions():
 # What is chosen.
 
 
-def times(seconds):
-    """A stand-in for the clock: seconds by setting."""
+def slowed(monkeypatch, seconds):
+    """Replaces the clock: seconds of a step by setting."""
 
-    def run(self, settings, steps):
-        first = seconds[str(settings[0])]
-        return {
-            one: (seconds[str(one)], first / seconds[str(one)])
-            for one in settings
-        }
+    def timer(model, batches, steps, jit_compile, number):
+        return lambda _: seconds[jit_compile, number]
 
-    return run
+    monkeypatch.setattr(step_tuning, "_timer", timer)
 
 
 @pytest.mark.parametrize(
@@ -221,26 +228,26 @@ def times(seconds):
 def test_another_setting_must_be_three_percent_faster(
     monkeypatch, eight, expected
 ):
-    name = "steps_per_execution"
-    clock = times({f"{name}=1": 1.0, f"{name}=8": eight})
-    monkeypatch.setattr(StepRace, "run", clock)
+    slowed(monkeypatch, {(False, 1): 1.0, (False, 8): eight})
     found = measured(plain(), candidates=(1, 8))
     assert found.steps_per_execution == expected
-    assert found.speedups[f"{name}=8"] == pytest.approx(1 / eight)
+    name = "steps_per_execution=8"
+    assert found.speedups[name] == pytest.approx(1 / eight)
+    assert f"{name} {1 / eight:.2f}x" in str(found)
 
 
-@pytest.mark.parametrize(
-    ("xla", "words"), [(0.5, "XLA used (2.00x)"), (5.0, "XLA left out (0.20x)")]
-)
-def test_xla_is_chosen_only_where_it_is_faster(monkeypatch, xla, words):
-    name = "steps_per_execution"
-    clock = {f"{name}=1": 1.0, f"{name}=8": 0.8, f"{name}=8, XLA": 0.8 * xla}
-    monkeypatch.setattr(StepRace, "run", times(clock))
+@pytest.mark.parametrize("xla", [0.5, 5.0])
+def test_xla_is_chosen_only_where_it_is_faster(monkeypatch, xla):
+    seconds = {(False, 1): 1.0, (False, 8): 0.8}
+    seconds |= {(True, 1): 1.0 * xla, (True, 8): 0.8 * xla}
+    slowed(monkeypatch, seconds)
     model = plain()
     found = measured(model, candidates=(8,), exact=False)
     assert found.jit_compile == (xla < 1)
-    assert words in str(found)
-    assert f"steps_per_execution=8{', XLA' * (xla < 1)} (" in str(found)
+    chosen = f"steps_per_execution=8{' with XLA' * (xla < 1)}"
+    assert str(found).startswith(f"step: {chosen} (")
+    assert f"8 with XLA {1 / (0.8 * xla):.2f}x" in str(found)
+    monkeypatch.undo()
     found.apply(model)
     model.fit(X, Y, batch_size=8, verbose=0)
     assert model.jit_compile == (xla < 1)
@@ -248,15 +255,16 @@ def test_xla_is_chosen_only_where_it_is_faster(monkeypatch, xla, words):
 
 def test_exact_leaves_xla_out():
     found = measured(plain())
-    assert "XLA left out (not exact)" in str(found)
     assert not any("XLA" in name for name in found.speedups)
 
 
+@pytest.mark.filterwarnings("ignore:Model doesn't support `jit_compile")
 def test_xla_is_left_out_where_a_layer_does_not_support_it():
     model = plain()
     model.layers[0].supports_jit = False
     found = measured(model, exact=False)
-    assert "XLA left out (the model does not support it)" in str(found)
+    assert not found.jit_compile
+    assert "1 with XLA left out ('the model does not support it')" in str(found)
 
 
 def test_xla_is_left_out_where_it_does_not_compile():
@@ -273,71 +281,8 @@ def test_xla_is_left_out_where_it_does_not_compile():
     before = model.get_weights()
     found = measured(model, exact=False)
     assert not found.jit_compile
-    assert "XLA left out (" in str(found)
+    assert "with XLA left out (" in str(found)
     assert_equal(before, model.get_weights())
-
-
-def test_compilation_that_is_not_repaid_is_told(monkeypatch):
-    name = "steps_per_execution"
-    monkeypatch.setattr(
-        StepRace, "run", times({f"{name}=1": 0.02, f"{name}=8": 0.01})
-    )
-    enter = StepRace.enter
-
-    def slowly(self, setting):
-        enter(self, setting)
-        self.trace_seconds[setting] = 1.0 * setting.steps_per_execution
-
-    monkeypatch.setattr(StepRace, "enter", slowly)
-    found = measured(plain(), candidates=(8,))
-    assert found.repaid_after == pytest.approx(700, abs=1)
-    assert "repaid after 70" in str(found)
-
-
-def test_every_timing_begins_at_the_same_state():
-    model = plain()
-    dataset = tf.data.Dataset.from_tensor_slices((X, Y)).batch(8)
-    one = Setting(False, 1)
-    with StepRace(model, dataset) as race:
-        race.enter(one)
-        for _ in range(2):
-            race.seconds(one, 3)
-            assert int(model.optimizer.iterations) == 3
-    assert int(model.optimizer.iterations) == 0
-
-
-# What the data costs.
-
-
-def slow_data(seconds):
-    def wait():
-        time.sleep(seconds)
-        return np.float32(0)
-
-    def slow(x, y):
-        zero = tf.numpy_function(wait, [], tf.float32)
-        return x + tf.ensure_shape(zero, []), y
-
-    dataset = tf.data.Dataset.from_tensor_slices((X, Y)).batch(8).map(slow)
-    options = tf.data.Options()
-    options.autotune.enabled = False  # TensorFlow would prefetch by itself
-    return dataset.with_options(options)
-
-
-def test_slow_input_is_told_and_prefetch_measured():
-    found = measured(plain(), slow_data(0.004))
-    assert found.input_share > 0.2
-    assert found.prefetched is False
-    assert found.prefetch_speedup > 0
-    assert "input takes" in str(found)
-    assert "prefetch (" in str(found)
-
-
-def test_prefetch_is_seen_and_kept():
-    found = measured(plain(), slow_data(0.0).prefetch(2))
-    assert found.prefetched
-    assert "prefetch kept" in str(found)
-    assert found.prefetch_speedup is None
 
 
 # How it is used.
@@ -352,7 +297,7 @@ def test_settings_are_printed_in_one_line(capsys):
 
 def test_settings_are_frozen():
     with pytest.raises(dataclasses.FrozenInstanceError):
-        StepSettings(False, 1, {}, 0.1).jit_compile = True
+        StepSettings(False, 1).jit_compile = True
 
 
 def test_eager_model_is_refused():
@@ -374,11 +319,12 @@ def test_bad_argument_is_refused(arguments, message):
 
 
 def test_model_that_is_not_compiled_is_refused():
-    with pytest.raises(ValueError, match="Call `compile` first"):
+    with pytest.raises(ValueError, match="Call `compile` of"):
         measured(build())
 
 
 def test_default_candidates_are_what_the_line_compares():
     found = measured(plain(), candidates=None)
-    numbers = step_tuning.CANDIDATES
-    assert list(found.speedups) == [f"steps_per_execution={n}" for n in numbers]
+    assert list(found.speedups) == [
+        f"steps_per_execution={number}" for number in (1, 8, 32)
+    ]

@@ -112,7 +112,7 @@ def test_features_are_stored_and_train_the_students(tmp_path):
     found = targets_of(tmp_path, features())
     for _ in range(2):
         arguments = found.for_training()
-        assert set(arguments) == {"labels"}
+        assert set(arguments) == {"cache"}
         weights_after(distillation_losses=features(), **arguments)
     pruning_data, teacher = found.for_pruning(8)
     assert teacher is None

@@ -3,8 +3,6 @@
 
 from __future__ import annotations
 
-import dataclasses
-
 import keras
 import numpy as np
 import pytest
@@ -12,10 +10,10 @@ import tensorflow as tf
 
 import keras_kd as kd
 from keras_kd.targets.attached import outputs_of
-from keras_kd.training.step_input import first_rows
-from keras_kd.training.step_tuning import StepSettings
+from keras_kd.training import step_tuning
+from keras_kd.training.step_tuning import steps_together
 from keras_kd.training.trainer import train
-from keras_kd.training.training_step import measure_step
+from replicas import two_replicas
 
 LEARN = {"title": "test", "epochs": 3, "batch_size": 16, "learning_rate": 0.01}
 
@@ -107,86 +105,94 @@ def test_control_without_any_label_is_refused():
         train(build, make_data(labelled=0), **LEARN)
 
 
-@pytest.mark.parametrize("kind", ["arrays", "dataset", "labels", "control"])
-def test_measuring_the_step_changes_no_bit(kind, monkeypatch, tmp_path, capsys):
-    """Weights and history, with the steps of an execution forced to 16."""
-    chosen = []
+KINDS = ["arrays", "dataset", "unknown count", "cache", "control"]
 
-    def sixteen(*args, **kwargs):
-        found = kd.fastest_step(*args, **kwargs)
-        chosen.append(
-            dataclasses.replace(found, steps_per_execution=16, repaid_after=0)
-        )
-        return chosen[-1]
 
-    monkeypatch.setattr("keras_kd.training.training_step.fastest_step", sixteen)
-    monkeypatch.setattr("keras_kd.training.trainer.MEASURED_FROM", 12)
+@pytest.mark.parametrize("kind", KINDS)
+def test_steps_that_run_together_change_no_bit(kind, monkeypatch, tmp_path):
+    """Weights and history, with sets that know which pass they are in."""
     data, options = make_data(), {"teacher": build()}
-    if kind == "labels":
-        cache = kd.TeacherCache(tmp_path / "labels")
+    if kind == "cache":
+        cache = kd.TeacherCache(tmp_path / "targets")
         cache.build(build(), data.train, verbose=False)
-        options = {"labels": cache}
+        options = {"cache": cache}
     if kind == "control":
-        options = {}
+        data, options = make_data(labelled=50), {}
 
-    def trained(step):
-        split = data
-        if kind == "dataset":
-            # One that knows which of its passes it is in.
+    def trained(together):
+        split, executions = data, []
+        if kind in ("dataset", "unknown count"):
             train_split = tf.data.Dataset.from_tensor_slices(data.train)
             train_split = train_split.shuffle(60, seed=1).batch(16)
+            if kind == "unknown count":
+                train_split = train_split.filter(lambda *_: True)
             split = kd.Data(train=train_split, validation=data.validation)
-        model, facts = train(build, split, step=step, **options, **LEARN)
-        return [*model.get_weights(), *map(np.array, facts["history"].values())]
+        count_executions(monkeypatch, executions)
+        monkeypatch.setattr(step_tuning, "TOGETHER", together)
+        model, facts = train(build, split, **options, **LEARN)
+        assert facts["steps"] == 3 * 4
+        monkeypatch.undo()
+        values = map(np.array, facts["history"].values())
+        return [*model.get_weights(), *values], len(executions)
 
-    expected = trained(None)
-    assert not chosen
-    for a, b in zip(expected, trained("measured"), strict=True):
+    expected, one_by_one = trained(1)
+    found, together = trained(16)
+    for a, b in zip(expected, found, strict=True):
         np.testing.assert_array_equal(a, b)
-    assert len(chosen) == 1
-    assert "test: step: steps_per_execution=16" in capsys.readouterr().out
+    assert (one_by_one, together) == (3 * 4, 3)  # from the first epoch on
 
 
-def test_short_training_is_not_measured(capsys):
-    train(build, make_data(), **LEARN)
-    assert "step:" not in capsys.readouterr().out
+def count_executions(monkeypatch, executions):
+    make = keras.Model.make_train_function
+
+    def counted_make(model, force=False):
+        make(model, force)
+        run = model.train_function
+
+        def counted(iterator):
+            executions.append(model.steps_per_execution)
+            return run(iterator)
+
+        model.train_function = counted
+
+    monkeypatch.setattr(keras.Model, "make_train_function", counted_make)
 
 
-def test_compilation_must_be_repaid_by_the_training(monkeypatch):
-    found = StepSettings(False, 16, {}, 0.1, repaid_after=13)
-    monkeypatch.setattr(
-        "keras_kd.training.training_step.fastest_step", lambda *_, **__: found
+def test_model_that_was_trained_runs_single_steps():
+    """Whoever trains it on may have callbacks that count batches."""
+    model, _ = train(build, make_data(), **LEARN)
+    ends = []
+    hear = keras.callbacks.LambdaCallback(
+        on_train_batch_end=lambda batch, logs: ends.append(batch)
     )
-    model = build()
-    model.compile("adam", "mse")
-    assert measure_step(model, None, 16, steps=12) is None
-    assert model.steps_per_execution == 1
-    assert measure_step(model, None, 16, steps=13) == str(found)
-    assert model.steps_per_execution == 16
+    x, y = make_data().train
+    model.fit(x, y, batch_size=16, verbose=0, callbacks=[hear])
+    assert ends == [0, 1, 2, 3]
+    assert model.get_compile_config().get("steps_per_execution", 1) == 1
 
 
-@pytest.mark.parametrize("batch_size", [15, 16])
-def test_step_that_was_measured_is_not_traced_again(batch_size, tmp_path):
-    """Whether or not the last batch is a smaller one."""
-    data, traces = make_data(), []
-
-    class Counted(kd.Distiller):
-        def train_step(self, data):
-            traces.append(self.steps_per_execution)
-            return super().train_step(data)
-
-    cache = kd.TeacherCache(tmp_path / "labels")
-    cache.build(build(), data.train, verbose=False)
-    distiller = Counted(None, build())
-    distiller.compile("adam", "sparse_categorical_crossentropy")
-    few = cache.attach(first_rows(data.train, batch_size), batch_size)
-    assert measure_step(distiller, few, batch_size, steps=10**9)
-    before = len(traces)
-    train = cache.attach(data.train, batch_size)
-    distiller.fit(train, shuffle=False, verbose=0)
-    assert len(traces) == before > 0
+def test_training_on_two_replicas_runs_single_steps():
+    with two_replicas().scope():
+        _, facts = train(build, make_data(), **LEARN)
+    assert facts["steps"] == 3 * 4
 
 
-def test_step_is_measured_or_none():
-    with pytest.raises(ValueError, match="Received: step='fast'"):
-        train(build, make_data(), step="fast", **LEARN)
+@pytest.mark.parametrize(
+    ("steps", "rounds_up", "together"),
+    [(100, False, 16), (5, False, 5), (32, True, 16), (21, True, 7)]
+    + [(17, True, 1), (17, False, 16)],
+)
+def test_steps_together_never_lengthen_an_epoch(steps, rounds_up, together):
+    strategy = tf.distribute.get_strategy()
+    assert steps_together(steps, strategy, rounds_up) == together
+
+
+def test_steps_do_not_run_together_on_two_replicas():
+    assert steps_together(100, two_replicas()) == 1
+
+
+def test_training_split_without_an_end_is_refused():
+    endless = tf.data.Dataset.from_tensor_slices(make_data().train).batch(16)
+    data = kd.Data(train=endless.repeat(), validation=make_data().validation)
+    with pytest.raises(ValueError, match="must end"):
+        train(build, data, **LEARN)

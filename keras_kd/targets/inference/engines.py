@@ -35,7 +35,7 @@ from keras_kd.targets.inference.samples import length
 from keras_kd.targets.inference.samples import rows_of
 from keras_kd.targets.inference.samples import specs_of
 from keras_kd.targets.inference.timing import LEAST
-from keras_kd.targets.inference.timing import race
+from keras_kd.targets.inference.timing import compare_speed
 from keras_kd.targets.inference.timing import seconds
 from keras_kd.teachers.base import Teacher
 from keras_kd.teachers.frozen import FrozenTeacher
@@ -236,7 +236,7 @@ def _look_at(engine, comparison, is_rough, is_timed):
     """Times an engine, and compares it unless it is too slow anyway."""
     own = comparison.own
     if is_timed:
-        timed = race([own, engine], comparison.batches)
+        timed = compare_speed([own, engine], comparison.batches)
         (own.speed, _), (engine.speed, engine.ratio) = timed
         if engine.ratio < WORTHWHILE:
             return

@@ -4,13 +4,14 @@
 from __future__ import annotations
 
 import itertools
-import statistics
-import time
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
+from keras_kd.core.interleaved_timing import in_turn
+from keras_kd.core.interleaved_timing import medians
+from keras_kd.core.interleaved_timing import seconds_of
 from keras_kd.targets.inference.samples import length
 from keras_kd.targets.inference.samples import rows_of
 
@@ -19,7 +20,7 @@ ROUND_SECONDS = 0.1
 LEAST = 32  # samples; fewer would not keep all cores busy
 
 
-def race(engines: list, batches: list) -> list[tuple[float, float]]:
+def compare_speed(engines: list, batches: list) -> list[tuple[float, float]]:
     """Times engines in rounds of changing order.
 
     Each answers once before, so that nothing that is loaded or prepared for
@@ -32,26 +33,18 @@ def race(engines: list, batches: list) -> list[tuple[float, float]]:
 
     Returns:
         For each engine its samples per second, and how many times as fast
-        as the first it is: the median of the ratios within a round, which
-        other work on the machine moves least.
+        as the first it is.
     """
     tensors = _round(engines[0], batches)
     for engine in engines:
         seconds(engine, tensors[:1])
-    rounds = []
-    for number in range(ROUNDS):
-        order = list(range(len(engines)))[:: 1 if number % 2 else -1]
-        took = {index: seconds(engines[index], tensors) for index in order}
-        rounds.append([took[index] for index in range(len(engines))])
-    rounds = np.array(rounds)
+    runs = {
+        number: lambda _, engine=engine: seconds(engine, tensors)
+        for number, engine in enumerate(engines)
+    }
+    found = medians(in_turn(runs, range(ROUNDS)))
     samples = sum(map(length, tensors))
-    return [
-        (
-            samples / statistics.median(column.tolist()),
-            statistics.median((rounds[:, 0] / column).tolist()),
-        )
-        for column in rounds.T
-    ]
+    return [(samples / median, speedup) for median, speedup in found.values()]
 
 
 def _round(engine, batches):
@@ -68,8 +61,9 @@ def _round(engine, batches):
 
 def seconds(engine: Any, batches: list) -> float:
     """Returns the wall time of an engine over batches, answers read."""
-    began = time.perf_counter()
-    for answers, _ in engine.answers((x, None) for x in batches):
-        for value in answers.values():
-            np.asarray(value)
-    return time.perf_counter() - began
+
+    def read_all():
+        for answers, _ in engine.answers((x, None) for x in batches):
+            tf.nest.map_structure(np.asarray, answers)
+
+    return seconds_of(read_all)

@@ -15,10 +15,9 @@ from keras_tuner.errors import FatalValueError
 
 from keras_kd import losses as losses_module
 from keras_kd import teachers
-from keras_kd.core import output_heads
 from keras_kd.distillers.distiller import Distiller
 from keras_kd.training.trainer import copies_of
-from keras_kd.training.trainer import default_metrics
+from keras_kd.training.trainer import loss_and_metrics
 from keras_kd.tuning.space.searchable import Searched
 from keras_kd.tuning.space.searchable import is_choice
 from keras_kd.tuning.space.searchable import takes_hp
@@ -165,10 +164,9 @@ class HyperDistiller(keras_tuner.HyperModel):
         # Apart from `build`, which KerasTuner wraps.
         with _fatal_errors():
             losses = self.losses(hp)
-            heated = [loss for loss in losses if hasattr(loss, "temperature")]
-            # Not asked for in vain: it would be one dimension more.
-            temperature = self.value(hp, "temperature") if heated else None
-            _heat(losses, temperature)
+            if any(hasattr(loss, "temperature") for loss in losses):
+                # Not asked for in vain: it would be one dimension more.
+                _heat(losses, self.value(hp, "temperature"))
         alpha = self.value(hp, "alpha")
         rate = self.value(hp, "learning_rate")
         # Not inside: one architecture of many may be impossible.
@@ -215,12 +213,7 @@ class HyperDistiller(keras_tuner.HyperModel):
 
     def loss_and_metrics(self, student: keras.Model) -> tuple[Any, list]:
         """Returns what a student is compiled with."""
-        loss = self.loss
-        if loss is None:
-            loss = output_heads.default_loss(student)
-        metrics = self.metrics
-        if metrics is None:
-            metrics = default_metrics(loss)
+        loss, metrics = loss_and_metrics(student, self.loss, self.metrics)
         return loss, keras.tree.map_structure(_copy_of_metric, metrics)
 
     def value(self, hp, name: str) -> float | None:
@@ -232,10 +225,6 @@ class HyperDistiller(keras_tuner.HyperModel):
         """
         searched = self.space[name]
         return None if searched is None else searched.ask(hp)
-
-    def default(self, name: str) -> float | None:
-        """Returns where a search of a number starts; see `value`."""
-        return self.value(keras_tuner.HyperParameters(), name)
 
     def fit(self, hp, model, *args, **kwargs) -> keras.callbacks.History:
         """Trains a model that `build` returned.

@@ -3,13 +3,13 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import Any
 
 import keras_tuner
 
 from keras_kd.core.records import StageRecord
 from keras_kd.core.stage_cache import StageFolder
-from keras_kd.training import trainer
 from keras_kd.training.teacher_targets import TeacherTargets
 from keras_kd.tuning.space.definition import losses_or_plain
 from keras_kd.tuning.trials.confirmed import DEFAULT
@@ -42,29 +42,26 @@ def confirm_settings(
     """
     stages = StageFolder(job.directory / "confirm")
     seeds = [job.seed + 1 + number for number in range(count)]
-    figures = {side: [] for side in SIDES}
+    values = {side: [] for side in SIDES}
     tests = {side: [] for side in SIDES}
-    for seed in seeds:
-        for side in SIDES:
-            settings = _settings(job, best, side)
-            plain = losses_or_plain(settings)
-            if plain == losses_or_plain(_settings(job, best, "best")):
-                side_run = "best"  # the defaults were found best
-            else:
-                side_run = side
-            record = stages.run(
-                f"{side_run}-{seed}",
-                [plain, best.values, targets.fingerprint]
-                + [job.epochs, job.batch_size, str(job.objective), seed],
-                lambda side=side, seed=seed, settings=settings: (
-                    None,
-                    _train(job, targets, best, side, seed, settings, verbose),
-                ),
-            )
-            figures[side].append(record.metrics["validation"])
-            tests[side].append(record.metrics["test"])
+    for seed, side in itertools.product(seeds, SIDES):
+        settings = _settings(job, best, side)
+        plain = losses_or_plain(settings)
+        # Once, where the defaults were found best.
+        is_best = plain == losses_or_plain(_settings(job, best, "best"))
+        record = stages.run(
+            f"{'best' if is_best else side}-{seed}",
+            [plain, best.values, targets.fingerprint]
+            + [job.epochs, job.batch_size, str(job.objective), seed],
+            lambda side=side, seed=seed, settings=settings: (
+                None,
+                _train(job, targets.data, best, side, seed, settings, verbose),
+            ),
+        )
+        values[side].append(record.metrics["validation"])
+        tests[side].append(record.metrics["test"])
     return Confirmed(
-        **figures,
+        **values,
         seeds=seeds,
         settings=shown(best),
         objective=job.objective.name,
@@ -74,38 +71,27 @@ def confirm_settings(
 
 
 def _settings(job: Job, best, side: str) -> dict[str, Any]:
-    """Returns what `train` takes beside the teaching."""
-    settings = {
-        "learning_rate": job.hyper.value(best, "learning_rate"),
-        "loss": job.space.get("loss"),
-        "metrics": job.space.get("metrics"),
-    }
+    """Returns what `Job.train` takes beside the teaching."""
+    settings = job.settings(best)
     if side == "control":
         return settings
-    alpha = job.hyper.value(best, "alpha")
-    temperature = job.hyper.value(best, "temperature")
-    if side == "default":
-        alpha, temperature = DEFAULT["alpha"], DEFAULT["temperature"]
-    losses = job.hyper.losses(best, temperature)
-    return {**settings, "alpha": alpha, "distillation_losses": losses}
+    found = {name: job.hyper.value(best, name) for name in DEFAULT}
+    found = DEFAULT if side == "default" else found
+    losses = job.hyper.losses(best, found["temperature"])
+    return {**settings, "alpha": found["alpha"], "distillation_losses": losses}
 
 
-def _train(job, targets, best, side, seed, settings, verbose):
-    data = targets.data
+def _train(job, data, best, side, seed, settings, verbose):
     teaching = {} if side == "control" else job.teaching
-    student, facts = trainer.train(
-        lambda: job.student(best),
+    student, facts = job.train(
+        best,
         data,
         title=f"{side}, seed {seed}" if verbose else None,
         seed=seed,
-        epochs=job.epochs,
-        batch_size=job.batch_size,
-        watch=(job.objective.name, job.objective.direction),
         **settings,
         **teaching,
     )
     name = job.objective.name
-    metric = name.removeprefix("val_")
     loss, metrics = job.hyper.loss_and_metrics(student)
     student.compile(loss=loss, metrics=metrics)
     test = data.test if isinstance(data.test, tuple) else (data.test,)
@@ -114,6 +100,9 @@ def _train(job, targets, best, side, seed, settings, verbose):
         "student" if teaching else "control",
         side,
         {"seed": seed},
-        {"validation": float(facts[name]), "test": float(measured[metric])},
+        {
+            "validation": float(facts[name]),
+            "test": float(measured[name.removeprefix("val_")]),
+        },
         seconds=facts["seconds"],
     )

@@ -24,12 +24,12 @@ from keras_kd.core.records import write_atomically
 from keras_kd.data.splits import Data
 from keras_kd.targets.cache import TeacherCache
 from keras_kd.training import trainer
+from keras_kd.training.fit_arguments import fit_arguments
+from keras_kd.training.fit_arguments import steps_per_epoch
+from keras_kd.training.step_tuning import steps_together
 from keras_kd.tuning.space.hyper_distiller import HyperDistiller
 
 FILE = "job.pkl"
-TOGETHER = 16
-"""Training steps that a trial runs at once: nobody looks between them, the
-numbers are the same, and small students gain 10 to 40 % (`fastest_step`)."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,7 +42,7 @@ class Job:
         data: Its training and validation splits.
         teacher: Runs beside the student; `None` where its answers are
             stored.
-        labels: Folder of the teacher's answers, a `TeacherCache`.
+        cache: Folder of the teacher's answers, a `TeacherCache`.
         in_memory: Whether only logits are wanted of it, all at once.
         space: Arguments of `HyperDistiller` that say what is searched.
         objective: What is compared.
@@ -58,7 +58,7 @@ class Job:
     build_student: Callable
     data: Data
     teacher: Any
-    labels: pathlib.Path | None
+    cache: pathlib.Path | None
     in_memory: bool
     space: dict[str, Any]
     objective: keras_tuner.Objective
@@ -71,11 +71,11 @@ class Job:
     @functools.cached_property
     def teaching(self) -> dict[str, Any]:
         """The arguments of `train` that bring the teaching."""
-        if self.labels is None:
+        if self.cache is None:
             return {"teacher": self.teacher}
-        cache = TeacherCache.open(self.labels)
+        cache = TeacherCache.open(self.cache)
         if not self.in_memory:
-            return {"labels": cache}
+            return {"cache": cache}
         values = cache.read(range(len(cache)))["output"]["values"]
         return {"targets": np.asarray(values)}
 
@@ -85,7 +85,7 @@ class Job:
         Anew for each trial: a shuffled data set goes on where it was left,
         and each trial is to see the same order.
         """
-        return trainer.fit_arguments(
+        return fit_arguments(
             self.data.train,
             self.batch_size,
             self.seed,
@@ -95,23 +95,57 @@ class Job:
     @functools.cached_property
     def hyper(self) -> HyperDistiller:
         """Builds and trains the trials of this process."""
-        steps = trainer.steps_per_epoch(self.train_arguments())
-        # Several replicas cannot run several steps at once (Keras).
-        alone = not tf.distribute.has_strategy()
+        steps = steps_per_epoch(self.train_arguments())
         return HyperDistiller(
             self.teaching.get("teacher"),
             self.build_student,
             steps=self.epochs * steps,
-            steps_per_execution=min(TOGETHER, steps) if alone else 1,
+            steps_per_execution=steps_together(
+                steps, tf.distribute.get_strategy()
+            ),
             **self.space,
         )
+
+    @property
+    def watch(self) -> tuple[str, str]:
+        """The metric that is compared, and its direction."""
+        return self.objective.name, self.objective.direction
 
     def student(
         self, hp: keras_tuner.HyperParameters | None = None
     ) -> keras.Model:
         """Returns a new student, as it is without a search if `hp` is not."""
-        hp = keras_tuner.HyperParameters() if hp is None else hp
-        return self.hyper.build_student(hp)
+        return self.hyper.build_student(hp or keras_tuner.HyperParameters())
+
+    def settings(self, hp: keras_tuner.HyperParameters) -> dict[str, Any]:
+        """Returns what `train` takes for a control as for a student."""
+        return {
+            "learning_rate": self.hyper.value(hp, "learning_rate"),
+            "loss": self.space["loss"],
+            "metrics": self.space["metrics"],
+        }
+
+    def train(
+        self,
+        hp: keras_tuner.HyperParameters,
+        data: Data,
+        **options: Any,
+    ) -> tuple[keras.Model, dict]:
+        """Trains a student as `compress` does; a control, if nobody teaches.
+
+        Args:
+            hp: Tells its architecture.
+            data: The splits.
+            **options: Those of `trainer.train`.
+        """
+        return trainer.train(
+            lambda: self.student(hp),
+            data,
+            epochs=self.epochs,
+            batch_size=self.batch_size,
+            watch=self.watch,
+            **options,
+        )
 
     def write(self) -> None:
         """Writes the job for other processes.
@@ -158,8 +192,8 @@ class Job:
                 "than 1."
             ) from None
         moved = pathlib.Path(directory).absolute()  # another machine's mount
-        labels = job.labels and moved / job.labels.relative_to(job.directory)
-        return dataclasses.replace(job, directory=moved, labels=labels)
+        cache = job.cache and moved / job.cache.relative_to(job.directory)
+        return dataclasses.replace(job, directory=moved, cache=cache)
 
 
 @contextlib.contextmanager

@@ -50,10 +50,7 @@ class LabelledOnce:
         if not _is_arrays(x) or not self._serves(distiller):
             return x
         arrays = keras.tree.flatten(x)
-        known = len(arrays) == len(self._arrays) and all(
-            a is b for a, b in zip(arrays, self._arrays, strict=True)
-        )
-        if not known:
+        if list(map(id, arrays)) != list(map(id, self._arrays)):
             say("teacher: labelling the examples, once for all trials", verbose)
             self._logits = outputs_of(self._teacher, (x,), verbose=verbose)
             self._arrays = arrays

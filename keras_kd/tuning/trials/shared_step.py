@@ -26,7 +26,6 @@ from keras_kd.core.stage_cache import fingerprint
 from keras_kd.distillers.distiller import Distiller
 from keras_kd.teachers import EnsembleTeacher
 from keras_kd.teachers import Teacher
-from keras_kd.tuning.trials.decay import DecayFromPeak
 
 
 class SharedSteps:
@@ -77,7 +76,7 @@ class SharedSteps:
         if key_of(shared) != key:
             return None
         self._distillers[key] = shared
-        while len(self._distillers) > self.limit:
+        if len(self._distillers) > self.limit:
             self._distillers.popitem(last=False)
         return shared
 
@@ -90,22 +89,16 @@ def hand_over(source: Distiller, target: Distiller) -> None:
     """
     for distiller in (source, target):
         build_optimizer(distiller)
-    pairs = [
-        *zip(source.variables, target.variables, strict=True),
-        *zip(
-            source.optimizer.variables, target.optimizer.variables, strict=True
-        ),
+    variables = [
+        [*one.variables, *one.optimizer.variables] for one in (source, target)
     ]
-    for theirs, own in pairs:
+    for theirs, own in zip(*variables, strict=True):
         own.assign(theirs)
-    things = [
-        (source, target),
-        (_schedule(source), _schedule(target)),
-        *zip(
-            source.distillation_losses, target.distillation_losses, strict=True
-        ),
+    holders = [
+        [one, _schedule(one), *one.distillation_losses]
+        for one in (source, target)
     ]
-    for theirs, own in things:
+    for theirs, own in zip(*holders, strict=True):
         for name in _scalar_names(theirs):
             setattr(own, name, getattr(theirs, name))
 
@@ -176,12 +169,12 @@ def key_of(distiller: Distiller) -> str | None:
 @contextlib.contextmanager
 def _undisturbed_generators():
     """Puts back the seeds that Keras draws from, as if nothing was made."""
-    states = random.getstate(), np.random.get_state()
+    state, numpy_state = random.getstate(), np.random.get_state()
     try:
         yield
     finally:
-        random.setstate(states[0])
-        np.random.set_state(states[1])
+        random.setstate(state)
+        np.random.set_state(numpy_state)
 
 
 def _is_fixed(teacher):
@@ -213,8 +206,7 @@ def _schedule(distiller):
     optimizer = distiller.optimizer
     optimizer = getattr(optimizer, "inner_optimizer", optimizer)
     # Keras shows a schedule's present value, but not the schedule.
-    schedule = optimizer._learning_rate
-    return schedule if isinstance(schedule, DecayFromPeak) else None
+    return optimizer._learning_rate
 
 
 def _without_rate(config):

@@ -4,17 +4,17 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import pathlib
 import statistics
 import time
 from collections.abc import Sequence
 
 import keras
+import keras_tuner
 
 from keras_kd.core.records import replacing
-from keras_kd.data.splits import Data
-from keras_kd.training.trainer import KeepBest
-from keras_kd.training.trainer import train
+from keras_kd.training.trainer import fit_best
 from keras_kd.tuning.trials.job import Job
 from keras_kd.tuning.trials.study import Attempt
 from keras_kd.tuning.trials.trial_record import COMPLETED
@@ -26,7 +26,7 @@ from keras_kd.tuning.trials.trial_record import best_of
 from keras_kd.tuning.trials.trial_record import finite
 
 ENOUGH = 4
-"""Finished trials before one can be called hopeless."""
+"""Finished trials before one can be stopped early."""
 
 
 def run_trial(
@@ -70,50 +70,36 @@ def run_trial(
 
 
 def _control(job):
-    _, facts = train(
-        job.student,
-        Data(job.data.train, job.data.validation, job.data.validation),
-        title=None,
-        seed=job.seed,
-        epochs=job.epochs,
-        batch_size=job.batch_size,
-        learning_rate=job.hyper.default("learning_rate"),
-        loss=job.space.get("loss"),
-        metrics=job.space.get("metrics"),
-        watch=(job.objective.name, job.objective.direction),
+    hp = keras_tuner.HyperParameters()  # as they are without a search
+    _, facts = job.train(
+        hp, job.data, title=None, seed=job.seed, **job.settings(hp)
     )
-    return _plain(facts["history"])
+    return facts["history"]
 
 
 def _taught(job, attempt, rows):
     hp = attempt.hyperparameters
     keras.utils.set_random_seed(job.seed)
     distiller = job.hyper.build(hp)
-    objective = job.objective
-    keep_best = KeepBest(objective.name, objective.direction)
-    hopeless = MedianStop(objective, rows)
-    callbacks = [keep_best]
-    if job.stop_hopeless and "tuner/epochs" not in hp.values:
-        callbacks.append(hopeless)
+    median_stop = MedianStop(job.objective, rows)
+    is_whole = "tuner/epochs" not in hp.values
     if earlier := hp.values.get("tuner/trial_id"):
-        distiller.optimizer.build(distiller.trainable_variables)
         distiller.load_weights(weights_path(job.directory, earlier))
-    history = job.hyper.fit(
-        hp,
-        distiller,
-        **job.train_arguments(),
+    history = fit_best(
+        functools.partial(job.hyper.fit, hp, distiller),
+        job.train_arguments(),
+        job.data.validation,
+        job.watch,
+        callbacks=[median_stop] if job.stop_hopeless and is_whole else [],
         initial_epoch=hp.values.get("tuner/initial_epoch", 0),
         epochs=hp.values.get("tuner/epochs", job.epochs),
-        validation_data=job.data.validation,
-        callbacks=callbacks,
-        verbose=0,
-    ).history
-    if _may_be_best(objective, history, rows):
-        _keep(job, attempt.name, distiller.student)
+    )["history"]
+    if _may_be_best(job.objective, history, rows):
+        _keep(model_path(job.directory, attempt.name), distiller.student.save)
     if job.keep_all:
-        with replacing(weights_path(job.directory, attempt.name)) as path:
-            distiller.save_weights(path)
-    return _plain(history), (STOPPED if hopeless.stopped else COMPLETED)
+        path = weights_path(job.directory, attempt.name)
+        _keep(path, distiller.save_weights)
+    return history, (STOPPED if median_stop.stopped else COMPLETED)
 
 
 class MedianStop(keras.callbacks.Callback):
@@ -132,7 +118,7 @@ class MedianStop(keras.callbacks.Callback):
     def __init__(self, objective, rows: Sequence[TrialRecord]):
         super().__init__()
         self.objective = objective
-        self.best = max if objective.direction == "max" else min
+        self.best = _better(objective)
         self.others = [
             row.history[objective.name]
             for row in rows
@@ -177,8 +163,7 @@ def best_value(objective, history: dict[str, list]) -> float | None:
         history: What was measured, by name.
     """
     values = [v for v in history[objective.name] if finite(v) is not None]
-    best = max if objective.direction == "max" else min
-    return best(values, default=None)
+    return _better(objective)(values, default=None)
 
 
 def keep_best_only(job: Job, rows: Sequence[TrialRecord]) -> None:
@@ -192,22 +177,18 @@ def keep_best_only(job: Job, rows: Sequence[TrialRecord]) -> None:
 
 def _may_be_best(objective, history, rows):
     """Whether no trial that has ended was better, so that it may be kept."""
-    value, best = (
-        best_value(objective, history),
-        best_of(rows, objective.direction),
-    )
+    value = best_value(objective, history)
+    best = best_of(rows, objective.direction)
     if value is None or best is None:
         return value is not None
-    better = max if objective.direction == "max" else min
-    return better(value, best.objective) == value
+    return _better(objective)(value, best.objective) == value
 
 
-def _keep(job, name, student):
-    path = model_path(job.directory, name)
+def _better(objective):
+    return max if objective.direction == "max" else min
+
+
+def _keep(path, save):
     path.parent.mkdir(parents=True, exist_ok=True)
     with replacing(path) as temporary:
-        student.save(temporary)
-
-
-def _plain(history):
-    return {k: [float(v) for v in values] for k, values in history.items()}
+        save(temporary)

@@ -1,0 +1,90 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What `fit` is given of a training split, and how many steps that is."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from keras_kd.data.splits import UNLABELLED
+from keras_kd.data.splits import labels_of
+from keras_kd.data.splits import with_known_count
+from keras_kd.targets.attached import attach_targets
+from keras_kd.targets.cache import TeacherCache
+
+
+def fit_arguments(
+    split: Any,
+    batch_size: int,
+    seed: int,
+    targets: np.ndarray | None = None,
+    cache: TeacherCache | None = None,
+    labelled_only: bool = False,
+) -> dict[str, Any]:
+    """Returns the arguments of `fit` that bring a training split.
+
+    Args:
+        split: Arrays `(x, y)`, or a batched `tf.data.Dataset`.
+        batch_size: Examples in a step, for arrays.
+        seed: Of the shuffling, where the data set does it.
+        targets: See `train`.
+        cache: See `train`.
+        labelled_only: Whether unlabelled examples are left out, and the
+            others repeated to as many steps.
+    """
+    if cache is not None:
+        split = cache.attach(split, batch_size, shuffle=True, seed=seed)
+    if isinstance(split, tf.data.Dataset):
+        split = with_known_count(split)
+    if labelled_only:
+        labels = labels_of(split)
+        if np.any(labels == UNLABELLED):
+            return _labelled_batches(split, labels, batch_size, seed)
+    if isinstance(split, tf.data.Dataset):
+        return {"x": split, "shuffle": False}  # Keras would warn it cannot
+    x, y = split
+    if targets is not None:
+        x = attach_targets(x, {"output": targets})
+    return {"x": x, "y": y, "batch_size": batch_size}
+
+
+def steps_per_epoch(arguments: dict[str, Any]) -> int:
+    """Returns the steps of an epoch with these arguments of `fit`."""
+    if "steps_per_epoch" in arguments:
+        return arguments["steps_per_epoch"]
+    if isinstance(arguments["x"], tf.data.Dataset):
+        return int(arguments["x"].cardinality())
+    return math.ceil(len(arguments["y"]) / arguments["batch_size"])
+
+
+def _labelled_batches(split, labels, batch_size, seed):
+    """Only the labelled examples, repeated to as many steps an epoch."""
+    if labels.ndim > 1:
+        raise ValueError(
+            "A control needs whole examples with or without a label. Received: "
+            f"labels of shape {labels.shape} with some ids of {UNLABELLED}."
+        )
+    keep = np.flatnonzero(labels != UNLABELLED)
+    if not len(keep):
+        raise ValueError(
+            "No training example has a label, so there is no control to "
+            "train. Pass control=False."
+        )
+    if isinstance(split, tf.data.Dataset):
+        steps = int(split.cardinality())
+        examples = split.unbatch().filter(lambda x, y: y != UNLABELLED)
+        batch_size = math.ceil(len(labels) / steps)
+    else:
+        steps = math.ceil(len(labels) / batch_size)
+        examples = tf.data.Dataset.from_tensor_slices(
+            tf.nest.map_structure(lambda a: np.asarray(a)[keep], tuple(split))
+        )
+    batches = examples.shuffle(len(keep), seed=seed).repeat().batch(batch_size)
+    return {
+        "x": batches.prefetch(tf.data.AUTOTUNE),
+        "steps_per_epoch": steps,
+        "shuffle": False,  # done above; Keras would warn that it cannot
+    }
