@@ -103,6 +103,7 @@ def test_run_compares_the_file_with_the_teachers_in_one_runtime(run):
         assert not list(directory.glob("teacher*"))
 
 
+@pytest.mark.slow
 def test_run_without_a_tflite_teacher_says_so(tmp_path, monkeypatch):
     from keras_kd.workflows import compress
     from keras_kd.workflows import stages as runs

@@ -249,6 +249,7 @@ def test_padding_teaches_nothing(level):
         np.testing.assert_allclose(first, second, rtol=1e-5, atol=1e-7)
 
 
+@pytest.mark.slow
 def test_student_learns_from_generated_data():
     """A student that starts elsewhere comes to write what its teacher does."""
     teacher, student = build(), build(16, seed=3)

@@ -194,6 +194,7 @@ def test_distiller_alpha_0_equals_student_fit(build, compile_with, fit_with):
     compare(build, compile_with, fit_with)
 
 
+@pytest.mark.slow
 def test_distiller_alpha_0_equals_student_fit_under_xla():
     # XLA fuses the two programs differently, which moves the last bit.
     compare(penalised, {"jit_compile": True}, {}, tolerance=1e-6)

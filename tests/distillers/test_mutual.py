@@ -280,6 +280,7 @@ def test_mutual_frozen_peer_teaches_and_stays():
     )
 
 
+@pytest.mark.slow
 def test_mutual_two_replicas_train_the_students_of_one():
     def run(strategy):
         with strategy.scope():
@@ -350,6 +351,7 @@ def build():
     return compiled(kd.MutualDistiller(students, temperature=2.0, alpha=0.6))
 
 
+@pytest.mark.slow
 def test_mutual_trains_on_after_loading_as_if_never_saved(tmp_path):
     reference, mutual = build(), build()
     expected = [reference.fit(X, Y, **FIT).history for _ in range(2)][1]
@@ -463,6 +465,7 @@ def test_mutual_reports_bad_labels():
 # The whole of it.
 
 
+@pytest.mark.slow
 def test_mutual_two_students_learn_the_digits():
     data = digits.load_data(labelled=None)
     students = [digits.build_student(), digits.build_student()]

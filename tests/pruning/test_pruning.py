@@ -120,6 +120,7 @@ def test_pruning_is_exact_after_every_batch(optimizer):
     ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("policy", "jit_compile"),
     [
@@ -444,6 +445,7 @@ def test_pruning_needs_an_end_where_the_length_is_unknown():
     assert_sparse(pruning.kernels, 0.8)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("threshold", ["layer", "global"])
 def test_pruning_under_mirrored_strategy(threshold):
     with two_replicas().scope():
@@ -582,6 +584,7 @@ def test_prune_passes_callbacks_validation_scores():
     assert {"loss", "val_loss", "sparsity"} <= set(seen)
 
 
+@pytest.mark.slow
 def test_prune_learns_from_the_teacher_while_it_prunes():
     x, y = arrays(640)
     teacher = compiled(dense_model())

@@ -146,6 +146,7 @@ def test_untrained_aware_student_is_close_to_the_student(images):
     assert ranges_of(aware)["image_int8"] == (0.0, x.max())
 
 
+@pytest.mark.slow
 def test_aware_student_trains_compiled_in_half_precision_and_on_replicas(
     images,
 ):

@@ -126,6 +126,7 @@ def test_sources_deliver_the_same_bytes(tmp_path, monkeypatch):
     np.testing.assert_array_equal(arrays[3], y_test)
 
 
+@pytest.mark.slow
 def test_students_int8_file_is_a_fiftieth_of_the_teachers(tmp_path):
     """Untrained: what a kernel holds does not change what it takes."""
     images = np.random.default_rng(0).random((8, 28, 28, 1), "float32")

@@ -121,6 +121,7 @@ def test_features_are_stored_and_train_the_students(tmp_path):
     assert Counting.asked == len(X)
 
 
+@pytest.mark.slow
 def test_loss_that_remembers_samples_gets_their_numbers(tmp_path):
     loss = losses.Contrastive(features=4, negatives=8, memory=64)
     arguments = targets_of(tmp_path, loss).for_training()

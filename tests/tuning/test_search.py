@@ -305,6 +305,7 @@ def test_search_takes_the_old_name_of_median_stopping(tmp_path):
         quickly(tmp_path, trials=2, confirm=0, median_stopping=True)
 
 
+@pytest.mark.slow
 def test_search_takes_any_metric(tmp_path):
     metric = keras.metrics.SparseTopKCategoricalAccuracy(k=2, name="top2")
     result = quickly(
@@ -337,6 +338,7 @@ def test_search_stops_if_the_first_trial_fails(tmp_path):
         quickly(tmp_path, trials=3, control=False, build=broken)
 
 
+@pytest.mark.slow
 def test_search_searches_losses_taps_and_the_student(tmp_path):
     def losses(hp):
         tap = hp.Choice("teacher_tap", ["first", "second"])
@@ -369,6 +371,7 @@ def test_search_searches_losses_taps_and_the_student(tmp_path):
     kd.Distiller(make_teacher(), result.build_student(), **settings)
 
 
+@pytest.mark.slow
 def test_search_by_hyperband_goes_on_from_checkpoints(tmp_path):
     result = quickly(tmp_path, trials=7, tuner="hyperband", epochs=4, confirm=0)
     weights = tmp_path / "trials"
@@ -428,6 +431,7 @@ def test_search_result_says_when_nothing_was_found(found, monkeypatch):
         _ = result.best_settings
 
 
+@pytest.mark.slow
 def test_compress_searches_first(tmp_path):
     report = kd.compress(
         make_teacher(),

@@ -86,6 +86,7 @@ def test_born_again_each_generation_learns_from_the_one_before():
         assert_same_weights(result.students[1], trained(data, seed=6))
 
 
+@pytest.mark.slow
 def test_born_again_first_generation_may_have_a_teacher():
     data = make_data()
     teacher = build_middle()
@@ -172,6 +173,7 @@ def test_teach_through_one_builder_equals_plain_distillation():
     assert len(records) == 1
 
 
+@pytest.mark.slow
 def test_teach_through_passes_on_what_each_link_learned():
     data, teacher = make_data(), build(32)
     student, records = kd.teach_through(

@@ -126,6 +126,7 @@ def convolutions(share):
     return model
 
 
+@pytest.mark.slow
 def test_sparse_int8_convolutions_are_smaller_and_equal(tmp_path):
     source = write_saved_model(convolutions(0.8), tmp_path / "s", batch_size=1)
     x = np.random.default_rng(1).random((20, 8, 8, 16), "float32")
@@ -144,6 +145,7 @@ def test_sparse_int8_convolutions_are_smaller_and_equal(tmp_path):
     np.testing.assert_array_equal(answers[0], answers[1])
 
 
+@pytest.mark.slow
 def test_write_tflite_refuses_sparse_files_that_grow(tmp_path):
     source = write_saved_model(convolutions(0.5), tmp_path / "s", batch_size=1)
     options = {"representative": {"x": np.ones((3, 8, 8, 16), "float32")}}

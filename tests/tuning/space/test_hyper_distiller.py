@@ -103,6 +103,7 @@ def test_best_model_of_search_with_projector(tmp_path):
     assert "feature_matching" in best.projectors
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("losses", [None, features_and_logits])
 def test_best_model_of_search_on_attached_targets(losses, tmp_path):
     model = teacher()
@@ -140,6 +141,7 @@ class Begun(keras.callbacks.Callback):
         self.first = True
 
 
+@pytest.mark.slow
 def test_hyperband_goes_on_from_checkpoints(tmp_path):
     Begun.notes = []
     hyper = kd.HyperDistiller(teacher(), build_student, learning_rate=0.01)
@@ -170,6 +172,7 @@ def test_hyperband_goes_on_from_checkpoints(tmp_path):
     assert went_on > 0
 
 
+@pytest.mark.slow
 def test_same_seed_gives_the_same_search(tmp_path):
     def scores(folder):
         hyper = kd.HyperDistiller(teacher(), build_student)

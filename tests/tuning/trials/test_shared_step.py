@@ -69,6 +69,7 @@ def test_shared_trial_equals_one_trained_alone(kwargs):
         np.testing.assert_array_equal(ours.numpy(), theirs.numpy())
 
 
+@pytest.mark.slow
 def test_shared_trial_in_half_precision_equals_one_trained_alone():
     keras.config.set_dtype_policy("mixed_float16")
     try:
@@ -144,6 +145,7 @@ def test_weights_given_before_fit_are_trained_on():
     assert_same_weights(distiller.get_weights(), weights, tolerance=1e-6)
 
 
+@pytest.mark.slow
 def test_trial_after_callback_that_changed_the_step_equals_one_alone():
     class Freeze(keras.callbacks.Callback):
         def on_train_end(self, logs=None):
