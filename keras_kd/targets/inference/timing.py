@@ -1,75 +1,58 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Timing several engines against the first of them, in turn."""
+"""How many times as fast one call answers as another."""
 
 from __future__ import annotations
 
-import itertools
 import statistics
 import time
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
-from keras_kd.targets.inference.samples import length
-from keras_kd.targets.inference.samples import rows_of
+from keras_kd.data.batches import length
+from keras_kd.data.batches import rows_of
 
 ROUNDS = 3
 ROUND_SECONDS = 0.1
 LEAST = 32  # samples; fewer would not keep all cores busy
 
 
-def race(engines: list, batches: list) -> list[tuple[float, float]]:
-    """Times engines in rounds of changing order.
+def speedup(own: Callable, other: Callable, x: Any) -> float:
+    """Returns how many times as fast as `own` the other call is.
 
-    Each answers once before, so that nothing that is loaded or prepared for
-    the first answers is timed.
+    They take turns, each first in every other round; the median of the
+    ratios within a round is what other work on the machine moves least.
 
     Args:
-        engines: What has `answers`, as an `Engine` has.
-        batches: Inputs; repeated or cut, within a batch too, so that a
-            round of the first engine lasts about `ROUND_SECONDS`.
-
-    Returns:
-        For each engine its samples per second, and how many times as fast
-        as the first it is: the median of the ratios within a round, which
-        other work on the machine moves least.
+        own: Returns `{tap: array or tensor}` for a batch of inputs.
+        other: Likewise.
+        x: A batch, which is cut or repeated so that a round of `own` lasts
+            about `ROUND_SECONDS`.
     """
-    tensors = _round(engines[0], batches)
-    for engine in engines:
-        seconds(engine, tensors[:1])
-    rounds = []
+    x = rows_of(x, slice(max(LEAST, int(ROUND_SECONDS / seconds_each(own, x)))))
+    # Whatever is loaded or prepared for the first answers is not timed.
+    repeats = max(1, round(ROUND_SECONDS / seconds(own, x)))
+    seconds(other, x)
+    ratios = []
     for number in range(ROUNDS):
-        order = list(range(len(engines)))[:: 1 if number % 2 else -1]
-        took = {index: seconds(engines[index], tensors) for index in order}
-        rounds.append([took[index] for index in range(len(engines))])
-    rounds = np.array(rounds)
-    samples = sum(map(length, tensors))
-    return [
-        (
-            samples / statistics.median(column.tolist()),
-            statistics.median((rounds[:, 0] / column).tolist()),
-        )
-        for column in rounds.T
-    ]
+        calls = (own, other) if number % 2 else (other, own)
+        took = {call: seconds(call, x, repeats) for call in calls}
+        ratios.append(took[own] / took[other])
+    return statistics.median(ratios)
 
 
-def _round(engine, batches):
-    """Returns the tensors of one round."""
-    few = tf.nest.map_structure(tf.constant, rows_of(batches[0], slice(LEAST)))
-    rows = round(ROUND_SECONDS / seconds(engine, [few]) * length(few))
-    if rows < length(batches[0]):
-        cut = rows_of(batches[0], slice(max(LEAST, rows)))
-        return [tf.nest.map_structure(tf.constant, cut)]
-    count = round(rows / length(batches[0]))
-    chosen = itertools.islice(itertools.cycle(batches), count)
-    return [tf.nest.map_structure(tf.constant, x) for x in chosen]
+def seconds_each(call: Callable, x: Any) -> float:
+    """Returns what a call takes per sample, by the first few of a batch."""
+    few = rows_of(x, slice(LEAST))
+    seconds(call, few)
+    return seconds(call, few) / length(few)
 
 
-def seconds(engine: Any, batches: list) -> float:
-    """Returns the wall time of an engine over batches, answers read."""
+def seconds(call: Callable, x: Any, repeats: int = 1) -> float:
+    """Returns the wall time of a call, answers read."""
     began = time.perf_counter()
-    for answers, _ in engine.answers((x, None) for x in batches):
-        for value in answers.values():
-            np.asarray(value)
+    for _ in range(repeats):
+        tf.nest.map_structure(np.asarray, call(x))
     return time.perf_counter() - began
