@@ -134,10 +134,12 @@ class TeacherCache:
                 whole data set, but asks the teacher for its own share only.
             verbose: 0 prints nothing, else there is a progress bar.
             agreement: Share of samples on which a faster way to run the
-                teacher must give the same class. `None`: all its values must
-                be the same up to rounding.
-            engine: Way to run the teacher, `"keras"` for its own call.
-                `None`: the fastest, see `targets.inference.engines.choose`.
+                teacher, int8 arithmetic, must give the same class; it leaves
+                close decisions to the teacher. `None`: the teacher's own call
+                labels all.
+            engine: Way to run the teacher, `"keras"` for its own call or
+                `"litert-int8"`. `None`: the faster one that `agreement`
+                allows, see `targets.inference.engines.choose`.
 
         Returns:
             This cache.

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from keras_kd.data.batches import rows_of
 from keras_kd.targets.hashing.fingerprint import fingerprints
-from keras_kd.targets.inference.samples import rows_of
 
 _PART = 4096  # samples of an array that are looked up at a time
 IN_MEMORY = 2**28

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A second look at close decisions, by the teacher itself.
+"""Close decisions of a fast engine are left to the teacher itself.
 
 Int8 arithmetic changes a decision where the largest two logits are close, and
 hardly ever elsewhere. So it answers what is clear, and the teacher's own call
@@ -16,14 +16,13 @@ from collections.abc import Iterator
 import numpy as np
 import tensorflow as tf
 
-from keras_kd.targets.inference.closeness import decisions
-from keras_kd.targets.inference.samples import rows_of
+from keras_kd.data.batches import rows_of
 
 ROWS = 32
 """Samples are asked again in so many at a time: a new batch size costs time to
 prepare for."""
 HELD = 2**24
-"""Bytes of answers and inputs that wait for the second look, about."""
+"""Bytes of answers and inputs that wait for the teacher, about."""
 CERTAINTY = 0.99
 
 
@@ -45,10 +44,6 @@ class LowMargin:
         self.own = own
         self.margin = margin
         self.binary = binary
-
-    def __call__(self, x) -> dict:
-        ((answers, _),) = self.answers([(x, None)])
-        return answers
 
     def answers(self, batches: Iterable) -> Iterator:
         """Yields `(answers, note)` for each `(x, note)`, in order.
@@ -94,6 +89,13 @@ class LowMargin:
                 yield {tap: value[row] for tap, value in found.items()}
 
 
+def decisions(logits: np.ndarray, binary: bool = False) -> np.ndarray:
+    """Returns class ids, or yes/no for independent (or single) units."""
+    if binary or logits.shape[-1] == 1:
+        return logits > 0
+    return logits.argmax(axis=-1)
+
+
 def margins(logits: np.ndarray, binary: bool = False) -> np.ndarray:
     """Returns by how much each sample's decision was made, `(samples,)`.
 
@@ -118,7 +120,7 @@ def margin_for(
     agreement: float,
     binary: bool = False,
 ) -> float | None:
-    """Returns the margin up to which decisions need a second look.
+    """Returns the margin up to which the teacher has to decide.
 
     Args:
         expected: Logits to go by, `(samples, ..., classes)`.
@@ -129,7 +131,7 @@ def margin_for(
         binary: See `margins`.
 
     Returns:
-        The margin; `None` if no second look is needed.
+        The margin; `None` if it need not decide any.
     """
     same = decisions(expected, binary) == decisions(found, binary)
     wrong = ~same.reshape(len(same), -1).all(axis=1)

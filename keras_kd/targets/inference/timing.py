@@ -1,69 +1,56 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Timing several engines against the first of them, in turn."""
+"""How many times as fast one call answers as another."""
 
 from __future__ import annotations
 
-import itertools
+import time
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
-from keras_kd.core.interleaved_timing import in_turn
-from keras_kd.core.interleaved_timing import medians
-from keras_kd.core.interleaved_timing import seconds_of
-from keras_kd.targets.inference.samples import length
-from keras_kd.targets.inference.samples import rows_of
+from keras_kd.core import interleaved_timing
+from keras_kd.data.batches import length
+from keras_kd.data.batches import rows_of
 
 ROUNDS = 3
 ROUND_SECONDS = 0.1
 LEAST = 32  # samples; fewer would not keep all cores busy
 
 
-def compare_speed(engines: list, batches: list) -> list[tuple[float, float]]:
-    """Times engines in rounds of changing order.
-
-    Each answers once before, so that nothing that is loaded or prepared for
-    the first answers is timed.
+def speedup(own: Callable, other: Callable, x: Any) -> float:
+    """Returns how many times as fast as `own` the other call is.
 
     Args:
-        engines: What has `answers`, as an `Engine` has.
-        batches: Inputs; repeated or cut, within a batch too, so that a
-            round of the first engine lasts about `ROUND_SECONDS`.
-
-    Returns:
-        For each engine its samples per second, and how many times as fast
-        as the first it is.
+        own: Returns `{tap: array or tensor}` for a batch of inputs.
+        other: Likewise.
+        x: A batch, which is cut or repeated so that a round of `own` lasts
+            about `ROUND_SECONDS`.
     """
-    tensors = _round(engines[0], batches)
-    for engine in engines:
-        seconds(engine, tensors[:1])
-    runs = {
-        number: lambda _, engine=engine: seconds(engine, tensors)
-        for number, engine in enumerate(engines)
+    x = rows_of(x, slice(max(LEAST, int(ROUND_SECONDS / seconds_each(own, x)))))
+    # Whatever is loaded or prepared for the first answers is not timed.
+    repeats = max(1, round(ROUND_SECONDS / seconds(own, x)))
+    seconds(other, x)
+    calls = {"own": own, "other": other}
+    timers = {
+        name: lambda _, call=call: seconds(call, x, repeats)
+        for name, call in calls.items()
     }
-    found = medians(in_turn(runs, range(ROUNDS)))
-    samples = sum(map(length, tensors))
-    return [(samples / median, speedup) for median, speedup in found.values()]
+    found = interleaved_timing.in_turn(timers, range(ROUNDS))
+    return interleaved_timing.medians(found)["other"][1]
 
 
-def _round(engine, batches):
-    """Returns the tensors of one round."""
-    few = tf.nest.map_structure(tf.constant, rows_of(batches[0], slice(LEAST)))
-    rows = round(ROUND_SECONDS / seconds(engine, [few]) * length(few))
-    if rows < length(batches[0]):
-        cut = rows_of(batches[0], slice(max(LEAST, rows)))
-        return [tf.nest.map_structure(tf.constant, cut)]
-    count = round(rows / length(batches[0]))
-    chosen = itertools.islice(itertools.cycle(batches), count)
-    return [tf.nest.map_structure(tf.constant, x) for x in chosen]
+def seconds_each(call: Callable, x: Any) -> float:
+    """Returns what a call takes per sample, by the first few of a batch."""
+    few = rows_of(x, slice(LEAST))
+    seconds(call, few)
+    return seconds(call, few) / length(few)
 
 
-def seconds(engine: Any, batches: list) -> float:
-    """Returns the wall time of an engine over batches, answers read."""
-
-    def read_all():
-        for answers, _ in engine.answers((x, None) for x in batches):
-            tf.nest.map_structure(np.asarray, answers)
-
-    return seconds_of(read_all)
+def seconds(call: Callable, x: Any, repeats: int = 1) -> float:
+    """Returns the wall time of a call, answers read."""
+    began = time.perf_counter()
+    for _ in range(repeats):
+        tf.nest.map_structure(np.asarray, call(x))
+    return time.perf_counter() - began

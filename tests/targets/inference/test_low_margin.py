@@ -10,10 +10,10 @@ import pytest
 import tensorflow as tf
 
 from keras_kd.targets.inference import low_margin
-from keras_kd.targets.inference.closeness import decisions
 from keras_kd.targets.inference.low_margin import ROWS
 from keras_kd.targets.inference.low_margin import LowMargin
 from keras_kd.targets.inference.low_margin import allowed
+from keras_kd.targets.inference.low_margin import decisions
 from keras_kd.targets.inference.low_margin import margin_for
 from keras_kd.targets.inference.low_margin import margins
 
@@ -22,6 +22,16 @@ def logits_pair(count=4000, noise=0.3, classes=5, seed=0):
     rng = np.random.default_rng(seed)
     exact = rng.normal(size=(count, classes)) * 3.0
     return exact, exact + noise * rng.normal(size=exact.shape)
+
+
+def test_decisions_of_yes_no_units_are_their_signs():
+    logits = np.array([[1.0, -1.0], [2.0, 3.0]])
+    assert decisions(logits).tolist() == [0, 1]
+    assert decisions(logits, binary=True).tolist() == [
+        [True, False],
+        [True, True],
+    ]
+    assert decisions(np.array([[-1.0], [1.0]])).tolist() == [[False], [True]]
 
 
 def test_margins_by_hand():
@@ -88,15 +98,20 @@ class Counting:
         return {"output": 10.0 * x["a"], "tap": -x["a"]}
 
 
+def answer(engine, x):
+    ((found, _),) = engine.answers([(x, None)])
+    return found
+
+
 def fast(x):
     return {"output": np.asarray(x["a"]), "tap": np.zeros_like(x["a"])}
 
 
-def test_second_look_asks_about_close_decisions_only():
+def test_teacher_is_asked_about_close_decisions_only():
     own = Counting()
     a = np.array([[0.0, 5.0], [1.0, 1.1], [3.0, 0.0], [2.0, 2.0]], "float32")
     engine = LowMargin(fast, own, 0.2)
-    got = engine({"a": tf.constant(a)})
+    got = answer(engine, {"a": tf.constant(a)})
     np.testing.assert_allclose(got["output"][[0, 2]], a[[0, 2]])
     np.testing.assert_allclose(got["output"][[1, 3]], 10.0 * a[[1, 3]])
     np.testing.assert_allclose(got["tap"][[0, 2]], 0.0)
@@ -107,10 +122,10 @@ def test_second_look_asks_about_close_decisions_only():
     np.testing.assert_allclose(asked[2:], np.repeat(a[3:], ROWS - 2, 0))
 
 
-def test_second_look_asks_about_several_batches_together(monkeypatch):
+def test_teacher_is_asked_about_several_batches_together(monkeypatch):
     a = np.random.default_rng(0).normal(size=(20, 8, 2)).astype("float32")
     alone = LowMargin(fast, Counting(), 0.5)
-    expected = [alone({"a": x})["output"] for x in a]
+    expected = [answer(alone, {"a": x})["output"] for x in a]
 
     def stream(own):
         numbered = (({"a": x}, number) for number, x in enumerate(a))
@@ -131,7 +146,7 @@ def test_second_look_asks_about_several_batches_together(monkeypatch):
     np.testing.assert_array_equal([f["output"] for f, _ in few], expected[1:])
 
 
-def test_second_look_asks_nothing_where_all_is_clear():
+def test_teacher_is_asked_nothing_where_all_is_clear():
     own = Counting()
-    LowMargin(fast, own, 0.2)({"a": tf.constant([[0.0, 5.0]])})
+    answer(LowMargin(fast, own, 0.2), {"a": tf.constant([[0.0, 5.0]])})
     assert not own.asked

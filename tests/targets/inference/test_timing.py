@@ -1,15 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Engines are timed in turn with the first."""
+"""The speed of two calls is compared in turn, in short rounds."""
 
 from __future__ import annotations
 
 import time
 
 import numpy as np
-import pytest
 
 from keras_kd.targets.inference import timing
-from keras_kd.targets.inference.engines import Engine
 
 
 def sleeper(milliseconds):
@@ -17,22 +15,16 @@ def sleeper(milliseconds):
         time.sleep(milliseconds / 1000)
         return {"output": x}
 
-    return Engine(f"{milliseconds} ms", call)
+    return call
 
 
-def test_comparison_tells_how_many_times_as_fast(monkeypatch):
+def test_speedup_tells_how_many_times_as_fast(monkeypatch):
     monkeypatch.setattr(timing, "ROUND_SECONDS", 0.05)
-    batches = [np.zeros((10, 2), "float32")]
-    (slow, one), (fast, ratio) = timing.compare_speed(
-        [sleeper(8), sleeper(2)], batches
-    )
-    assert one == 1.0
+    ratio = timing.speedup(sleeper(8), sleeper(2), np.zeros((10, 2)))
     assert 1.5 < ratio < 8
-    assert slow == pytest.approx(10 / 0.008, rel=0.7)
-    assert fast > slow
 
 
-def test_round_of_a_slow_function_is_a_part_of_a_batch(monkeypatch):
+def test_round_of_a_slow_call_is_a_part_of_a_batch(monkeypatch):
     monkeypatch.setattr(timing, "ROUND_SECONDS", 0.02)
     asked = []
 
@@ -41,8 +33,19 @@ def test_round_of_a_slow_function_is_a_part_of_a_batch(monkeypatch):
         time.sleep(len(x) / 1000)
         return {"output": x}
 
-    timing.compare_speed(
-        [Engine("slow", slow)], [np.zeros((200, 2), "float32")] * 3
-    )
-    # To see how long it takes, to warm up, and in each round.
-    assert asked == [timing.LEAST] * (2 + timing.ROUNDS)
+    timing.speedup(slow, sleeper(0), np.zeros((200, 2)))
+    # Twice to see how long it takes, to warm up, and in each round.
+    assert asked == [timing.LEAST] * (3 + timing.ROUNDS)
+
+
+def test_round_of_a_quick_call_is_many_batches(monkeypatch):
+    monkeypatch.setattr(timing, "ROUND_SECONDS", 0.1)
+    asked = []
+
+    def quick(x):
+        asked.append(len(x))
+        time.sleep(0.002)
+        return {"output": x}
+
+    timing.speedup(quick, sleeper(0), np.zeros((40, 2)))
+    assert len(asked) > 10 * timing.ROUNDS
