@@ -138,9 +138,9 @@ class Job:
         return time.perf_counter() - began
 
     @functools.cached_property
-    def batches(self) -> list[np.ndarray]:
-        starts = range(0, len(self.x), LABELLING_BATCH)
-        return [self.x[at : at + LABELLING_BATCH] for at in starts]
+    def batches(self) -> tf.data.Dataset:
+        x = tf.data.Dataset.from_tensor_slices(self.x)
+        return x.batch(LABELLING_BATCH).cache()
 
     @functools.cached_property
     def engine(self) -> engines.Engine:
@@ -150,8 +150,7 @@ class Job:
         )
 
     def fastest_pass(self) -> None:
-        batches = ((tf.constant(x), None) for x in self.batches)
-        for answers, _ in self.engine.answers(batches):
+        for answers, _ in self.engine.answers((x, None) for x in self.batches):
             np.asarray(answers["output"])
 
     def measure(self, rounds: int) -> dict:

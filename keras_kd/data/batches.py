@@ -16,3 +16,8 @@ def length(x: Any) -> int:
 def rows_of(x: Any, rows: Any) -> Any:
     """Returns some samples of a batch, by anything that indexes an array."""
     return tf.nest.map_structure(lambda array: array[rows], x)
+
+
+def gather(x: Any, rows: Any) -> Any:
+    """Returns some samples of a batch by their places, in graphs too."""
+    return tf.nest.map_structure(lambda tensor: tf.gather(tensor, rows), x)

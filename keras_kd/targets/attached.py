@@ -9,10 +9,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from keras_kd.core import output_heads
 from keras_kd.core.progress import progress_bar
 from keras_kd.data.splits import as_dataset
-from keras_kd.data.splits import compile_for
+from keras_kd.targets.build.labelling import teacher_call
 from keras_kd.teachers.base import Teacher
 
 INPUTS = "inputs"
@@ -65,12 +64,6 @@ def outputs_of(
         Its output as float32 logits `(examples, ..., classes)`, in the order
         of the split.
     """
-    teacher = teacher.ready_for(["output"])
-    activation = teacher.activation_of("output")
-
-    def logits(x):
-        return output_heads.to_logits(teacher(x)["output"], activation)
-
     batches = as_dataset(split, batch_size)
     length = int(batches.cardinality())
     compiled = None
@@ -78,7 +71,7 @@ def outputs_of(
     total = length if length > 0 else None
     with progress_bar("teacher", total, "batches", verbose) as advance:
         for x, *_ in batches:
-            compiled = compiled or compile_for(logits, x)
-            found.append(compiled(x).numpy())
+            compiled = compiled or teacher_call(teacher, ("output",), x)
+            found.append(compiled(x)["output"].numpy())
             advance()
     return np.concatenate(found)

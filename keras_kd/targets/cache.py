@@ -205,17 +205,36 @@ class TeacherCache:
         seed: int | None = None,
         augment: Any = None,
     ) -> tf.data.Dataset:
-        """Returns a data set with the targets of its samples.
+        """Returns a data set that carries the targets of its samples.
+
+        Samples are found by content in every batch, so `data` may be in any
+        order, a part of what was labelled, or hold samples twice. With views,
+        each sample shows another one in each epoch and all of them in as many
+        epochs as there are views; the pixels are made again and compared with
+        those that the teacher saw.
 
         Args:
-            data: What was labelled, or any part of it, in any order.
-            batch_size: For arrays: samples in a batch.
-            shuffle: For arrays: whether to shuffle anew in each epoch.
+            data: Arrays `x`, `(x, y)` or `(x, y, sample_weight)`; a batched
+                `tf.data.Dataset` or a `keras.utils.PyDataset` that yields
+                the same.
+            batch_size: For arrays: samples in a batch. `None`: single
+                samples, to shuffle and batch as you like.
+            shuffle: For arrays: whether to shuffle all in each epoch.
             seed: Seed of the shuffling.
-            augment: The augmentation the cache was built with; needed only
-                where that was another process.
+            augment: The augmentation that the cache was built with, where
+                that was in another process.
 
-        See `targets.attach.attaching.attach` for more.
+        Returns:
+            `tf.data.Dataset` of `({"inputs": x, "teacher_targets": {tap:
+            target}}, y, sample_weight)`, as `Distiller.fit` takes it. Among
+            the targets, `"sample_index"` is the row of the sample in the
+            cache. In a stream, a sample that is not in the cache ends the
+            epoch with an error that says which.
+
+        Raises:
+            ValueError: If the data cannot be read like that, a file of the
+                cache is damaged, `augment` is missing or another one, or a
+                sample of an array is not in the cache.
         """
         return attach(self, data, batch_size, shuffle, seed, augment)
 

@@ -116,14 +116,7 @@ class TeacherTargets:
             self._remove_others(name)
             self._cache = TeacherCache(
                 self.directory / name, self.taps, dtype="float32"
-            ).build(
-                self.teacher,
-                self.data.train,
-                # Not the fastest way: one seed has to give one student,
-                # whatever the clock says.
-                engine="keras",
-                verbose=self.verbose,
-            )
+            ).build(self.teacher, self.data.train, verbose=self.verbose)
         return self._cache
 
     def for_training(self) -> dict[str, Any]:

@@ -10,6 +10,8 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from keras_kd.data.batches import gather
+from keras_kd.data.batches import length
 from keras_kd.data.splits import as_dataset
 from keras_kd.targets.attach import epochs
 from keras_kd.targets.attach.lookup import Lookup
@@ -32,50 +34,15 @@ def attach(
 ) -> tf.data.Dataset:
     """Returns a data set that carries the targets of its samples.
 
-    Samples are found by content in every batch, so `data` may be in any
-    order, a part of what was labelled, or hold samples twice. With views,
-    each sample shows another one in each epoch and all of them in as many
-    epochs as there are views; the pixels are made again and compared with
-    those that the teacher saw.
-
     Args:
-        cache: A finished `TeacherCache`.
-        data: Arrays `x`, `(x, y)` or `(x, y, sample_weight)`; a batched
-            `tf.data.Dataset` or a `keras.utils.PyDataset` that yields the
-            same.
-        batch_size: For arrays: samples in a batch. `None`: single samples,
-            to shuffle and batch as you like.
-        shuffle: For arrays: whether to shuffle all samples in each epoch.
-        seed: Seed of the shuffling.
-        augment: The augmentation that the cache was built with, where it was
-            built in another process.
-
-    Returns:
-        `tf.data.Dataset` of `({"inputs": x, "teacher_targets": {tap:
-        target}}, y, sample_weight)`, as `Distiller.fit` takes it. Among the
-        targets, `"sample_index"` is the row of the sample in the cache. In a
-        stream, a sample that is not in the cache ends the epoch with an error
-        that says which.
-
-    Raises:
-        ValueError: If the data cannot be read like that, a file of the cache
-            is damaged, `augment` is missing or another one, or a sample of an
-            array is not in the cache.
-
-    Example:
-
-    ```python
-    cache = kd.TeacherCache("labels").build(teacher, (x, y))
-    train = cache.attach((x, y), batch_size=16, shuffle=True)
-    kd.Distiller(None, student).compile("adam", cross_entropy).fit(train)
-    ```
+        cache: A finished `TeacherCache`; the others are those of its `attach`.
     """
     arrays, count = _arrays(data), None
     if arrays is None:
         batches = epochs.of_stream(_stream(data, batch_size, shuffle))
         spec = batches.element_spec["element"]
     else:
-        spec, count = arrays, len(tf.nest.flatten(arrays)[0])
+        spec, count = arrays, length(arrays)
         seed = random.randrange(2**31) if seed is None else seed
         batches = epochs.of_arrays(count, batch_size or _CHUNK, shuffle, seed)
     found = batches.map(
@@ -83,8 +50,8 @@ def attach(
         num_parallel_calls=tf.data.AUTOTUNE,
     )
     if count is not None and batch_size is None:
-        length = tf.data.experimental.assert_cardinality(count)
-        found = found.unbatch().apply(length)
+        counted = tf.data.experimental.assert_cardinality(count)
+        found = found.unbatch().apply(counted)
     return found.prefetch(tf.data.AUTOTUNE)
 
 
@@ -104,9 +71,7 @@ def _attaching(cache, arrays, spec, augment):
             marks = fingerprints(x)
             rows = lookup.rows(x, marks, places)
         else:
-            (x, *rest), marks, rows = tf.nest.map_structure(
-                lambda array: tf.gather(array, places), (arrays, *known)
-            )
+            (x, *rest), marks, rows = gather((arrays, *known), places)
         view = tf.zeros_like(rows)
         if views is not None:
             # Where a stream repeats within an epoch, that counts as well.
@@ -142,12 +107,8 @@ def _views(cache, lookup, arrays, spec, augment) -> Views | None:
             "made again. Expected: `attach(data, augment=...)` with the "
             "function that it was built with. Received: augment=None"
         )
-    views = Views.of(
-        augment,
-        cache.options,
-        None if arrays is None else arrays[0],
-        lookup.marks,
-    )
+    x = None if arrays is None else arrays[0]
+    views = Views.of(augment, cache.options, x, lookup.marks)
     if views.identity != labelled_with:
         raise ValueError(
             "`augment` is not the function that this cache was built with: "

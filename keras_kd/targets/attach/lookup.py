@@ -8,10 +8,11 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from keras_kd.data.batches import rows_of
+from keras_kd.data.batches import gather
 from keras_kd.targets.hashing.fingerprint import fingerprints
+from keras_kd.targets.hashing.index import FingerprintIndex
+from keras_kd.targets.hashing.index import all_fingerprints
 
-_PART = 4096  # samples of an array that are looked up at a time
 IN_MEMORY = 2**28
 """Bytes up to which targets are held in memory; others stay on the disk."""
 
@@ -31,12 +32,7 @@ class Lookup:
         self.cache = cache
         self.views = cache.options.views
         self.marks = cache.fingerprints
-        # A binary search in sorted numbers: as quick as a hash table, and no
-        # resource that a distribution strategy would have to know of.
-        keys = self.marks.view("int64")
-        order = np.argsort(keys, kind="stable")
-        self._keys = tf.constant(keys[order])
-        self._rows = tf.constant(order, tf.int64)
+        self._index = FingerprintIndex(self.marks)
         for shard in cache.shards:
             shard.check()
         self._fields = self._held_fields()
@@ -44,36 +40,18 @@ class Lookup:
 
     # Which row.
 
-    def find(self, marks):
-        """Returns `(rows, known)` of fingerprints, both `(batch,)`."""
-        marks = tf.bitcast(marks, tf.int64)
-        at = tf.searchsorted(self._keys, marks, out_type=tf.int64)
-        at = tf.minimum(at, tf.size(self._keys, tf.int64) - 1)
-        known = tf.gather(self._keys, at) == marks
-        return tf.gather(self._rows, at), known
-
     def all_rows(self, x) -> tuple:
         """Returns fingerprints and rows of all samples of arrays.
-
-        Args:
-            x: Arrays, of any length: little is held beside them.
 
         Raises:
             ValueError: If a sample is not in the cache.
         """
-        count = len(tf.nest.flatten(x)[0])
-        marks = tf.concat(
-            [
-                fingerprints(rows_of(x, slice(at, at + _PART)))
-                for at in range(0, count, _PART)
-            ],
-            axis=0,
-        )
-        rows, known = self.find(marks)
+        marks = all_fingerprints(x)
+        rows, known = self._index.find(marks)
         if not tf.reduce_all(known):
             missing = np.flatnonzero(~known.numpy())
             first = int(missing[0])
-            which = f"the first of {len(missing)} such, of {count} in all"
+            which = f"the first of {len(missing)} such, of {len(marks)} in all"
             raise ValueError(self._unknown(first, marks.numpy()[first], which))
         return marks, rows
 
@@ -85,11 +63,11 @@ class Lookup:
             marks: Its fingerprints, uint64 `(batch,)`.
             places: Place of each sample in the data, int64 `(batch,)`.
         """
-        rows, known = self.find(marks)
+        rows, known = self._index.find(marks)
 
         def refuse():
             as_one = tf.nest.map_structure(lambda t: t[tf.newaxis], x)
-            _, is_one = self.find(fingerprints(as_one))
+            _, is_one = self._index.find(fingerprints(as_one))
             arguments = [marks, places, known, is_one]
             return tf.numpy_function(self._refuse, arguments, tf.int64)
 
@@ -136,10 +114,7 @@ class Lookup:
             views: Which view of each, int64 `(batch,)`.
         """
         if self._fields is not None:
-            at = rows * self.views + views
-            found = tf.nest.map_structure(
-                lambda t: tf.gather(t, at), self._fields
-            )
+            found = gather(self._fields, rows * self.views + views)
         else:
             found = self._read(rows, views)
         return {

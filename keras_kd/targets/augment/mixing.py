@@ -12,10 +12,8 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from keras_kd.data.splits import compile_for
-from keras_kd.targets.hashing.fingerprint import fingerprints
-
-_CHUNK = 4096
+from keras_kd.targets.hashing.index import FingerprintIndex
+from keras_kd.targets.hashing.index import all_fingerprints
 
 
 class Mixing:
@@ -50,8 +48,7 @@ class Mixing:
 
     def share(self, x, seed) -> tf.Tensor:
         """Returns the share of the first sample, float32 in [0, 1]."""
-        shape = (2,)
-        drawn = tf.random.stateless_gamma(shape, seed, alpha=self.alpha)
+        drawn = tf.random.stateless_gamma((2,), seed, alpha=self.alpha)
         # Both can be 0 in float32 where alpha is small.
         return (drawn[0] + 1e-30) / (drawn[0] + drawn[1] + 2e-30)
 
@@ -172,13 +169,11 @@ class Partners:
 
     def __init__(self, x: Any, labelled: np.ndarray | None = None):
         self.x = tf.nest.map_structure(tf.convert_to_tensor, x)
-        self.marks = _all_fingerprints(self.x)
+        self.marks = all_fingerprints(self.x).numpy()
         self.places = tf.range(len(self.marks), dtype=tf.int64)
         if labelled is not None:
-            order = np.argsort(self.marks, kind="stable")
-            at = np.searchsorted(self.marks, labelled, sorter=order)
-            places = order[np.minimum(at, len(order) - 1)]
-            missing = np.flatnonzero(self.marks[places] != labelled)
+            self.places, known = FingerprintIndex(self.marks).find(labelled)
+            missing = np.flatnonzero(~known.numpy())
             if len(missing):
                 raise ValueError(
                     "Mixed views draw their partners from all samples that "
@@ -189,7 +184,6 @@ class Partners:
                     "this part alone."
                 )
             self.marks = labelled
-            self.places = tf.constant(places, tf.int64)
 
     def draw(self, seeds) -> tf.Tensor:
         """Returns the places of partners, int64 `(batch,)`, from seeds."""
@@ -202,15 +196,3 @@ class Partners:
 
 def _tensors(*samples):
     return tf.nest.map_structure(tf.convert_to_tensor, samples)
-
-
-def _all_fingerprints(x) -> np.ndarray:
-    compiled = compile_for(fingerprints, x)
-    count = len(tf.nest.flatten(x)[0])
-    found = [
-        compiled(
-            tf.nest.map_structure(lambda t, i=i: t[i : i + _CHUNK], x)
-        ).numpy()
-        for i in range(0, count, _CHUNK)
-    ]
-    return np.concatenate([np.zeros(0, "uint64"), *found])

@@ -14,6 +14,8 @@ from collections.abc import Callable
 import keras
 import tensorflow as tf
 
+from keras_kd.data.batches import gather
+from keras_kd.data.batches import rows_of
 from keras_kd.data.splits import UNLABELLED
 from keras_kd.data.splits import compile_for
 from keras_kd.targets.augment.mixing import Mixing
@@ -170,8 +172,7 @@ class Views:
     def _apply(self, x, drawn):
         arguments = (x, drawn)
         if self.partners is not None:
-            rows = self.partners.draw(drawn)
-            partners = _rows(self.partners.x, rows)
+            partners = gather(self.partners.x, self.partners.draw(drawn))
             arguments = (x, partners, drawn)
         return _one_by_one(self.augment, arguments)
 
@@ -192,7 +193,7 @@ class Views:
                 lambda t: tf.fill(tf.shape(t), UNLABELLED), y
             )
         drawn = seeds(marks, view, self.seed)
-        partners = _rows(all_y, self.partners.draw(drawn))
+        partners = gather(all_y, self.partners.draw(drawn))
         share = _one_by_one(self.augment.share, (x, drawn))
 
         def mixed(own, other):
@@ -201,14 +202,6 @@ class Views:
             return weight * own + (1 - weight) * other
 
         return tf.nest.map_structure(mixed, y, partners)
-
-
-def _reversed(batch):
-    return tf.nest.map_structure(lambda t: t[::-1], batch)
-
-
-def _rows(arrays, rows):
-    return tf.nest.map_structure(lambda t: tf.gather(t, rows), arrays)
 
 
 def _one_by_one(function, arguments):
@@ -239,15 +232,15 @@ def check_replayable(views: Views, x) -> None:
     Raises:
         ValueError: If the pixels differ.
     """
-    marks = fingerprints(x)
+    marks, backwards = fingerprints(x), slice(None, None, -1)
     first, again = (
         Views(views.augment, views.views, views.seed, views.partners)
         for _ in range(2)
     )
     for view in range(min(len(views), 2)):
         one = first.apply(x, view, marks)
-        two = again.apply(_reversed(x), view, _reversed(marks))
-        two = _reversed(fingerprints(two))
+        two = again.apply(rows_of(x, backwards), view, marks[backwards])
+        two = fingerprints(two)[backwards]
         if not tf.reduce_all(fingerprints(one) == two):
             raise ValueError(
                 f"{_NOT_REPLAYABLE} Received: a function that gave other "

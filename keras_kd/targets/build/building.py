@@ -6,19 +6,10 @@ from __future__ import annotations
 import pathlib
 from typing import Any
 
-import tensorflow as tf
-
 from keras_kd import teachers
 from keras_kd.core import progress
 from keras_kd.core.file_lock import file_lock
-from keras_kd.targets.inference import engines
-from keras_kd.targets.build import labelling
-from keras_kd.targets.store import manifest as manifests
-from keras_kd.targets.store import shards
-from keras_kd.targets.build import streaming
-from keras_kd.targets.hashing.identity import identity
-from keras_kd.targets.store.options import Options
-from keras_kd.targets.store.options import describe
+from keras_kd.data.batches import rows_of
 from keras_kd.targets.augment.views import Views
 from keras_kd.targets.augment.views import check_replayable
 from keras_kd.targets.build import labelling
@@ -187,5 +178,5 @@ def _views(augment, options, data, inputs) -> Views | None:
     arrays = data[0] if isinstance(data, (tuple, list)) else None
     views = Views.of(augment, options, arrays)
     few = next(iter(inputs.take(1)))["x"]
-    check_replayable(views, tf.nest.map_structure(lambda t: t[:32], few))
+    check_replayable(views, rows_of(few, slice(32)))
     return views

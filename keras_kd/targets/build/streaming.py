@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from keras_kd.data.batches import length
 from keras_kd.data.splits import as_dataset
 from keras_kd.targets.hashing.fingerprint import fingerprints
 
@@ -65,7 +66,7 @@ def without(
 def sample_count(data: Any, batch_size: int) -> int | None:
     """Returns how many samples a data set has, at most; `None`: unknown."""
     if isinstance(data, (tuple, list)):
-        return len(tf.nest.flatten(data)[0])
+        return length(data)
     dataset = as_dataset(data, batch_size)
     batches = int(dataset.cardinality())
     if batches <= 0:
