@@ -43,7 +43,7 @@ def console_for(verbose: int) -> Console:
 def no_native_notices():
     """Drops what native code writes to the error output meanwhile.
 
-    LiteRT writes a line there for each file that it loads, and has no option
+    LiteRT and its converter tell there what they do, and have no option
     against it. What fails is raised as an error all the same.
     """
     try:

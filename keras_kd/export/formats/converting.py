@@ -12,6 +12,7 @@ import numpy as np
 import tensorflow as tf
 
 from keras_kd.core.fresh_process import failure_of
+from keras_kd.core.progress import no_native_notices
 
 INTEGER = ("int8", "full_int8")
 
@@ -42,7 +43,8 @@ def convert(
     if calibrates and _has(saved_model_dir, b"While"):
         # The calibrator of an LSTM ends the process by a segmentation fault.
         return _convert_apart(saved_model_dir, quantize, representative, sparse)
-    return _convert(saved_model_dir, quantize, representative, sparse)
+    with no_native_notices():
+        return _convert(saved_model_dir, quantize, representative, sparse)
 
 
 def _convert_apart(saved_model_dir, quantize, representative, sparse):

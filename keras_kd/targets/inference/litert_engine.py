@@ -101,7 +101,8 @@ def _convert(call, specs, calibration):
     with warnings.catch_warnings():
         # The calibration's own interpreter is announced as deprecated.
         warnings.simplefilter("ignore")
-        return converter.convert(), taps
+        with no_native_notices():
+            return converter.convert(), taps
 
 
 def _calibrate(converter, arrays):
