@@ -48,8 +48,7 @@ def build(directory, x=None, **kwargs):
     cache = kd.TeacherCache(directory, **options)
     data = (samples() if x is None else x,)
     who = kwargs.pop("who", None) or teacher()
-    # Which engine is the fastest differs from run to run; so do last bits.
-    fixed = {"batch_size": 64, "verbose": False, "engine": "keras"}
+    fixed = {"batch_size": 64, "verbose": False}
     return cache.build(who, data, **{**fixed, **kwargs})
 
 

@@ -96,7 +96,7 @@ def test_any_form_of_data_gives_the_same_files(tmp_path, data):
     build(tmp_path / "one")
     cache = kd.TeacherCache(
         tmp_path / "two", shard_size=300, dtype="float32"
-    ).build(teacher(), data, batch_size=64, verbose=False, engine="keras")
+    ).build(teacher(), data, batch_size=64, verbose=False)
     assert len(cache) == 1000
     assert contents(tmp_path / "one") == contents(tmp_path / "two")
 

@@ -229,6 +229,22 @@ def test_merge_notices_a_shard_that_no_part_lists(tmp_path):
         kd.TeacherCache.merge(parts, into=tmp_path / "into")
 
 
+def test_engine_of_an_older_version_is_read_but_not_continued(tmp_path):
+    build(tmp_path)
+    record = tmp_path / "shards" / "00000" / "shard.json"
+    content = checksummed_json.read_checksummed(record)
+    content["facts"]["labelled_with"]["engine"] = "litert"
+    checksummed_json.write_checksummed(record, content)
+    (tmp_path / "manifest.json").unlink()
+    cache = build(tmp_path)  # nothing was left to label
+    used = [one["engine"] for one in cache.info()["labelled_with"]]
+    assert used == ["litert", "keras"]
+    (tmp_path / "manifest.json").unlink()
+    shutil.rmtree(tmp_path / "shards" / "00003")
+    with pytest.raises(ValueError, match="'litert'.*into another directory"):
+        build(tmp_path)
+
+
 def test_two_processes_do_not_label_into_one_folder(tmp_path):
     with locked(tmp_path):
         with pytest.raises(ValueError, match="Another process"):
