@@ -41,7 +41,7 @@ SCRIPT = "search"
 TRIALS, EPOCHS, BATCH, RATE = 6 if FAST else 20, 3, 128, 3e-3
 TEMPERATURE, ALPHA = (1.0, 20.0), (0.0, 1.0)
 RIVAL, OURS, ALL_EPOCHS = "keras.distillation", "search", "no trial stopped"
-CREW = "search, workers=2"
+TWO_WORKERS = "search, workers=2"
 DISK, OVERHEAD = 1 / 5, 0.10
 
 # Images, trials of the rival, rounds, and the goal.
@@ -156,7 +156,7 @@ class Search:
             RIVAL: self.rival,
             OURS: self.ours,
             ALL_EPOCHS: lambda: self.ours(median_stopping=False),
-            CREW: lambda: self.ours(workers=2),
+            TWO_WORKERS: lambda: self.ours(workers=2),
         }
         runs = in_turn(ways, self.rounds)
         seconds = {
@@ -174,7 +174,7 @@ class Search:
             "rival_trials": self.rival_trials,
             "times_faster": {
                 name: ratio(seconds[RIVAL], seconds[name])
-                for name in (OURS, ALL_EPOCHS, CREW)
+                for name in (OURS, ALL_EPOCHS, TWO_WORKERS)
             },
             "runs": runs,
         }
@@ -245,7 +245,7 @@ def row(pair: dict, way: str) -> str:
     whole = TRIALS * EPOCHS
     cells += [f"{max(epochs) or whole} of {whole}"]
     cells += [f"{median_of(runs, 'labelling'):.1f} s" if times else "-"]
-    if way == CREW:  # its fits are in other processes
+    if way == TWO_WORKERS:  # its fits are in other processes
         cells += ["-", "-"]
     else:
         cells += [f"{median_of(runs, 'fits'):.0f} s"]
@@ -256,17 +256,19 @@ def row(pair: dict, way: str) -> str:
 def summary(pair: dict, goal: float) -> list[str]:
     """Returns the goals and whether they are met, one a line."""
     ours, rival = pair["runs"][OURS], pair["runs"][RIVAL]
-    times, crew = (pair["times_faster"][w]["median"] for w in (OURS, CREW))
+    times, two = (
+        pair["times_faster"][w]["median"] for w in (OURS, TWO_WORKERS)
+    )
     disks = [
         median_of(runs, "bytes") / median_of(rival, "bytes")
-        for runs in (ours, pair["runs"][CREW])
+        for runs in (ours, pair["runs"][TWO_WORKERS])
     ]
     over = statistics.median(map(overhead_of, ours))
     control, first, *others = ours[-1]["traces"]
     again, of_rival = sum(others), rival[-1]["traces"]
     return [
-        f"- {times:.1f} times as fast with one worker, {crew:.1f} with two, "
-        f"goal {goal:g}: {verdict(max(times, crew) >= goal)}",
+        f"- {times:.1f} times as fast with one worker, {two:.1f} with two, "
+        f"goal {goal:g}: {verdict(max(times, two) >= goal)}",
         f"- {disks[0]:.3f} of its peak disk, {disks[1]:.3f} with two workers, "
         f"goal {DISK:g}: {verdict(max(disks) <= DISK)}",
         f"- {over:+.1%} beside the fits, goal {OVERHEAD:.0%}: "
