@@ -88,11 +88,8 @@ def write_content(
 ) -> None:
     """Writes a manifest with known hashes, and its own.
 
-    Args:
-        path: What the manifest is about, a folder or a .tflite file.
-        files: sha256 by relative path.
-        replaces: The same of the files' older versions, each still valid
-            until the new one has taken its place.
+    `replaces` are those of the files' older versions, each still valid until
+    the new one has taken its place.
     """
     content = {"files": files, "replaces": replaces or {}}
     write_checksummed(manifest_path(path), {**content, "created": time.time()})

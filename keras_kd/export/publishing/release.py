@@ -41,18 +41,10 @@ def release(
     """Publishes what was verified: a version, then the .tflite files.
 
     A kill or a full disk in between leaves what was published so far; no
-    file under a final name is ever half of one.
-
-    Args:
-        staged: A SavedModel's folder by `"saved_model"`, .tflite files by
-            their kind; all made by `staging(base_dir)`.
-        base_dir: The model's folder.
-        keep: See `publish`.
-        texts: The serving files of the SavedModel, see `serving_files`.
-        say: Told of each.
-
-    Returns:
-        The published paths, by the same names.
+    file under a final name is ever half of one. What is staged, by
+    `staging(base_dir)`, is a SavedModel's folder by `"saved_model"`, with
+    the texts of its serving files, and .tflite files by their kind. Returns
+    the published paths by the same names.
     """
     base_dir = pathlib.Path(base_dir)
     published = {}
