@@ -157,27 +157,25 @@ def retire_versions(
     sound, removed = 0, []
     for folder in reversed(versions_in(base_dir)):
         if sound < keep:
-            sound += _is_sound(folder)
-        elif folder.name != spared and _was_published(folder):
+            sound += _is_version(folder, check_manifest)
+        elif folder.name != spared and _is_version(folder, _listed_files):
             if _remove(folder):
                 removed.append(folder)
     return removed
 
 
-def _is_sound(folder):
+def _is_version(folder, files_of):
+    """Whether `publish` made a folder, by the files of its manifest."""
     try:
-        return _was_published(folder) and bool(check_manifest(folder))
+        made = folder.is_dir() and not folder.is_symlink()
+        return made and "saved_model.pb" in files_of(folder)
     # Another publisher may be removing it at this moment.
     except (VerificationError, OSError):
         return False
 
 
-def _was_published(folder):
-    try:
-        made = folder.is_dir() and not folder.is_symlink()
-        return made and "saved_model.pb" in read_manifest(folder)["files"]
-    except VerificationError:
-        return False
+def _listed_files(folder):
+    return read_manifest(folder)["files"]
 
 
 def _remove(folder):
