@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import keras
 
 
@@ -25,19 +27,8 @@ def copy_of(model: keras.Model) -> keras.Model:
             f"Model {model.name!r} must be built. Received a model without "
             "weights. Call it on a batch, or give it a keras.Input, first."
         )
-    custom = {
-        type(layer).__name__: type(layer)
-        for layer in model._flatten_layers()  # no public walk goes as deep
-        if not type(layer).__module__.startswith("keras.")
-    }
     try:
-        with keras.saving.custom_object_scope(custom):
-            config = keras.saving.serialize_keras_object(model)
-            config.pop("compile_config", None)
-            # Safe: the code comes from this process, not from a file.
-            twin = keras.saving.deserialize_keras_object(
-                config, safe_mode=False
-            )
+        twin = by_config(model)
         twin.set_weights(model.get_weights())
     except (TypeError, ValueError, NotImplementedError) as error:
         raise ValueError(
@@ -47,3 +38,21 @@ def copy_of(model: keras.Model) -> keras.Model:
             f"built by its input shape. Received: {error}"
         ) from error
     return twin
+
+
+def by_config(
+    model: keras.Model, edit: Callable[[dict], None] | None = None
+) -> keras.Model:
+    """Returns an uncompiled model of new weights, by a config to be edited."""
+    custom = {
+        type(layer).__name__: type(layer)
+        for layer in model._flatten_layers()  # no public walk goes as deep
+        if not type(layer).__module__.startswith("keras.")
+    }
+    with keras.saving.custom_object_scope(custom):
+        config = keras.saving.serialize_keras_object(model)
+        config.pop("compile_config", None)
+        if edit is not None:
+            edit(config)
+        # Safe: the code comes from this process, not from a file.
+        return keras.saving.deserialize_keras_object(config, safe_mode=False)

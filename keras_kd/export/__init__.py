@@ -16,9 +16,9 @@ from keras_kd.export.formats.litert import write_tflite
 from keras_kd.export.formats.saved_model import write_saved_model
 from keras_kd.export.manifest import VerificationError
 from keras_kd.export.manifest import check_manifest
-from keras_kd.export.publishing.publish import publish
-from keras_kd.export.publishing.retire import retire_versions
 from keras_kd.export.publishing.staging import staging
+from keras_kd.export.publishing.versions import publish
+from keras_kd.export.publishing.versions import retire_versions
 from keras_kd.export.serving.serving_files import docker_command
 from keras_kd.export.serving.serving_files import server_command
 from keras_kd.export.serving.warmup import read_warmup

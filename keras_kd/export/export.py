@@ -23,11 +23,11 @@ from keras_kd.export.formats.variants import file_name
 from keras_kd.export.formats.variants import variants
 from keras_kd.export.manifest import model_files
 from keras_kd.export.manifest import write_manifest
-from keras_kd.export.publishing.publish import check_name
 from keras_kd.export.publishing.release import release
-from keras_kd.export.publishing.retire import check_keep
 from keras_kd.export.publishing.staging import staging
 from keras_kd.export.publishing.staging import telling_of_a_full_disk
+from keras_kd.export.publishing.versions import check_keep
+from keras_kd.export.publishing.versions import check_name
 from keras_kd.export.serving.serving_files import serving_files
 from keras_kd.export.serving.warmup import BATCH_SIZES
 from keras_kd.export.serving.warmup import check_batch_sizes

@@ -23,27 +23,21 @@ class VerificationError(ValueError):
 
 
 def manifest_path(path: str | os.PathLike) -> pathlib.Path:
-    """Returns where the manifest of an export is.
-
-    Inside a SavedModel's folder: `manifest.json`; beside a file such as
-    `student.tflite`: `student.tflite.manifest.json`.
-    """
-    path = pathlib.Path(path)
-    if path.suffix == ".tflite":
-        return path.with_name(f"{path.name}.{NAME}")
-    return path / NAME
+    """Returns where an export's manifest is, see `_beside`."""
+    return _beside(path, NAME)
 
 
 def golden_path(path: str | os.PathLike) -> pathlib.Path:
-    """Returns where an export's golden answers are.
+    """Returns where an export's golden answers are, see `_beside`."""
+    return _beside(path, "golden.npz")
 
-    Inside a SavedModel's folder: `golden.npz`; beside a file such as
-    `student.tflite`: `student.tflite.golden.npz`.
-    """
+
+def _beside(path, name):
+    """Returns `folder/name`, or `student.tflite.name` beside the file."""
     path = pathlib.Path(path)
     if path.suffix == ".tflite":
-        return path.with_name(f"{path.name}.golden.npz")
-    return path / "golden.npz"
+        return path.with_name(f"{path.name}.{name}")
+    return path / name
 
 
 def model_files(path: str | os.PathLike) -> list[pathlib.Path]:
@@ -77,8 +71,7 @@ def write_manifest(path: str | os.PathLike) -> dict[str, str]:
     target = manifest_path(path)
     found = sorted(path.rglob("*"))
     if path.is_file():
-        beside = [path, golden_path(path)]
-        found = [file for file in beside if file.is_file()]
+        found = [path, golden_path(path)]
     files = {
         file.relative_to(target.parent).as_posix(): file_sha256(file)
         for file in found
@@ -95,11 +88,8 @@ def write_content(
 ) -> None:
     """Writes a manifest with known hashes, and its own.
 
-    Args:
-        path: What the manifest is about, a folder or a .tflite file.
-        files: sha256 by relative path.
-        replaces: The same of the files' older versions, each still valid
-            until the new one has taken its place.
+    `replaces` are those of the files' older versions, each still valid until
+    the new one has taken its place.
     """
     content = {"files": files, "replaces": replaces or {}}
     write_checksummed(manifest_path(path), {**content, "created": time.time()})
@@ -114,7 +104,7 @@ def read_manifest(path: str | os.PathLike) -> dict:
     file = manifest_path(path)
     try:
         content = read_checksummed(file)
-        # Other sealed files are no manifests.
+        # Other checksummed files are no manifests.
         for part in ("files", "replaces"):
             dict(content[part])
         return content

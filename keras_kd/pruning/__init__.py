@@ -3,7 +3,7 @@
 
 tfmot's `prune_low_magnitude` refuses Keras 3 models, but the engine below it
 works on plain `tf.Variable`s, and the `value` of a Keras 3 variable is one.
-So the model needs no wrapper and no Keras 2 twin, and it can be pruned while
+So the model needs no wrapper and no Keras 2 copy, and it can be pruned while
 a `Distiller` trains it.
 """
 

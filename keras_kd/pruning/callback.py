@@ -16,9 +16,9 @@ import tensorflow as tf
 from keras_kd.pruning.kernels import prunable_kernels
 from keras_kd.pruning.kernels import sparsity_of
 from keras_kd.pruning.selection import check_lists
+from keras_kd.pruning.tfmot import WholeModelEngine
 from keras_kd.pruning.tfmot import import_engine
 from keras_kd.pruning.tfmot import import_tfmot
-from keras_kd.pruning.whole_model import WholeModelEngine
 
 logger = logging.getLogger(__name__)
 
@@ -193,8 +193,7 @@ class Pruning(keras.callbacks.Callback):
         `fit` does it at its end. Call it after code that puts weights back.
         """
         changed = False
-        for (_, variable), mask in zip(self.kernels, self._masks, strict=True):
-            weight = variable.value
+        for weight, mask in self._pairs():
             kept = mask > 0
             changed |= bool(tf.reduce_any((weight != 0) & ~kept))
             # Selected, not multiplied: the engine leaves some zeros as -0.0,
@@ -204,10 +203,14 @@ class Pruning(keras.callbacks.Callback):
             warnings.warn(
                 "Pruned weights were put back after the last batch (by "
                 "restore_best_weights or an averaging optimizer) and are set "
-                "to zero again. Evaluate the model again: figures measured "
+                "to zero again. Evaluate the model again: scores measured "
                 "before are not those of this model.",
                 stacklevel=2,
             )
+
+    def _pairs(self):
+        weights = [variable.value for _, variable in self.kernels]
+        return zip(weights, self._masks, strict=True)
 
     def _default_schedule(self):
         total = (self.params.get("steps") or 0) * self.params["epochs"]
@@ -229,8 +232,8 @@ class Pruning(keras.callbacks.Callback):
     def _engine(self):
         step, schedule = self._step, self.schedule_in_use
         pruned = [
-            (v.value, mask, tf.Variable(0, dtype=mask.dtype))
-            for (_, v), mask in zip(self.kernels, self._masks, strict=True)
+            (weight, mask, tf.Variable(0, dtype=mask.dtype))
+            for weight, mask in self._pairs()
         ]
         if self.threshold == "global":
             engine = WholeModelEngine(step, pruned, schedule)
@@ -257,8 +260,8 @@ class Pruning(keras.callbacks.Callback):
                 "`dataset.apply(tf.data.experimental.assert_cardinality(n))`."
             )
         self._step.assign(epoch * steps)
-        for (_, variable), mask in zip(self.kernels, self._masks, strict=True):
-            zero = variable.value == 0
+        for weight, mask in self._pairs():
+            zero = weight == 0
             # A kernel of nothing but zeros was initialised so, not pruned.
             if not bool(tf.reduce_all(zero)):
                 mask.assign(tf.cast(~zero, mask.dtype))

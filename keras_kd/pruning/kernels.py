@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from typing import Any
 
@@ -65,10 +66,10 @@ def prunable_kernels(
         chain = (*chain, layer)
         names = [part.name for part in chain[1:]]
         named = include is not None and _is_in(chain, include)
-        wanted = (named or include is None) and not _is_in(chain, exclude)
-        if wanted:
-            kinds = PRUNED_BY_DEFAULT + (PRUNED_ON_REQUEST if named else ())
-            for attribute in _attributes(layer, kinds):
+        if (named or include is None) and not _is_in(chain, exclude):
+            table = PRUNED_BY_DEFAULT + (PRUNED_ON_REQUEST if named else ())
+            kinds = [names for kind, names in table if isinstance(layer, kind)]
+            for attribute in itertools.chain(*kinds):
                 variable = getattr(layer, attribute, None)
                 # A layer under LoRA or quantised gives a tensor here, and a
                 # frozen kernel could not recover: neither is pruned.
@@ -108,12 +109,6 @@ def _is_in(chain, chosen) -> bool:
     )
 
 
-def _attributes(layer, kinds) -> list[str]:
-    return [
-        n for types, names in kinds if isinstance(layer, types) for n in names
-    ]
-
-
 def sparsity_of(kernels: Sequence[tuple[str, keras.Variable]]) -> float:
     """Returns the share of exact zeros in the kernels, taken together."""
     nonzero = sum(int(tf.math.count_nonzero(v.value)) for _, v in kernels)
@@ -123,16 +118,10 @@ def sparsity_of(kernels: Sequence[tuple[str, keras.Variable]]) -> float:
 def sparsity_table(
     model: keras.Model, kernels: Sequence[tuple[str, keras.Variable]]
 ) -> dict[str, Any]:
-    """Returns the figures of a pruned model as plain JSON values.
+    """Returns how sparse a model and its kernels are, as plain JSON values.
 
-    Args:
-        model: The model that holds the kernels.
-        kernels: What `prunable_kernels` returned for it.
-
-    Returns:
-        `sparsity` of the kernels together, `parameters` and
-        `nonzero_parameters` of the whole model, and `layers`: one row per
-        kernel with its `shape` and `sparsity`.
+    `sparsity` is that of the kernels together, `parameters` and
+    `nonzero_parameters` count the whole model, `layers` has a row per kernel.
     """
     return {
         "sparsity": sparsity_of(kernels),

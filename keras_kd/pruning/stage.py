@@ -91,7 +91,10 @@ def prune(
     began = time.perf_counter()
     copy = copy_of(student)
     loss = loss or student.loss or output_heads.default_loss(student)
-    distilled = teacher is not None or _carries_targets(split)
+    arrays = not isinstance(split, tf.data.Dataset)
+    x = split[0] if arrays else split.element_spec[0]
+    # Targets may come with the data.
+    distilled = teacher is not None or split_targets(x)[1] is not None
     trained = copy
     if distilled:
         trained = Distiller(
@@ -102,9 +105,8 @@ def prune(
             distillation_losses=distillation_losses,
         )
     elif unlabelled.is_sparse(loss):
-        split = _weighed(split)
+        split = _weighed(*split) if arrays else split.map(_weighed)
     trained.compile(optimizer=keras.optimizers.Adam(learning_rate), loss=loss)
-    arrays = not isinstance(split, tf.data.Dataset)
     parts = split if arrays else (split,)
     watched = bool(callbacks) and isinstance(data, Data)
     trained.fit(
@@ -152,20 +154,8 @@ def _plain(value):
     return value.__name__ if isinstance(value, type) else value
 
 
-def _carries_targets(split) -> bool:
-    arrays = not isinstance(split, tf.data.Dataset)
-    x = split[0] if arrays else split.element_spec[0]
-    return split_targets(x)[1] is not None
-
-
-def _weighed(split):
+def _weighed(x, y, weight=1.0):
     """Gives examples without a label the weight 0, as Distiller does."""
-
-    def weigh(x, y, weight=1.0):
-        labelled = tf.not_equal(y, UNLABELLED)
-        weight = tf.cast(labelled, "float32") * tf.cast(weight, "float32")
-        return x, tf.where(labelled, y, tf.zeros_like(y)), weight
-
-    if isinstance(split, tf.data.Dataset):
-        return split.map(weigh)
-    return weigh(*split)
+    labelled = tf.not_equal(y, UNLABELLED)
+    weight = tf.cast(labelled, "float32") * tf.cast(weight, "float32")
+    return x, tf.where(labelled, y, tf.zeros_like(y)), weight

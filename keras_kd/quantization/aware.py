@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""quantization_aware(): a twin of a student that computes as int8 will."""
+"""quantization_aware(): a copy of a student that computes as int8 will."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ def quantization_aware(
     samples: int = SAMPLES,
     momentum: float = 0.99,
 ) -> keras.Model:
-    """Returns a twin of a student that feels int8 while it trains.
+    """Returns a copy of a student that rounds as int8 while it trains.
 
     For the case where int8 costs more accuracy than the task allows. Train
-    the twin as any student, best by its teacher, for some epochs at a low
+    the copy as any student, best by its teacher, for some epochs at a low
     learning rate; then `export` it with `quantize="int8"`: the file computes
-    by the ranges that were learned here, and answers as the twin does.
+    by the ranges that were learned here, and answers as the copy does.
 
     Kernels are rounded per channel and activations per tensor, as LiteRT
     does it; batch normalisations are folded into the layers before them. The
-    student itself is not touched. Untrained, the twin answers as the
+    student itself is not touched. Untrained, the copy answers as the
     student's int8 file does.
 
     Reference: [Jacob et al., 2017](https://arxiv.org/abs/1712.05877).
@@ -59,9 +59,9 @@ def quantization_aware(
     kd.export(aware, "saved_models", "aware", quantize="int8", inputs=x)
     ```
     """
-    twin, ranges = rewrite(student, momentum)
-    _observe(twin, ranges, draw(data, samples))
-    return twin
+    copy, ranges = rewrite(student, momentum)
+    _observe(copy, ranges, draw(data, samples))
+    return copy
 
 
 def _observe(model, ranges, inputs):

@@ -15,10 +15,8 @@ from keras import layers
 def fold(layer: layers.Layer, norm: layers.BatchNormalization):
     """Returns the kernel and bias of a layer that does what both do.
 
-    Args:
-        layer: A built layer with a kernel and a linear activation.
-        norm: A built batch normalisation of the last axis. Its moving
-            averages are used, as in inference.
+    The layer has a linear activation; of the norm, which is of the last
+    axis, the moving averages are used, as in inference.
     """
     numpy = keras.ops.convert_to_numpy
     factor = 1.0 / np.sqrt(numpy(norm.moving_variance) + norm.epsilon)

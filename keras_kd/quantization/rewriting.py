@@ -10,7 +10,9 @@ import numpy as np
 from keras import layers
 
 from keras_kd.pruning.structured.kinds import MERGES
-from keras_kd.pruning.structured.trace import has_graph
+from keras_kd.pruning.structured.trace import calls_of
+from keras_kd.pruning.structured.trace import check_graph
+from keras_kd.pruning.structured.trace import graph_of
 from keras_kd.quantization.fake import FakeQuantize
 from keras_kd.quantization.fake import FakeQuantizedKernel
 from keras_kd.quantization.folding import fold
@@ -55,25 +57,14 @@ def rewrite(
 ) -> tuple[keras.Model, list[FakeQuantize]]:
     """Returns a copy of a model that rounds where an int8 file rounds.
 
-    Args:
-        model: A Functional or Sequential model.
-        momentum: Of the ranges that follow the data.
-
-    Returns:
-        The copy, and those of its layers whose range depends on the data.
+    And those of the copy's layers whose range depends on the data.
 
     Raises:
         ValueError: If the model has no graph, or a layer is of a kind that
             is not known here.
     """
-    if not has_graph(model):
-        raise ValueError(
-            "Only a Functional model, or a Sequential one whose input shape "
-            "is known, can be made aware of its quantisation. "
-            f"Received: '{getattr(model, 'name', model)}', a "
-            f"{type(model).__name__} without a graph of its own."
-        )
-    graph = getattr(model, "_functional", None) or model
+    check_graph(model, "quantization_aware")
+    graph = graph_of(model)
     for operation in graph.operations:
         _check_kind(operation)
     walk = _Walk(graph, momentum)
@@ -98,10 +89,8 @@ class _Walk:
 
     def __init__(self, graph, momentum):
         self.graph, self.momentum = graph, momentum
-        self.ranges, self.twins, self.names = [], {}, collections.Counter()
-        by_depth = graph._nodes_by_depth
-        depths = sorted(by_depth, reverse=True)
-        self.nodes = [node for depth in depths for node in by_depth[depth]]
+        self.ranges, self.copies, self.names = [], {}, collections.Counter()
+        self.nodes = calls_of(graph)
         self.calls = collections.Counter(id(n.operation) for n in self.nodes)
         self.users = collections.defaultdict(list)
         for node in self.nodes:
@@ -114,10 +103,13 @@ class _Walk:
         for node in self.nodes:
             key = id(node.outputs[0])
             if node.is_input:
-                inputs[key] = _input_like(node)
-                values[key] = inputs[key]
-                if keras.backend.is_float_dtype(inputs[key].dtype):
-                    values[key] = self._range(node.operation)(inputs[key])
+                given, name = node.outputs[0], node.operation.name
+                x = keras.Input(
+                    batch_shape=given.shape, dtype=given.dtype, name=name
+                )
+                inputs[key] = values[key] = x
+                if keras.backend.is_float_dtype(x.dtype):
+                    values[key] = self._range(node.operation)(x)
                 continue
             norm = self._norm_after(node)
             x = folded.pop(id(node), None)
@@ -155,28 +147,28 @@ class _Walk:
         layer = node.operation
         arguments, options = node.arguments.fill_in(values)
         options.pop("training", None)
-        if id(layer) in self.twins:
-            return self.twins[id(layer)](*arguments, **options)
+        if id(layer) in self.copies:
+            return self.copies[id(layer)](*arguments, **options)
         config, weights = layer.get_config(), layer.get_weights()
         if isinstance(layer, layers.Rescaling):
             config["offset"] = 0.0  # added in `_rounded`
-        if type(layer) in KERNELS and not _is_fused(layer):
+        if type(layer) in KERNELS and _activation(layer) not in FUSED:
             config["activation"] = "linear"
         if norm is not None:
             config["use_bias"] = True
             weights = list(fold(layer, norm.operation))
-        twin = type(layer).from_config(config)
+        copy = type(layer).from_config(config)
         if type(layer) is layers.BatchNormalization:
-            twin.trainable = False  # int8 has no statistics of a batch
+            copy.trainable = False  # int8 has no statistics of a batch
         if type(layer) in KERNELS:
-            twin = FakeQuantizedKernel(
-                twin, name=layer.name, dtype=layer.dtype_policy
+            copy = FakeQuantizedKernel(
+                copy, name=layer.name, dtype=layer.dtype_policy
             )
-        self.twins[id(layer)] = twin
-        x = twin(*arguments, **options)
-        twin.set_weights(weights)
+        self.copies[id(layer)] = copy
+        x = copy(*arguments, **options)
+        copy.set_weights(weights)
         if isinstance(layer, layers.Normalization):
-            twin.finalize_state()
+            copy.finalize_state()
         return x
 
     def _rounded(self, node, x):
@@ -184,7 +176,7 @@ class _Walk:
         layer, user = node.operation, self._sole_user(node)
         if type(layer) in SAME_RANGE:
             return x
-        if type(layer) in KERNELS and not _is_fused(layer):
+        if type(layer) in KERNELS and _activation(layer) not in FUSED:
             x = self._range(layer, "_sum")(x)
             x = self._activated(layer, x)
         if isinstance(layer, layers.Rescaling) and np.any(layer.offset):
@@ -192,14 +184,14 @@ class _Walk:
             name = f"{layer.name}_offset"
             x = layers.Rescaling(1.0, layer.offset, name=name)(x)
         # LiteRT computes a sum and the ReLU of it in one, unrounded between.
-        is_sum = type(layer) in (*KERNELS, *SUMS)
-        is_sum = is_sum and _activation(layer) == "linear"
+        activation = _activation(layer)
+        is_sum = type(layer) in (*KERNELS, *SUMS) and activation == "linear"
         if is_sum and user is not None and _is_relu(user.operation):
             return x
-        return self._range(layer, fixed=FIXED.get(_activation(layer)))(x)
+        return self._range(layer, fixed=FIXED.get(activation))(x)
 
     def _activated(self, layer, x):
-        """Returns the activation that its layer's twin has lost."""
+        """Returns the activation that its layer's copy has lost."""
         name = f"{layer.name}_activation"
         if _activation(layer) != "silu":
             return layers.Activation(layer.activation, name=name)(x)
@@ -219,22 +211,11 @@ class _Walk:
         return self.ranges[-1]
 
 
-def _input_like(node):
-    tensor = node.outputs[0]
-    return keras.Input(
-        batch_shape=tensor.shape, dtype=tensor.dtype, name=node.operation.name
-    )
-
-
 def _activation(layer):
     if isinstance(layer, layers.Softmax):
         return "softmax"
     function = getattr(layer, "activation", None)
     return getattr(function, "__name__", "linear")
-
-
-def _is_fused(layer):
-    return _activation(layer) in FUSED
 
 
 def _is_relu(layer):
@@ -244,7 +225,7 @@ def _is_relu(layer):
             and not layer.negative_slope
             and not layer.threshold
         )
-    return type(layer) is layers.Activation and _is_fused(layer)
+    return type(layer) is layers.Activation and _activation(layer) in FUSED
 
 
 def _filled(structure, values):

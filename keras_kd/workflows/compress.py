@@ -15,7 +15,7 @@ import keras
 from keras_kd.core.records import StageRecord
 from keras_kd.data.splits import Data
 from keras_kd.data.splits import labels_of
-from keras_kd.export.publishing.publish import check_name
+from keras_kd.export.publishing.versions import check_name
 from keras_kd.report import Report
 from keras_kd.workflows.artifact_metrics import artifact_metrics
 from keras_kd.workflows.stages import CompressionStages

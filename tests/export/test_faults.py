@@ -23,7 +23,7 @@ from keras_kd.core.records import file_sha256
 from keras_kd.export import verify_directory
 from keras_kd.export.manifest import check_manifest
 from keras_kd.export.manifest import golden_path
-from keras_kd.export.publishing.replacement import publish_file
+from keras_kd.export.publishing.release import publish_file
 from keras_kd.export.verification.golden import read_golden
 
 

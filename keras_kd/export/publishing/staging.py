@@ -49,12 +49,7 @@ def staging(base_dir: str | os.PathLike):
 
 @contextlib.contextmanager
 def telling_of_a_full_disk(base_dir: str | os.PathLike):
-    """Says in words which disk is full, whoever found it out.
-
-    Raises:
-        OSError: Of number ENOSPC, where Python or TensorFlow raised what
-            says that no space is left.
-    """
+    """Raises OSError ENOSPC that names the disk, whoever found it full."""
     try:
         yield
     except Exception as error:
@@ -72,12 +67,8 @@ def telling_of_a_full_disk(base_dir: str | os.PathLike):
 
 
 def unused_name(base_dir: str | os.PathLike) -> pathlib.Path:
-    """Returns a new name in `base_dir` that a model server ignores.
-
-    It tells which process made it, so that `staging` can remove it once that
-    process is dead.
-    """
-    mark = f"{os.getpid()}-{host_mark()}-{uuid.uuid4().hex}"
+    """Returns a name that a server ignores and that tells whose it is."""
+    mark = f"{os.getpid()}-{_host_mark()}-{uuid.uuid4().hex}"
     return pathlib.Path(base_dir) / f"{PREFIX}{mark}"
 
 
@@ -90,14 +81,13 @@ def flush(folder: str | os.PathLike) -> None:
         sync_folder(root)
 
 
-def host_mark():
-    """Returns a short mark of this machine or container."""
+def _host_mark():
     # On a shared disk a process number says nothing about another machine.
     return hashlib.sha256(socket.gethostname().encode()).hexdigest()[:8]
 
 
 def _is_stale(name):
     match = re.fullmatch(rf"{re.escape(PREFIX)}(\d+)(?:-(\w+))?-\w+", name)
-    if not match or match[2] not in (None, host_mark()):
+    if not match or match[2] not in (None, _host_mark()):
         return False
     return not is_running(int(match[1]))

@@ -14,17 +14,18 @@ from __future__ import annotations
 import functools
 
 PACKAGE = "tensorflow.serving"
-_TENSOR = "tensorflow.TensorProto"
-# message: {field: (number, type)}; a type in {} is the value of a map whose
-# key is a string.
+# message: {field: (number, type)}; a type in [] may come several times.
 MESSAGES = {
     "ModelSpec": {"name": (1, "string"), "signature_name": (3, "string")},
+    # A map is a list of pairs to protobuf, and a message in it is bytes: here
+    # those of a TensorProto, which TensorFlow reads and writes.
+    "InputsEntry": {"key": (1, "string"), "value": (2, "bytes")},
     "PredictRequest": {
-        "model_spec": (1, f"{PACKAGE}.ModelSpec"),
-        "inputs": (2, {_TENSOR}),
+        "model_spec": (1, "ModelSpec"),
+        "inputs": (2, ["InputsEntry"]),
     },
-    "PredictLog": {"request": (1, f"{PACKAGE}.PredictRequest")},
-    "PredictionLog": {"predict_log": (6, f"{PACKAGE}.PredictLog")},
+    "PredictLog": {"request": (1, "PredictRequest")},
+    "PredictionLog": {"predict_log": (6, "PredictLog")},
 }
 
 
@@ -34,50 +35,26 @@ def prediction_log_class():
     from google.protobuf import descriptor_pb2
     from google.protobuf import descriptor_pool
     from google.protobuf import message_factory
-    from tensorflow.core.framework import tensor_pb2
 
-    # A pool of its own: the default one may hold the real package's files.
-    pool = descriptor_pool.DescriptorPool()
-    _add(pool, tensor_pb2.DESCRIPTOR, set())
     file = descriptor_pb2.FileDescriptorProto(
         name="keras_kd/export/prediction_log.proto",
         package=PACKAGE,
         syntax="proto3",
-        dependency=[tensor_pb2.DESCRIPTOR.name],
     )
-    for name, fields in MESSAGES.items():
-        message = file.message_type.add(name=name)
-        for field, (number, kind) in fields.items():
-            _add_field(message, field, number, kind)
+    for message, fields in MESSAGES.items():
+        added = file.message_type.add(name=message).field
+        for name, (number, kind) in fields.items():
+            field = added.add(name=name, number=number)
+            field.label = field.LABEL_OPTIONAL
+            if isinstance(kind, list):
+                field.label, (kind,) = field.LABEL_REPEATED, kind
+            if kind in MESSAGES:
+                field.type_name = f".{PACKAGE}.{kind}"
+            else:
+                field.type = field.Type.Value(f"TYPE_{kind.upper()}")
+    # A pool of its own: the default one may hold the real package's files.
+    pool = descriptor_pool.DescriptorPool()
     pool.Add(file)
     return message_factory.GetMessageClass(
         pool.FindMessageTypeByName(f"{PACKAGE}.PredictionLog")
     )
-
-
-def _add(pool, file, known):
-    """Adds a file and those it depends on, each once."""
-    for dependency in file.dependencies:
-        _add(pool, dependency, known)
-    if file.name not in known:
-        known.add(file.name)
-        pool.AddSerializedFile(file.serialized_pb)
-
-
-def _add_field(message, name, number, kind):
-    added = message.field.add(name=name, number=number)
-    added.label = added.LABEL_OPTIONAL
-    if kind == "string":
-        added.type = added.TYPE_STRING
-        return
-    added.type = added.TYPE_MESSAGE
-    if isinstance(kind, str):
-        added.type_name = f".{kind}"
-        return
-    # A map is a repeated message of pairs (key, value).
-    pair = message.nested_type.add(name=f"{name.title()}Entry")
-    pair.options.map_entry = True
-    _add_field(pair, "key", 1, "string")
-    _add_field(pair, "value", 2, *kind)
-    added.label = added.LABEL_REPEATED
-    added.type_name = f".{PACKAGE}.{message.name}.{pair.name}"

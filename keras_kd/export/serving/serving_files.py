@@ -83,12 +83,8 @@ def serving_files(
 ) -> dict[str, str]:
     """Returns what the folder `serving` holds: content by file name.
 
-    Args:
-        base_dir: The model's folder; its name is the model's.
-        inputs: `tf.TensorSpec` of each input.
-        outputs: Names of the outputs; those of a further signature are
-            named `"signature:output"`.
-        batch_sizes: Those that the server's batching fills up to.
+    Inputs are a `tf.TensorSpec` each; an output of a further signature is
+    named `"signature:output"`; batching fills up to the batch sizes.
     """
     base_dir = pathlib.Path(base_dir).absolute()
     name = base_dir.name
@@ -133,9 +129,9 @@ def client_source(name: str, inputs: Iterable, outputs: Sequence[str]) -> str:
     """Returns the source of a client that knows the model."""
     by_signature: dict[str, list[str]] = {}
     for output in outputs:
-        *signature, key = output.split(":")
-        home = signature[0] if signature else "serving_default"
-        by_signature.setdefault(home, []).append(key)
+        signature, _, key = output.rpartition(":")
+        home = by_signature.setdefault(signature or "serving_default", [])
+        home.append(key)
     model = {
         "MODEL": name,
         "INPUTS": {s.name: (s.dtype.name, tuple(s.shape)) for s in inputs},

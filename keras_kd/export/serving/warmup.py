@@ -16,6 +16,8 @@ from collections.abc import Sequence
 
 import numpy as np
 import tensorflow as tf
+from google.protobuf.message import DecodeError
+from tensorflow.core.framework import tensor_pb2
 
 from keras_kd.export.manifest import VerificationError
 from keras_kd.export.serving.prediction_log import prediction_log_class
@@ -32,11 +34,7 @@ def warmup_path(saved_model_dir: str | os.PathLike) -> pathlib.Path:
 
 
 def check_batch_sizes(warmup: int | Iterable[int] | None) -> tuple[int, ...]:
-    """Returns the batch sizes to warm up, sorted; none for `None`.
-
-    Raises:
-        ValueError: If they are not positive whole numbers.
-    """
+    """Returns the batch sizes to warm up, sorted; ValueError if one is bad."""
     sizes = [warmup] if isinstance(warmup, int) else list(warmup or ())
     if not all(type(size) is int and size > 0 for size in sizes):
         raise ValueError(
@@ -99,10 +97,9 @@ def write_warmup(
                 request = record.predict_log.request
                 request.model_spec.name = name
                 request.model_spec.signature_name = signature
-                for key, array in repeated(inputs, size).items():
-                    tensor = tf.make_tensor_proto(array)
-                    content = tensor.SerializeToString()
-                    request.inputs[key].MergeFromString(content)
+                for key, array in sorted(repeated(inputs, size).items()):
+                    tensor = tf.make_tensor_proto(array).SerializeToString()
+                    request.inputs.add(key=key, value=tensor)
                 writer.write(record.SerializeToString(deterministic=True))
     return path
 
@@ -125,7 +122,7 @@ def read_warmup(
             if not log.HasField("predict_log"):
                 raise ValueError("a record holds no PredictRequest")
             requests.append(_request(log.predict_log.request))
-    except (tf.errors.OpError, ValueError, TypeError, _decode_error()) as error:
+    except (tf.errors.OpError, ValueError, TypeError, DecodeError) as error:
         raise VerificationError(
             f"{path} is no file of warm-up records: expected PredictionLogs "
             f"in TFRecord format. Export the model again. Received: {error}"
@@ -148,15 +145,8 @@ def repeated(arrays: dict[str, np.ndarray], rows: int) -> dict[str, np.ndarray]:
 
 def _request(request):
     arrays = {}
-    for name, tensor in request.inputs.items():
-        proto = tf.make_tensor_proto(0)
-        proto.ParseFromString(tensor.SerializeToString())
-        array = tf.make_ndarray(proto)
-        arrays[name] = array.astype("S") if array.dtype == object else array
+    for pair in request.inputs:
+        tensor = tensor_pb2.TensorProto.FromString(pair.value)
+        array = tf.make_ndarray(tensor)
+        arrays[pair.key] = array.astype("S") if array.dtype == object else array
     return request.model_spec.signature_name or "serving_default", arrays
-
-
-def _decode_error():
-    from google.protobuf.message import DecodeError
-
-    return DecodeError

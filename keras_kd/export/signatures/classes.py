@@ -19,33 +19,27 @@ LABELS_FILE = "labels.txt"
 def check_classes(
     labels: Sequence[str] | None, top_k: int | None
 ) -> tuple[tuple[str, ...] | None, int | None]:
-    """Returns labels and k, with the default of one for the other.
-
-    Raises:
-        ValueError: If a label is empty, broken into lines or there twice,
-            or `top_k` is not positive or more than there are labels.
-    """
+    """Returns labels and k, with their defaults; ValueError if one is bad."""
     if isinstance(labels, str):
         labels = [labels]
     if labels is not None:
         labels = tuple(labels)
-        sound = all(
-            isinstance(label, str) and label.splitlines() == [label]
-            for label in labels
-        )
-        if not labels or not sound or len(set(labels)) < len(labels):
+        lines = [
+            x for x in labels if isinstance(x, str) and x.splitlines() == [x]
+        ]
+        if not labels or len(set(lines)) < len(labels):
             raise ValueError(
                 "`labels` must be the classes' names in the order of the "
                 "model's units: different texts of one line each. "
                 f"Received: {list(labels)[:10]}"
             )
         top_k = 1 if top_k is None else top_k
-    most = len(labels) if labels else None
-    fits = type(top_k) is int and top_k > 0 and top_k <= (most or top_k)
+    most = len(labels) if labels else "the number of classes"
+    fits = type(top_k) is int and 0 < top_k <= (most if labels else top_k)
     if top_k is not None and not fits:
         raise ValueError(
             "`top_k` must be how many classes to answer with, from 1 to "
-            f"{most or 'the number of classes'}. Received: {top_k!r}"
+            f"{most}. Received: {top_k!r}"
         )
     return labels, top_k
 
@@ -59,12 +53,8 @@ def add_classes(
 
     Both have shape `(batch, top_k)`, best first: `classes` the labels (the
     classes' numbers as text where there are no labels), `scores` their
-    probabilities. One unit stands for two classes, the event second.
-
-    Args:
-        answers: `logits` and `probabilities`, each `(batch, units)`.
-        labels: One for each class.
-        top_k: How many; `None` changes nothing.
+    probabilities. One unit stands for two classes, the event second. A
+    `top_k` of `None` changes nothing.
 
     Raises:
         ValueError: If the answers are not those of a classifier, or labels
@@ -145,12 +135,11 @@ def read_labels(path: str | os.PathLike) -> list[str]:
     read_labels("saved_models/student/student.tflite")[0]
     ```
     """
-    if not zipfile.is_zipfile(pathlib.Path(path)):
+    file = pathlib.Path(path)
+    if not zipfile.is_zipfile(file):
         return []
-    with zipfile.ZipFile(path) as archive:
-        if LABELS_FILE not in archive.namelist():
-            return []
-        return archive.read(LABELS_FILE).decode().splitlines()
+    inside = zipfile.Path(file, LABELS_FILE)
+    return inside.read_text("utf-8").splitlines() if inside.exists() else []
 
 
 def as_settings(labels: Any) -> list[str] | None:

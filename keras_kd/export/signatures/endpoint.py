@@ -99,7 +99,12 @@ def make_endpoint(
     Raises:
         ValueError: If an option is wrong, or the inputs are not known.
     """
-    names = check_names(names)
+    names = dict(names or {})
+    if not all(_is_word(name) for name in names.values()):
+        raise ValueError(
+            "`names` must map names to words of letters, digits and '_', "
+            f"such as {{'input': 'image'}}. Received: {names}"
+        )
     labels, top_k = check_classes(labels, top_k)
     if preprocess is not None and inputs is None:
         if not getattr(preprocess, "inputs", None):
@@ -139,9 +144,7 @@ def extra_endpoints(
 ) -> dict[str, Endpoint]:
     """Returns the endpoints of the named extra signatures.
 
-    Raises:
-        ValueError: If a name is taken or no word, or a model does not take
-            what the main one does.
+    ValueError if a name is bad, or a model does not take what `main` does.
     """
     endpoints = {}
     for name, model in (signatures or {}).items():
@@ -152,35 +155,24 @@ def extra_endpoints(
                 f"{name!r}"
             )
         endpoint = make_endpoint(model, head="regression", **options)
-        takes = [_figures(e) for e in (main, endpoint)]
-        if takes[0] != takes[1]:
+        wanted, received = _described(main), _described(endpoint)
+        if wanted != received:
             raise ValueError(
                 f"Signature '{name}' must take what the model takes, "
-                f"{takes[0]}. Received a model of {takes[1]}. Make it of the "
+                f"{wanted}. Received a model of {received}. Make it of the "
                 "same input: keras.Model(model.input, a_layer.output)."
             )
         endpoints[name] = dataclasses.replace(endpoint, names={})
     return endpoints
 
 
-def check_names(names: dict[str, str] | None) -> dict[str, str]:
-    """Returns `names` as a dict; ValueError if one is no word."""
-    names = dict(names or {})
-    if not all(_is_word(name) for name in names.values()):
-        raise ValueError(
-            "`names` must map names to words of letters, digits and '_', "
-            f"such as {{'input': 'image'}}. Received: {names}"
-        )
-    return names
-
-
 def names_without_classes(names: dict[str, str] | None) -> dict[str, str]:
     """Returns the renamings of an endpoint that answers no classes."""
-    names = dict(names or {})
+    names = names or {}
     return {k: v for k, v in names.items() if k not in (CLASSES, SCORES)}
 
 
-def _figures(endpoint):
+def _described(endpoint):
     return [(s.name, s.dtype.name, tuple(s.shape)) for s in endpoint.flat]
 
 

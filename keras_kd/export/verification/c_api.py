@@ -47,6 +47,39 @@ class _Output(ctypes.Structure):
     _fields_ = [("oper", ctypes.c_void_p), ("index", ctypes.c_int)]
 
 
+_Pointer, _Int, _Text = ctypes.c_void_p, ctypes.c_int, ctypes.c_char_p
+_Int64, _Size = ctypes.c_int64, ctypes.c_size_t
+# What each function returns, and takes. Without it, pointers are cut short.
+FUNCTIONS = {
+    "TF_NewStatus": (_Pointer,),
+    "TF_NewGraph": (_Pointer,),
+    "TF_NewBuffer": (ctypes.POINTER(_Buffer),),
+    "TF_NewSessionOptions": (_Pointer,),
+    "TF_LoadSessionFromSavedModel": (
+        *(_Pointer, _Pointer, _Pointer, _Text, _Pointer, _Int),
+        *(_Pointer, _Pointer, _Pointer),
+    ),
+    "TF_SessionRun": (
+        *(None, _Pointer, _Pointer, _Pointer, _Pointer, _Int),
+        *(_Pointer, _Pointer, _Int, _Pointer, _Int, _Pointer, _Pointer),
+    ),
+    "TF_GetCode": (_Int, _Pointer),
+    "TF_Message": (_Text, _Pointer),
+    "TF_GraphOperationByName": (_Pointer, _Pointer, _Text),
+    "TF_AllocateTensor": (_Pointer, _Int, _Pointer, _Int, _Size),
+    "TF_DeleteTensor": (None, _Pointer),
+    "TF_TensorData": (_Pointer, _Pointer),
+    "TF_TensorType": (_Int, _Pointer),
+    "TF_TensorByteSize": (_Size, _Pointer),
+    "TF_NumDims": (_Int, _Pointer),
+    "TF_Dim": (_Int64, _Pointer, _Int),
+    "TF_StringInit": (None, _Pointer),
+    "TF_StringCopy": (None, _Pointer, _Text, _Size),
+    "TF_StringGetSize": (_Size, _Pointer),
+    "TF_StringGetDataPointer": (_Pointer, _Pointer),
+}
+
+
 class SavedModelSession:
     """A loaded SavedModel that answers requests by its signature.
 
@@ -58,21 +91,13 @@ class SavedModelSession:
     """
 
     def __init__(self, path):
-        self._library = _load_library()
-        self._status = self._call("TF_NewStatus", ctypes.c_void_p)
-        self._graph = self._call("TF_NewGraph", ctypes.c_void_p)
-        buffer = self._call("TF_NewBuffer", ctypes.POINTER(_Buffer))
-        self._session = self._call(
-            "TF_LoadSessionFromSavedModel",
-            ctypes.c_void_p,
-            self._call("TF_NewSessionOptions", ctypes.c_void_p),
-            None,
-            str(path).encode(),
-            (ctypes.c_char_p * 1)(b"serve"),
-            1,
-            self._graph,
-            buffer,
-            self._status,
+        self._tf = tf = _load_library()
+        self._status, self._graph = tf.TF_NewStatus(), tf.TF_NewGraph()
+        buffer = tf.TF_NewBuffer()
+        options, tags = tf.TF_NewSessionOptions(), (_Text * 1)(b"serve")
+        where = (options, None, str(path).encode(), tags, 1)
+        self._session = tf.TF_LoadSessionFromSavedModel(
+            *where, self._graph, buffer, self._status
         )
         self._raise_for_status()
         content = buffer.contents
@@ -80,9 +105,7 @@ class SavedModelSession:
             ctypes.string_at(content.data, content.length)
         )
         self.signatures = dict(meta_graph.signature_def)
-        signature = self.signature("serving_default")
-        self.inputs = dict(signature.inputs)
-        self.outputs = dict(signature.outputs)
+        self.inputs = dict(self.signature("serving_default").inputs)
 
     def signature(self, name: str):
         """Returns a SignatureDef; RuntimeError if there is none so named."""
@@ -100,14 +123,8 @@ class SavedModelSession:
     ) -> dict:
         """Answers one request: arrays by input name to arrays by output name.
 
-        Args:
-            request: Arrays by input name.
-            signature: Name of the signature to ask.
-            as_is: Whether to send arrays in their own dtypes, right or wrong,
-                instead of the signature's.
-
-        Raises:
-            RuntimeError: If the runtime answers with an error status.
+        Arrays go in the signature's dtypes, or `as_is` in their own, right
+        or wrong. RuntimeError if the runtime answers with an error status.
         """
         inputs = dict(self.signature(signature).inputs)
         outputs = dict(self.signature(signature).outputs)
@@ -116,30 +133,20 @@ class SavedModelSession:
                 f"It takes the inputs {sorted(inputs)}, "
                 f"received: {sorted(request)}"
             )
-        given = [
+        tensors = [
             self._to_tensor(request[name], None if as_is else info.dtype)
             for name, info in inputs.items()
         ]
-        count = len(outputs)
-        answers = (ctypes.c_void_p * count)()
-        self._call(
-            "TF_SessionRun",
-            None,
-            self._session,
-            None,
-            self._points(inputs),
-            (ctypes.c_void_p * len(given))(*given),
-            len(given),
-            self._points(outputs),
-            answers,
-            count,
-            None,
-            0,
-            None,
-            self._status,
+        given = (_Pointer * len(tensors))(*tensors)
+        answers = (_Pointer * len(outputs))()
+        self._tf.TF_SessionRun(
+            *(self._session, None),
+            *(self._points(inputs), given, len(given)),
+            *(self._points(outputs), answers, len(answers)),
+            *(None, 0, None, self._status),
         )
-        for tensor in given:
-            self._call("TF_DeleteTensor", None, tensor)
+        for tensor in tensors:
+            self._tf.TF_DeleteTensor(tensor)
         self._raise_for_status()
         arrays = [self._to_array(tensor) for tensor in answers]
         return dict(zip(outputs, arrays, strict=True))
@@ -154,88 +161,59 @@ class SavedModelSession:
 
     def _points(self, infos):
         """Returns where in the graph the named tensors are."""
-        points = (_Output * len(infos))()
-        for point, info in zip(points, infos.values(), strict=True):
-            operation, index = info.name.rsplit(":", 1)
-            point.oper = self._call(
-                "TF_GraphOperationByName",
-                ctypes.c_void_p,
-                self._graph,
-                operation.encode(),
-            )
-            point.index = int(index)
-        return points
+        names = [info.name.rsplit(":", 1) for info in infos.values()]
+        find = self._tf.TF_GraphOperationByName
+        return (_Output * len(names))(
+            *((find(self._graph, op.encode()), int(at)) for op, at in names)
+        )
 
     def _to_tensor(self, array, code):
-        if code is None:
-            code = _code_of(np.asarray(array).dtype)
+        array = np.asarray(array)
+        code = _code_of(array.dtype) if code is None else code
+        _check_known(code)
         text = code == STRING
-        if not text and code not in DTYPES:
-            raise RuntimeError(f"No NumPy type for TensorFlow's type {code}")
-        array = np.asarray(array, order="C")
-        if not text:
-            array = np.asarray(array, DTYPES[code], order="C")
+        array = np.asarray(array, None if text else DTYPES[code], order="C")
         size = array.size * TSTRING_BYTES if text else array.nbytes
-        tensor = self._call(
-            "TF_AllocateTensor",
-            ctypes.c_void_p,
-            code,
-            (ctypes.c_int64 * array.ndim)(*array.shape),
-            array.ndim,
-            ctypes.c_size_t(size),
-        )
-        place = self._call("TF_TensorData", ctypes.c_void_p, tensor)
+        shape = (_Int64 * array.ndim)(*array.shape)
+        tensor = self._tf.TF_AllocateTensor(code, shape, array.ndim, size)
+        place = self._tf.TF_TensorData(tensor)
         if not text:
             ctypes.memmove(place, array.ctypes.data, array.nbytes)
             return tensor
         for index, value in enumerate(array.ravel().tolist()):
             value = value if isinstance(value, bytes) else value.encode()
             string = place + index * TSTRING_BYTES
-            self._call("TF_StringInit", None, string)
-            length = ctypes.c_size_t(len(value))
-            self._call("TF_StringCopy", None, string, value, length)
+            self._tf.TF_StringInit(string)
+            self._tf.TF_StringCopy(string, value, len(value))
         return tensor
 
     def _to_array(self, tensor):
-        code = self._call("TF_TensorType", ctypes.c_int, tensor)
-        rank = self._call("TF_NumDims", ctypes.c_int, tensor)
-        shape = [
-            self._call("TF_Dim", ctypes.c_int64, tensor, axis)
-            for axis in range(rank)
-        ]
-        if code not in DTYPES and code != STRING:
-            raise RuntimeError(f"No NumPy type for TensorFlow's type {code}")
-        place = self._call("TF_TensorData", ctypes.c_void_p, tensor)
-        size = self._call("TF_TensorByteSize", ctypes.c_size_t, tensor)
+        tf = self._tf
+        code = tf.TF_TensorType(tensor)
+        _check_known(code)
+        shape = [tf.TF_Dim(tensor, i) for i in range(tf.TF_NumDims(tensor))]
+        place, size = tf.TF_TensorData(tensor), tf.TF_TensorByteSize(tensor)
         if code == STRING:
             texts = range(place, place + size, TSTRING_BYTES)
             array = np.array([self._text(text) for text in texts], "S")
         else:
             array = np.frombuffer(ctypes.string_at(place, size), DTYPES[code])
-        self._call("TF_DeleteTensor", None, tensor)
+        tf.TF_DeleteTensor(tensor)
         return array.reshape(shape)
 
     def _text(self, string):
-        size = self._call("TF_StringGetSize", ctypes.c_size_t, string)
-        data = self._call("TF_StringGetDataPointer", ctypes.c_void_p, string)
-        return ctypes.string_at(data, size)
-
-    def _call(self, name, result, *arguments):
-        function = getattr(self._library, name)
-        function.restype = result
-        # A bare Python int would be passed as a 32-bit C int: pointers break.
-        wide = [
-            ctypes.c_void_p(value)
-            if isinstance(value, int) and value > 2**31 - 1
-            else value
-            for value in arguments
-        ]
-        return function(*wide)
+        data = self._tf.TF_StringGetDataPointer(string)
+        return ctypes.string_at(data, self._tf.TF_StringGetSize(string))
 
     def _raise_for_status(self):
-        if self._call("TF_GetCode", ctypes.c_int, self._status) != 0:
-            text = self._call("TF_Message", ctypes.c_char_p, self._status)
+        if self._tf.TF_GetCode(self._status) != 0:
+            text = self._tf.TF_Message(self._status)
             raise RuntimeError(text.decode("utf-8", "replace"))
+
+
+def _check_known(code):
+    if code not in DTYPES and code != STRING:
+        raise RuntimeError(f"No NumPy type for TensorFlow's type {code}")
 
 
 def _code_of(dtype):
@@ -260,6 +238,9 @@ def _load_library():
         if not files:
             raise RuntimeError(f"{folder} holds no {stem}.so")
         library = ctypes.CDLL(str(files[0]), mode=ctypes.RTLD_GLOBAL)
+    for name, (result, *arguments) in FUNCTIONS.items():
+        function = getattr(library, name)
+        function.restype, function.argtypes = result, arguments
     return library
 
 

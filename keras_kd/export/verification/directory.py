@@ -10,6 +10,7 @@ from collections.abc import Iterator
 
 from keras_kd.export.manifest import VerificationError
 from keras_kd.export.manifest import check_manifest
+from keras_kd.export.publishing.versions import versions_in
 from keras_kd.export.serving.serving_files import FOLDER
 from keras_kd.export.verification.golden import read_golden
 from keras_kd.export.verification.verify import verify
@@ -35,16 +36,16 @@ def verify_directory(
     """
     directory = pathlib.Path(directory)
     names = sorted(os.listdir(directory)) if directory.is_dir() else []
-    versions = [name for name in names if re.fullmatch("[1-9][0-9]*", name)]
-    # One that begins with a dot was never finished.
+    paths = versions_in(directory) if names else []
+    # A file that begins with a dot was never finished.
     files = [n for n in names if re.fullmatch(r"[^.].*\.tflite", n)]
-    if not versions and not files:
+    paths += [directory / name for name in files]
+    if not paths:
         raise FileNotFoundError(
             f"{directory} holds no exported model: expected numbered version "
             "folders or .tflite files. Received: "
             f"{names[:5] if names else 'no such folder, or an empty one'}"
         )
-    paths = [directory / name for name in sorted(versions, key=int) + files]
     if (directory / FOLDER).is_dir():
         paths.append(directory / FOLDER)
     for path in paths:

@@ -21,8 +21,6 @@ from keras_kd.export.manifest import golden_path
 
 REPLACED = "replaced/"
 
-__all__ = ["Golden", "carry_over", "golden_path", "read_golden", "write_golden"]
-
 
 @dataclasses.dataclass(frozen=True)
 class Golden:
@@ -50,27 +48,16 @@ class Golden:
         }
 
 
-def write_golden(
-    path: str | os.PathLike,
-    inputs: dict[str, np.ndarray],
-    expected: dict[str, np.ndarray],
-    tolerance: float,
-    sha256: str = "",
-) -> pathlib.Path:
-    """Writes requests and answers of an export.
+def write_golden(path: str | os.PathLike, *fields, **arrays) -> None:
+    """Writes the golden answers of an export.
 
     Args:
         path: The SavedModel's folder or the .tflite file.
-        inputs: Arrays by input name.
-        expected: The model's answers, by output name.
-        tolerance: See `verify`.
-        sha256: Of the one .tflite file they belong to.
+        *fields: Those of `Golden`, in their order.
+        **arrays: More arrays to write, by the names they have in the file.
     """
-    golden = Golden(inputs, expected, tolerance, sha256)
-    target = golden_path(path)
-    with replacing(target) as temporary:
-        np.savez(temporary, **golden.arrays())
-    return target
+    with replacing(golden_path(path)) as temporary:
+        np.savez(temporary, **Golden(*fields).arrays(), **arrays)
 
 
 def read_golden(path: str | os.PathLike) -> Golden:
@@ -80,18 +67,21 @@ def read_golden(path: str | os.PathLike) -> Golden:
         VerificationError: If they are missing or unreadable, or belong to
             another file.
     """
-    file = golden_path(path)
+    path, file = pathlib.Path(path), golden_path(path)
     try:
         with np.load(file) as content:
             arrays = dict(content)
-        kinds = (_part(arrays, ""), _part(arrays, REPLACED))
+        found = [_part(arrays, "")]
+        if f"{REPLACED}sha256" in arrays:
+            found.append(_part(arrays, REPLACED))
     except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
         raise VerificationError(
             f"{file} cannot be read, so there is nothing to compare the "
             f"answers with. Export the model again. Received: {error!r}"
         ) from error
-    for golden in filter(None, kinds):
-        if golden.sha256 in ("", _sha256_of(path)):
+    sha256 = file_sha256(path) if path.is_file() else ""
+    for golden in found:
+        if golden.sha256 in ("", sha256):
             return golden
     raise VerificationError(
         f"{path} is not the file that {file.name} belongs to. Export the "
@@ -100,23 +90,16 @@ def read_golden(path: str | os.PathLike) -> Golden:
 
 
 def carry_over(older: Golden, path: str | os.PathLike) -> None:
-    """Adds the answers of a file to those of the one that will replace it.
+    """Adds the answers of a .tflite file to those of the one replacing it.
 
     For a while the new answers lie beside the old file.
-
-    Args:
-        older: The golden answers of a .tflite file.
-        path: The file that will replace it, with its own golden answers.
     """
-    arrays = read_golden(path).arrays()
-    arrays |= {f"{REPLACED}{k}": v for k, v in older.arrays().items()}
-    with replacing(golden_path(path)) as temporary:
-        np.savez(temporary, **arrays)
+    new = vars(read_golden(path)).values()
+    replaced = {f"{REPLACED}{k}": v for k, v in older.arrays().items()}
+    write_golden(path, *new, **replaced)
 
 
 def _part(arrays, prefix):
-    if prefix and f"{prefix}sha256" not in arrays:
-        return None
     inputs, expected = (
         {
             name.removeprefix(kind): array
@@ -127,7 +110,3 @@ def _part(arrays, prefix):
     )
     tolerance = float(arrays[f"{prefix}tolerance"])
     return Golden(inputs, expected, tolerance, str(arrays[f"{prefix}sha256"]))
-
-
-def _sha256_of(path):
-    return file_sha256(path) if pathlib.Path(path).is_file() else ""

@@ -19,12 +19,9 @@ import numpy as np
 
 
 class Flow(NamedTuple):
-    """The channels of one tensor.
+    """The channels of one tensor (`None`: how many is not fixed).
 
-    Args:
-        ids: One number per channel, or `None` where the tensor has no fixed
-            number of channels.
-        source: Path of the layer the tensor comes from, if it is one.
+    `source` is the path of the layer it comes from, if it is one.
     """
 
     ids: np.ndarray | None
@@ -42,22 +39,15 @@ class Traced:
 
 
 class ChannelGraph:
-    """Who is who among the channels of a model; filled by `trace`.
-
-    Attributes:
-        layers: `Traced` of every layer that has channels to cut, by the id
-            of the layer.
-        producers: Those whose output channels are their own, in graph order.
-        consumed: Tensors that are read by weights.
-    """
+    """Who is who among the channels of a model; filled by `trace`."""
 
     def __init__(self):
-        self._count = 0
-        self._same = []
-        self._whole = []
-        self._blocked = []
+        self._count, self._same, self._whole, self._blocked = 0, [], [], []
+        # All layers that have channels to cut, by the id of the layer.
         self.layers: dict[int, Traced] = {}
+        # Those whose output channels are their own, in graph order.
         self.producers: list[Traced] = []
+        # Tensors that are read by weights.
         self.consumed: list[Flow] = []
 
     def fresh(self, count: int | None) -> np.ndarray | None:

@@ -18,20 +18,14 @@ from keras_kd.pruning.structured.channels import ChannelGraph
 class Group:
     """Channels that compete with each other, since the same layers make them.
 
-    Args:
-        layers: Paths of the layers that make them. Several, where an `Add`
-            or the like ties them.
-        channels: Their numbers (see `ChannelGraph.roots`).
-        whole: They reach an input or output of the model and must stay.
-        blocked: What stands in the way of removing them.
-        ratio: Share of them to remove.
+    There are several layers where an `Add` or the like ties them.
     """
 
-    layers: tuple[str, ...]
-    channels: np.ndarray
-    whole: bool = False
-    blocked: tuple[str, ...] = ()
-    ratio: float = 0.0
+    layers: tuple[str, ...]  # paths
+    channels: np.ndarray  # see `ChannelGraph.roots`
+    whole: bool  # they reach an input or output of the model and must stay
+    blocked: tuple[str, ...]  # what stands in the way of removing them
+    ratio: float = 0.0  # share of them to remove
 
     def kept(self, multiple_of: int = 1) -> int:
         """Returns how many channels stay: at least one."""
@@ -62,33 +56,23 @@ def names_of(
 ) -> list[str]:
     """Returns layer names, with the paths of its layers for each class.
 
-    Args:
-        chosen: Names, and layer classes.
-        graph: The graph of the model.
-        exclude: If given, a class stands only for those of its layers that
-            are not named here and whose channels need not all stay.
+    Where `exclude` is given, a class stands only for those of its layers
+    that it leaves free and whose channels need not all stay.
 
     Raises:
         ValueError: If a class is not in the model.
     """
-    names, free = [], {t.path for t in graph.producers}
-    if exclude is not None:
-        free = {
-            path
-            for group in groups_of(graph)
-            if not group.whole and not _names_any(exclude, group.layers)
-            for path in group.layers
-        }
+    makers = graph.producers
     kinds = [choice for choice in chosen if isinstance(choice, type)]
-    check_kinds(
-        kinds,
-        [type(traced.layer) for traced in graph.producers],
-        "layers of the model that have channels",
-    )
+    known = [type(traced.layer) for traced in makers]
+    check_kinds(kinds, known, "layers of the model that have channels")
+    if exclude is not None:
+        free = paths_of(_free(groups_of(graph), exclude))
+        makers = [traced for traced in makers if traced.path in free]
+    names = []
     for choice in chosen:
         if choice in kinds:
-            makers = (t for t in graph.producers if isinstance(t.layer, choice))
-            names += [t.path for t in makers if t.path in free]
+            names += [t.path for t in makers if isinstance(t.layer, choice)]
         else:
             names.append(choice)
     return names
@@ -101,34 +85,23 @@ def choose(
     include: Sequence[str] | None,
     exclude: Sequence[str],
 ) -> list[Group]:
-    """Returns the groups to prune, with their ratio set.
+    """Returns those of a model's groups to prune, with their ratio set.
 
-    Args:
-        groups: All groups of a model.
-        known: Paths of all layers of the model.
-        ratio: See `prune_channels`.
-        include: See `prune_channels`.
-        exclude: See `prune_channels`.
-
-    Raises:
-        ValueError: If a name is unknown or names nothing that can be pruned,
-            two names ask different ratios of one group, a layer that is not
-            supported is in the way, or nothing is left to prune.
+    `known` are the paths of all layers; for the others, and for what is
+    refused, see `prune_channels`.
     """
     by_name = isinstance(ratio, Mapping)
     asked = (*(include or ()), *(ratio if by_name else ()))
     parts = [part for path in known for part in (path, *path.split("/"))]
     check_names((*asked, *exclude), parts)
-    free = [
-        g for g in groups if not g.whole and not _names_any(exclude, g.layers)
-    ]
+    free = _free(groups, exclude)
     for name in asked:
         if not any(_names_any([name], group.layers) for group in free):
             raise ValueError(
                 f"Layer '{name}' has no channels that may be removed: it has "
                 "none of its own, is excluded, or its channels reach an input "
                 "or output of the model. Name one of "
-                f"{[path for group in free for path in group.layers]}."
+                f"{paths_of(free)}."
             )
     chosen = []
     for group in free:
@@ -143,7 +116,7 @@ def choose(
         raise ValueError(
             "Some channels cannot be removed. In the way: "
             f"{', '.join(reasons)}. Keep the channels that pass there with "
-            f"exclude={exclusion(in_the_way, exclude)}."
+            f"exclude={paths_of(in_the_way, exclude)}."
         )
     if not chosen:
         raise ValueError(
@@ -154,10 +127,16 @@ def choose(
     return chosen
 
 
-def exclusion(groups: Sequence[Group], exclude: Sequence[str]) -> list[str]:
-    """Returns the `exclude` that would leave these groups whole, too."""
+def paths_of(groups: Sequence[Group], also: Sequence[str] = ()) -> list[str]:
+    """Returns the layers of some groups, after others, each once."""
     paths = (path for group in groups for path in group.layers)
-    return list(dict.fromkeys((*exclude, *paths)))
+    return list(dict.fromkeys((*also, *paths)))
+
+
+def _free(groups, exclude):
+    return [
+        g for g in groups if not g.whole and not _names_any(exclude, g.layers)
+    ]
 
 
 def _names_any(names, paths) -> bool:

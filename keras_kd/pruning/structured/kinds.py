@@ -21,17 +21,9 @@ CONVOLUTIONS = of_each_rank("Conv")
 TRANSPOSED = tuple(vars(layers)[f"Conv{rank}DTranspose"] for rank in (1, 2, 3))
 SEPARABLE = of_each_rank("SeparableConv")
 DEPTHWISE = of_each_rank("DepthwiseConv")
-POOLING = of_each_rank("AveragePooling", "MaxPooling")
-GLOBAL_POOLING = of_each_rank("GlobalAveragePooling", "GlobalMaxPooling")
-RESIZING = of_each_rank("Cropping", "ZeroPadding", "UpSampling")
 
-PRODUCERS = (
-    *CONVOLUTIONS,
-    *TRANSPOSED,
-    *SEPARABLE,
-    layers.Dense,
-    layers.Embedding,
-)
+FILTERING = (*CONVOLUTIONS, *TRANSPOSED, *SEPARABLE)
+PRODUCERS = (*FILTERING, layers.Dense, layers.Embedding)
 """Layers whose output channels are their own."""
 
 FOLLOWERS = (
@@ -39,9 +31,9 @@ FOLLOWERS = (
     *(layers.ReLU, layers.BatchNormalization, layers.Identity),
     *(layers.AlphaDropout, layers.Dropout, *of_each_rank("SpatialDropout")),
     *(layers.GaussianDropout, layers.GaussianNoise),
-    *POOLING,
-    *GLOBAL_POOLING,
-    *RESIZING,
+    *of_each_rank("AveragePooling", "MaxPooling"),
+    *of_each_rank("GlobalAveragePooling", "GlobalMaxPooling"),
+    *of_each_rank("Cropping", "ZeroPadding", "UpSampling"),
 )
 """Layers that treat each channel by itself and keep their order."""
 
@@ -61,10 +53,9 @@ ELEMENTWISE = tuple(
 )
 
 _BIAS = {"bias": {-1: "out"}}
-_PER_CHANNEL = {
-    name: {-1: "out"}
-    for name in ("gamma", "beta", "moving_mean", "moving_variance")
-}
+_PER_CHANNEL = dict.fromkeys(
+    ("gamma", "beta", "moving_mean", "moving_variance"), {-1: "out"}
+)
 WEIGHTS = {
     **dict.fromkeys(
         (*CONVOLUTIONS, layers.Dense),
@@ -89,7 +80,7 @@ WEIGHTS = {
 (`"wide"`)."""
 
 SIZES = {
-    **dict.fromkeys((*CONVOLUTIONS, *TRANSPOSED, *SEPARABLE), "filters"),
+    **dict.fromkeys(FILTERING, "filters"),
     layers.Dense: "units",
     layers.Embedding: "output_dim",
 }

@@ -24,14 +24,10 @@ class Unsupported(Exception):
 
 
 def carry(graph: ChannelGraph, operation, path, inputs, node) -> np.ndarray:
-    """Returns the channels of what a layer gives.
+    """Returns the channels of what a layer, or `x + y`, gives.
 
-    Args:
-        graph: Learns what the layer says about its channels.
-        operation: The layer, or the operation of an expression (`x + y`).
-        path: Its path in the model.
-        inputs: Channels of each input tensor.
-        node: Its call in the graph.
+    Its path in the model, the channels of each of its inputs and its node
+    are given; the graph learns what it says about its channels.
 
     Raises:
         Unsupported: If no rule describes the layer; the text says why.
@@ -54,12 +50,11 @@ def carry(graph: ChannelGraph, operation, path, inputs, node) -> np.ndarray:
 
 def tensors_of(node) -> list:
     """Returns the input tensors of a call, one for each time it is given."""
-    given = (node.arguments.args, node.arguments.kwargs)
-    return [
-        tensor
-        for tensor in keras.tree.flatten(given)
-        if isinstance(tensor, keras.KerasTensor)
-    ]
+    return [v for v in _arguments(node) if isinstance(v, keras.KerasTensor)]
+
+
+def _arguments(node):
+    return keras.tree.flatten((node.arguments.args, node.arguments.kwargs))
 
 
 def _check(layer):
@@ -115,6 +110,8 @@ def _depthwise(graph, layer, path, inputs, shapes, shape, node):
 
 
 def _merge(graph, layer, path, inputs, shapes, shape, node):
+    if getattr(layer, "axis", None) in (-1, len(shape) - 1):
+        return np.concatenate(inputs)  # a Concatenate of channels
     if len({len(given) for given in shapes}) != 1:
         raise Unsupported("its inputs differ in rank")
     full = [ids for ids in inputs if len(ids) == shape[-1]]
@@ -130,36 +127,19 @@ def _operation(graph, operation, path, inputs, shapes, shape, node):
     kind = type(operation).__name__
     if kind not in MERGING_OPERATIONS:
         raise Unsupported(f"keras.ops.{kind} is not handled")
-    others = [
-        value
-        for value in keras.tree.flatten(
-            (node.arguments.args, node.arguments.kwargs)
-        )
-        if not isinstance(value, keras.KerasTensor)
-    ]
-    if not all(isinstance(value, numbers.Number) for value in others):
+    known = (numbers.Number, keras.KerasTensor)
+    if not all(isinstance(value, known) for value in _arguments(node)):
         raise Unsupported("an array in an expression is not handled")
     return _merge(graph, operation, path, inputs, shapes, shape, node)
 
 
-def _concatenate(graph, layer, path, inputs, shapes, shape, node):
-    if layer.axis in (-1, len(shape) - 1):
-        return np.concatenate(inputs)
-    return _merge(graph, layer, path, inputs, shapes, shape, node)
-
-
 def _flatten(graph, layer, path, inputs, shapes, shape, node):
+    if len(shape) > 2:
+        return inputs[0]  # only positions are renumbered
     positions = shapes[0][1:-1]
     if None in positions:
         raise Unsupported("the number of positions it flattens is not fixed")
     return np.tile(inputs[0], math.prod(positions))
-
-
-def _reshape(graph, layer, path, inputs, shapes, shape, node):
-    if len(shape) == 2:
-        return _flatten(graph, layer, path, inputs, shapes, shape, node)
-    # Same last axis: positions are renumbered, channels are not.
-    return inputs[0]
 
 
 def _rescale(graph, layer, path, inputs, shapes, shape, node):
@@ -172,9 +152,7 @@ _RULES = {
     **dict.fromkeys(PRODUCERS, _produce),
     **dict.fromkeys(FOLLOWERS, _follow),
     **dict.fromkeys(DEPTHWISE, _depthwise),
-    **dict.fromkeys(MERGES, _merge),
-    layers.Concatenate: _concatenate,
-    layers.Flatten: _flatten,
-    layers.Reshape: _reshape,
+    **dict.fromkeys((*MERGES, layers.Concatenate), _merge),
+    **dict.fromkeys((layers.Flatten, layers.Reshape), _flatten),
     layers.Rescaling: _rescale,
 }

@@ -2,12 +2,11 @@
 """Scores: how much each channel matters, by one of three criteria.
 
 Each layer's scores are divided by their mean, so that layers of different
-scale have the same say where an `Add` ties their channels.
+scale count the same where an `Add` ties their channels.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import keras
@@ -35,9 +34,8 @@ def magnitude(graph: ChannelGraph, model: keras.Model, data: Any) -> list:
             axis = {count: axis for axis, count in axes.items()}.get("out")
             if axis is not None and name != "bias":
                 kernel = _array(getattr(traced.layer, name))
-                rows = np.moveaxis(kernel, axis, -1).reshape(
-                    -1, kernel.shape[axis]
-                )
+                rows = np.moveaxis(kernel, axis, -1)
+                rows = rows.reshape(-1, rows.shape[-1])
                 found.append((traced.ids_out, np.linalg.norm(rows, axis=0)))
     return found
 
@@ -63,33 +61,26 @@ def activation(graph: ChannelGraph, model: keras.Model, data: Any) -> list:
     """
     tensors = {f.source: f.ids for f in graph.consumed if f.source}
     tapped = tap(model, tensors)
-    totals = {source: 0.0 for source in tensors}
+    totals = dict.fromkeys(tensors, 0.0)
     for x in _batches(data):
         outputs = tapped(inputs_for(model, x), training=False)
         for source, tensor in outputs.items():
             size = np.abs(_array(tensor))
-            totals[source] += size.reshape(-1, size.shape[-1]).mean(0) * len(
-                size
-            )
+            mean = size.reshape(-1, size.shape[-1]).mean(0)
+            totals[source] += mean * len(size)
     return [(tensors[source], totals[source]) for source in tensors]
 
 
-CRITERIA: dict[str, Callable] = {
-    "magnitude": magnitude,
-    "scale": scale,
-    "activation": activation,
-}
+CRITERIA = {f.__name__: f for f in (magnitude, scale, activation)}
 
 
-def mean_scores(graph: ChannelGraph, votes: list) -> np.ndarray:
-    """Returns one score per channel number; NaN where there is no vote.
+def mean_scores(graph: ChannelGraph, scored: list) -> np.ndarray:
+    """Returns one score per channel number; NaN where there is none.
 
-    Args:
-        graph: Says which channels are one.
-        votes: What a criterion gives: pairs of channels and their scores.
+    What a criterion gives is pairs: channels and their scores.
     """
     total, count = np.zeros(graph.size), np.zeros(graph.size)
-    for ids, scores in votes:
+    for ids, scores in scored:
         roots = graph.roots(ids)
         scores = scores / (scores.mean() or 1.0)
         times = np.bincount(roots, minlength=graph.size)

@@ -14,9 +14,9 @@ import numpy as np
 from keras_kd.core.records import StageRecord
 from keras_kd.pruning.selection import check_lists
 from keras_kd.pruning.structured.groups import choose
-from keras_kd.pruning.structured.groups import exclusion
 from keras_kd.pruning.structured.groups import groups_of
 from keras_kd.pruning.structured.groups import names_of
+from keras_kd.pruning.structured.groups import paths_of
 from keras_kd.pruning.structured.scores import CRITERIA
 from keras_kd.pruning.structured.scores import mean_scores
 from keras_kd.pruning.structured.surgery import cut
@@ -103,7 +103,7 @@ def prune_channels(
             f"by={by!r} finds nothing that scores the channels of "
             f"{[list(group.layers) for group in unscored]}. Prune by "
             "'magnitude', or leave them whole with "
-            f"exclude={exclusion(unscored, exclude)}."
+            f"exclude={paths_of(unscored, exclude)}."
         )
     kept = np.ones(graph.size, bool)
     for group in chosen:
@@ -134,12 +134,11 @@ def _metrics(model, smaller, graph, kept):
         }
         for traced in graph.producers
     }
-    rows = layers.values()
+    counts = ("channels_before", "channels")
     return {
         "parameters_before": int(model.count_params()),
         "parameters": int(smaller.count_params()),
-        "channels_before": sum(row["channels_before"] for row in rows),
-        "channels": sum(row["channels"] for row in rows),
+        **{c: sum(row[c] for row in layers.values()) for c in counts},
         "layers": layers,
     }
 

@@ -7,9 +7,11 @@ import keras
 import numpy as np
 from keras import layers
 
+from keras_kd.core.copying import by_config
 from keras_kd.pruning.structured.channels import ChannelGraph
 from keras_kd.pruning.structured.kinds import SIZES
 from keras_kd.pruning.structured.kinds import WEIGHTS
+from keras_kd.pruning.structured.trace import graph_of
 from keras_kd.pruning.structured.trace import has_graph
 
 
@@ -21,31 +23,19 @@ def cut(
     Layers keep their class, name, settings and dtype policy; weights are
     copied but for the cut rows and columns. The copy is not compiled.
 
-    Args:
-        model: The model that was traced. It is not touched.
-        graph: What `trace` found.
-        kept: For each channel number of the graph, whether it stays.
+    `graph` is what `trace` found in the model, and `kept` says for each of
+    its channel numbers whether it stays.
     """
+
+    def mask(ids):
+        return None if ids is None else kept[graph.roots(ids)]
+
     masks = {
-        key: (_mask(graph, kept, t.ids_in), _mask(graph, kept, t.ids_out))
-        for key, t in graph.layers.items()
+        k: (mask(t.ids_in), mask(t.ids_out)) for k, t in graph.layers.items()
     }
-    custom = {
-        type(layer).__name__: type(layer)
-        for layer in model._flatten_layers()  # no public walk goes as deep
-        if not type(layer).__module__.startswith("keras.")
-    }
-    with keras.saving.custom_object_scope(custom):
-        config = keras.saving.serialize_keras_object(model)
-        _resize(config, model, masks)
-        # Safe: the code comes from this process, not from a file.
-        smaller = keras.saving.deserialize_keras_object(config, safe_mode=False)
+    smaller = by_config(model, lambda config: _resize(config, model, masks))
     _fill(smaller, model, masks)
     return smaller
-
-
-def _mask(graph, kept, ids):
-    return None if ids is None else kept[graph.roots(ids)]
 
 
 def _resize(config, model, masks):
@@ -54,7 +44,7 @@ def _resize(config, model, masks):
     config.pop("build_config", None)
     config.pop("compile_config", None)
     config["config"].pop("build_input_shape", None)
-    parts = {part.name: part for part in _parts(model)}
+    parts = {part.name: part for part in graph_of(model).operations}
     for entry in config["config"]["layers"]:
         layer, settings = parts[entry["config"]["name"]], entry["config"]
         if has_graph(layer):
@@ -74,17 +64,17 @@ def _resize(config, model, masks):
 
 def _fill(new, old, masks):
     """Copies what is kept of the weights."""
-    parts = {part.name: part for part in _parts(new)}
-    for layer in _parts(old):
-        if not isinstance(layer, keras.layers.Layer):
+    parts = {part.name: part for part in graph_of(new).operations}
+    for layer in graph_of(old).operations:
+        if not isinstance(layer, layers.Layer):
             continue
-        twin = parts[layer.name]
+        smaller = parts[layer.name]
         if id(layer) in masks and type(layer) in WEIGHTS:
-            _fill_layer(twin, layer, *masks[id(layer)])
+            _fill_layer(smaller, layer, *masks[id(layer)])
         elif has_graph(layer):
-            _fill(twin, layer, masks)
+            _fill(smaller, layer, masks)
         else:
-            twin.set_weights(layer.get_weights())
+            smaller.set_weights(layer.get_weights())
 
 
 def _fill_layer(new, old, mask_in, mask_out):
@@ -102,10 +92,3 @@ def _fill_layer(new, old, mask_in, mask_out):
             if len(mask) == value.shape[axis]:
                 value = np.compress(mask, value, axis)
         getattr(new, name).assign(value)
-
-
-def _parts(model):
-    """Returns the layers and operations of a model, by which it is saved."""
-    if isinstance(model, keras.Sequential):
-        return list(model._functional.operations)
-    return list(model.operations)

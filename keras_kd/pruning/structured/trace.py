@@ -22,22 +22,11 @@ def trace(model: keras.Model) -> ChannelGraph:
     Nothing is computed: only shapes are read. Nested models are opened, and
     a layer that is called more than once ties the channels of its calls.
 
-    Args:
-        model: A Functional model, or a Sequential one that knows its input
-            shape.
-
     Raises:
         ValueError: If the model has no graph, or a layer has its channels
             first.
     """
-    if not has_graph(model):
-        raise ValueError(
-            "Channels are removed from a Functional or Sequential model whose "
-            f"input shape is known. '{getattr(model, 'name', model)}' is a "
-            f"{type(model).__name__} without a graph of its own. Write it "
-            "with keras.Model(inputs, outputs), or start the Sequential with "
-            "keras.Input."
-        )
+    check_graph(model, "prune_channels")
     graph = ChannelGraph()
     inputs = [Flow(graph.fresh(t.shape[-1])) for t in model.inputs]
     for flow in (*inputs, *_run(graph, model, inputs, "")):
@@ -54,20 +43,43 @@ def has_graph(layer) -> bool:
     )
 
 
+def check_graph(model, caller: str) -> None:
+    """Raises a ValueError, for a public function, unless `has_graph`."""
+    if not has_graph(model):
+        raise ValueError(
+            f"{caller} needs a Functional or Sequential model whose input "
+            f"shape is known. '{getattr(model, 'name', model)}' is a "
+            f"{type(model).__name__} without a graph of its own. Write it "
+            "with keras.Model(inputs, outputs), or start the Sequential with "
+            "keras.Input."
+        )
+
+
+def graph_of(model: keras.Model) -> keras.Model:
+    """Returns the functional model that a model is, or a Sequential has."""
+    return getattr(model, "_functional", None) or model
+
+
+def calls_of(graph: keras.Model) -> list:
+    """Returns the nodes of a graph, each after those it depends on."""
+    by_depth = graph._nodes_by_depth
+    depths = sorted(by_depth, reverse=True)
+    return [node for depth in depths for node in by_depth[depth]]
+
+
 def _run(graph, model, flows, prefix):
     """Returns the flows that a model gives for those it gets."""
-    model = getattr(model, "_functional", None) or model
+    model = graph_of(model)
     known = dict(zip(map(id, model.inputs), flows, strict=True))
-    for depth in sorted(model._nodes_by_depth, reverse=True):
-        for node in model._nodes_by_depth[depth]:
-            if node.is_input:
-                ids = known[id(node.outputs[0])].ids
-                path = prefix + node.operation.name
-                _record(graph, node.operation, path, None, ids)
-                continue
-            given = [known[id(tensor)] for tensor in tensors_of(node)]
-            found = _call(graph, node, given, prefix)
-            known.update(zip(map(id, node.outputs), found, strict=True))
+    for node in calls_of(model):
+        if node.is_input:
+            ids = known[id(node.outputs[0])].ids
+            path = prefix + node.operation.name
+            _record(graph, node.operation, path, None, ids)
+            continue
+        given = [known[id(tensor)] for tensor in tensors_of(node)]
+        found = _call(graph, node, given, prefix)
+        known.update(zip(map(id, node.outputs), found, strict=True))
     return [known[id(tensor)] for tensor in model.outputs]
 
 
@@ -89,9 +101,8 @@ def _call(graph, node, given, prefix):
         return [Flow(ids) for ids in outputs]
     if type(operation) in WEIGHTS:
         _record(graph, operation, path, inputs[0], ids)
-        if any(
-            "in" in axes.values() for axes in WEIGHTS[type(operation)].values()
-        ):
+        axes = WEIGHTS[type(operation)].values()
+        if any("in" in counted.values() for counted in axes):
             graph.consumed.append(given[0])
     elif isinstance(operation, layers.Reshape):
         _record(graph, operation, path, None, ids)
@@ -121,9 +132,10 @@ def _record(graph, layer, path, ids_in, ids_out):
         return
     pairs = ((earlier.ids_in, ids_in), (earlier.ids_out, ids_out))
     for first, second in pairs:
-        if first is not None and second is not None:
-            if len(first) == len(second):
-                graph.unite(first, second)
-            else:
-                for ids in (first, second):
-                    graph.block(ids, path, "it is called on several sizes")
+        if first is None or second is None:
+            continue
+        if len(first) == len(second):
+            graph.unite(first, second)
+        else:
+            for ids in (first, second):
+                graph.block(ids, path, "it is called on several sizes")

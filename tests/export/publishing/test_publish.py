@@ -15,13 +15,13 @@ from keras_kd.export import VerificationError
 from keras_kd.export import check_manifest
 from keras_kd.export import publish
 from keras_kd.export.manifest import write_content
-from keras_kd.export.publishing.publish import next_version
-from keras_kd.export.publishing.replacement import publish_file
+from keras_kd.export.publishing.release import publish_file
 from keras_kd.export.publishing.staging import PREFIX
 from keras_kd.export.publishing.staging import staging
+from keras_kd.export.publishing.versions import next_version
 
 # The package's attribute of this name is the function.
-MODULE = importlib.import_module("keras_kd.export.publishing.publish")
+MODULE = importlib.import_module("keras_kd.export.publishing.versions")
 
 
 def fill(folder, content="model"):

@@ -92,7 +92,7 @@ def test_publish_spares_its_own_version_when_another_is_newer(
 ):
     import importlib
 
-    module = importlib.import_module("keras_kd.export.publishing.publish")
+    module = importlib.import_module("keras_kd.export.publishing.versions")
     # Version 9 appears between our rename and our removal of old ones.
     real = module.retire_versions
 

@@ -71,6 +71,7 @@ def test_real_messages_have_the_numbers_described(tmp_path):
     from keras_kd.export.serving.prediction_log import MESSAGES
 
     files = (model_pb2, predict_pb2, prediction_log_pb2)
+    files += (predict_pb2.PredictRequest,)  # its map's pairs are in it
     for message, fields in MESSAGES.items():
         (real,) = [getattr(f, message) for f in files if hasattr(f, message)]
         for name, (number, _) in fields.items():

@@ -21,10 +21,10 @@ from keras_kd.export import read_warmup
 from keras_kd.export import run_tflite
 from keras_kd.export import verify_directory
 from keras_kd.export import write_saved_model
+from keras_kd.export.manifest import golden_path
 from keras_kd.export.manifest import write_manifest
 from keras_kd.export.signatures.endpoint import make_endpoint
 from keras_kd.export.verification.c_api import __file__ as C_API
-from keras_kd.export.verification.golden import golden_path
 from keras_kd.export.verification.golden import write_golden
 
 layers = keras.layers

@@ -11,8 +11,8 @@ from keras import layers
 
 from keras_kd.export import export
 from keras_kd.export import verify_directory
+from keras_kd.export.manifest import golden_path
 from keras_kd.export.manifest import write_manifest
-from keras_kd.export.verification.golden import golden_path
 
 
 @pytest.fixture(scope="module")
