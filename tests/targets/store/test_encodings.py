@@ -3,9 +3,7 @@
 
 from __future__ import annotations
 
-import inspect
 import json
-import re
 
 import numpy as np
 import pytest
@@ -14,7 +12,6 @@ import tensorflow as tf
 import reference
 from keras_kd.losses import soft_targets
 from keras_kd.losses import sparse
-from keras_kd.targets.store import encodings
 from keras_kd.targets.store.encodings import Dense
 from keras_kd.targets.store.encodings import Sampled
 from keras_kd.targets.store.encodings import TopK
@@ -225,11 +222,3 @@ def test_encoding_learns_the_number_of_classes_and_holds_to_it(make):
     assert encoding.get_config()["classes"] == CLASSES
     with pytest.raises(ValueError, match="for 1000 classes"):
         encoding.fields(LOGITS[:, :500])
-
-
-@pytest.mark.parametrize(
-    "thing", [Dense, TopK, Sampled, sparse.sparse_soft_targets]
-)
-def test_example_in_docstring_runs(thing):
-    (block,) = re.findall(r"```python\n(.*?)```", inspect.getdoc(thing), re.S)
-    exec(block, {**vars(encodings), "logits": LOGITS})  # noqa: S102

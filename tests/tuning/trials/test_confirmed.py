@@ -3,9 +3,7 @@
 
 from __future__ import annotations
 
-import inspect
 import json
-import textwrap
 
 import pytest
 
@@ -112,8 +110,3 @@ def test_confirmed_round_trip_through_json():
 def test_confirmed_refuses_bad_input(changes, text):
     with pytest.raises(ValueError, match=text):
         confirmed(**changes)
-
-
-def test_confirmed_example_runs():
-    example = inspect.getdoc(Confirmed).split("```")[1]
-    exec(textwrap.dedent(example.removeprefix("python")), {})
