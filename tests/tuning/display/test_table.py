@@ -3,10 +3,8 @@
 
 from __future__ import annotations
 
-import inspect
 import io
 import re
-import textwrap
 
 import pytest
 from rich.console import Console
@@ -179,8 +177,3 @@ def test_terminal_keeps_the_newest_in_sight_and_ends_whole():
 def test_terminal_shows_words_whole():
     frame, _ = terminal(sample.mixed()[:12], [])
     assert "stopped early" in frame and "failed" in frame
-
-
-def test_live_table_example_runs():
-    example = inspect.getdoc(table.LiveTable).split("```")[1]
-    exec(textwrap.dedent(example.removeprefix("python")), {})
