@@ -72,7 +72,7 @@ def measure(name: str) -> dict:
 def to_markdown(results: dict) -> str:
     lines, sentences, notes = [], [], []
     for name, found in results["recipes"].items():
-        confirmed = Confirmed.from_json(found["confirmed"])
+        confirmed = Confirmed(**found["confirmed"])
         for side in SIDES:
             values = 100 * np.array(confirmed.values(side, "test"))
             what = f"best ({settings_text(confirmed.settings)})"

@@ -28,10 +28,6 @@ from keras_kd.tuning.trials.trial_record import best_of
 class SearchResult:
     """What `search` returns.
 
-    Args:
-        job: The search.
-        study: Its trials.
-
     Attributes:
         rows: All trials, as a list of `TrialRecord`.
         confirmed: The best settings with fresh seeds beside the defaults and
@@ -68,18 +64,14 @@ class SearchResult:
         `temperature` and `alpha`, or `distillation_losses` where those were
         given; `learning_rate` where it was searched.
         """
-        hp = self.best_hyperparameters
-        settings = {"alpha": self._job.hyper.value(hp, "alpha")}
-        temperature = self._job.hyper.value(hp, "temperature")
+        hp, value = self.best_hyperparameters, self._job.hyper.value
+        settings = {"alpha": value(hp, "alpha")}
         if self._job.space["distillation_losses"] is None:
-            settings["temperature"] = temperature
+            settings["temperature"] = value(hp, "temperature")
         else:
-            losses = self._job.hyper.losses(hp, temperature)
-            settings["distillation_losses"] = losses
+            settings["distillation_losses"] = self._job.hyper.losses(hp)
         if not isinstance(self._job.space["learning_rate"], (int, float)):
-            settings["learning_rate"] = self._job.hyper.value(
-                hp, "learning_rate"
-            )
+            settings["learning_rate"] = value(hp, "learning_rate")
         return settings
 
     def build_student(self) -> keras.Model:
@@ -109,9 +101,8 @@ class SearchResult:
         )
         image = picture.render(*shown)
         write_atomically(self.directory / "search.png", image)
-        write_atomically(
-            self.directory / "search.html", page.render(*shown, image)
-        )
+        text = page.render(*shown, image)
+        write_atomically(self.directory / "search.html", text)
 
     def __str__(self):
         lines = [self.table, ""]
@@ -124,11 +115,10 @@ class SearchResult:
             f"Best: trial {self.best.name}, {settings}. {len(self.rows)} "
             f"trials, {stopped} stopped early, {failed} failed."
         )
-        if self.confirmed is not None:
-            lines.append(str(self.confirmed))
-        else:
-            lines.append(
-                "The best of many trials is partly luck: no fresh seeds "
-                "were run (confirm=0)."
-            )
+        lines.append(
+            str(self.confirmed)
+            if self.confirmed
+            else "The best of many trials is partly luck: no fresh seeds were "
+            "run (confirm=0)."
+        )
         return "\n".join(lines)

@@ -27,7 +27,7 @@ from keras_kd.tuning.space import oracles
 from keras_kd.tuning.space.definition import definition_of
 from keras_kd.tuning.space.definition import losses_of
 from keras_kd.tuning.space.hyper_distiller import HyperDistiller
-from keras_kd.tuning.trials.confirming import confirm_settings
+from keras_kd.tuning.trials.confirmed import confirm_settings
 from keras_kd.tuning.trials.job import FILE as JOB
 from keras_kd.tuning.trials.job import Job
 from keras_kd.tuning.trials.logs import log_trial
@@ -170,13 +170,13 @@ def search(
         targets = TeacherTargets(
             teacher, data, losses, targets_folder(directory), verbose
         )
-    if workers > 1 and not targets.runs_once:
+    several = workers > 1
+    if several and not targets.runs_once:
         raise ValueError(
             "Several workers share the teacher's stored answers, and this "
             "teacher's cannot be stored, or the training split is no arrays. "
             f"Pass workers=1. Received: workers={workers}"
         )
-    several = workers > 1
     none = contextlib.nullcontext()
     with WorkerPool(directory, workers) if several else none as pool:
         job = Job(
@@ -192,7 +192,7 @@ def search(
             epochs=epochs,
             batch_size=batch_size,
             seed=seed,
-            stop_hopeless=median_stopping,
+            median_stopping=median_stopping,
             keep_all=tuner == "hyperband",
         )
         hyperparameters = keras_tuner.HyperParameters()
@@ -225,11 +225,9 @@ def _run(job, study, trials, pool, verbose):
     table.begin(done)
     for row in done:  # of one the log may be missing, if that was the end
         log_trial(job.directory / "logs", row, name)
+    run = work if pool is None else pool.run
     try:
-        if pool is None:
-            work(job, study, table.running, table.ended)
-        else:
-            pool.run(job, study, table.running, table.ended)
+        run(job, study, table.running, table.ended)
     finally:
         table.close()
         (job.directory / JOB).unlink(missing_ok=True)

@@ -77,12 +77,6 @@ def importance(rows: Sequence[TrialRecord]) -> Importance:
     it is a hint. Nothing is claimed where the forest does not predict the
     trials that it has not seen.
 
-    Args:
-        rows: All trials; the control and those without a value are left out.
-
-    Returns:
-        The `Importance`.
-
     Reference:
         Breiman, "Random Forests", 2001, section 10.
     """
@@ -119,10 +113,8 @@ def encode(rows: Sequence[TrialRecord]) -> tuple[list[str], np.ndarray]:
     """Returns the settings that vary, as a table of numbers.
 
     Numbers stay numbers (the logarithm for what acts by its ratio), choices
-    become their rank. A setting that a trial lacks is NaN.
-
-    Returns:
-        `(names, table)`; the table has the shape `(len(rows), len(names))`.
+    become their rank. A setting that a trial lacks is NaN. The table has a
+    row for each trial.
     """
     names = dict.fromkeys(name for row in rows for name in row.settings)
     columns = {}
@@ -136,14 +128,11 @@ def encode(rows: Sequence[TrialRecord]) -> tuple[list[str], np.ndarray]:
 
 def _column(name: str, values: list[Any]) -> list[float]:
     present = [value for value in values if value is not None]
-    ranks = sorted({repr(value) for value in present})
-
-    def number(value):
-        if value is None:
-            return math.nan
-        if not all(isinstance(other, (int, float)) for other in present):
-            return float(ranks.index(repr(value)))
+    if not all(isinstance(value, (int, float)) for value in present):
+        ranks = sorted({repr(value) for value in present})
+        values = [v if v is None else ranks.index(repr(v)) for v in values]
+        is_log = False
+    else:
         is_log = name in LOGARITHMIC and min(present) > 0
-        return math.log(value) if is_log else float(value)
-
-    return [number(value) for value in values]
+    number = math.log if is_log else float
+    return [math.nan if value is None else number(value) for value in values]

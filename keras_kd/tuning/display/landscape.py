@@ -76,17 +76,16 @@ def draw_landscape(
             s=size,
             edgecolors=edge,
             linewidths=line,
-            label=label if some else None,
+            label=label,
             **style,
         )
 
     for status, marker in ((COMPLETED, "o"), (STOPPED, "v")):
-        some = [row for row in found if row.status == status]
-        mark(some, marker, 42, status, 0.7, "#222222")
-    failed = [row for row in placed if row.status == FAILED]
-    if failed:
+        if some := [row for row in found if row.status == status]:
+            mark(some, marker, 42, status, 0.7, "#222222")
+    if failed := [row for row in placed if row.status == FAILED]:
         panel.scatter(
-            *_places(failed), marker="x", s=34, c="black", label="failed"
+            *_places(failed), marker="x", s=34, c="black", label=FAILED
         )
     best = best_of(found, direction)
     title = f"best: {with_unit(best.objective, objective)}"
@@ -118,11 +117,10 @@ def draw_landscape(
         ncols=3,
         frameon=False,
     )
-    extend = {"max": "min", "min": "max"}[direction]
-    is_cut = values.min() < limits[0] or values.max() > limits[1]
-    bar = figure.colorbar(
-        points, ax=panel, pad=0.04, extend=extend if is_cut else "neither"
-    )
+    extend = "neither"
+    if values.min() < limits[0] or values.max() > limits[1]:
+        extend = "min" if direction == "max" else "max"
+    bar = figure.colorbar(points, ax=panel, pad=0.04, extend=extend)
     bar.set_label(title_of(objective), fontsize=9)
     bar.ax.tick_params(labelsize=8.5)
     for value in controls:
@@ -132,8 +130,8 @@ def draw_landscape(
 def _mark(bar, value, limits, text):
     """Marks the control's value on the colour bar, or at its nearer end."""
     place = float(np.clip(value, *limits))
-    share = (place - limits[0]) / (limits[1] - limits[0])
     where = " (below)" if value < place else " (above)" if value > place else ""
+    is_low = place < np.mean(limits)
     bar.axhline(place, color="white", linewidth=5)
     bar.axhline(place, color=ACCENT, linewidth=2.5)
     bar.annotate(
@@ -144,9 +142,7 @@ def _mark(bar, value, limits, text):
         textcoords="offset points",
         rotation=90,
         horizontalalignment="right",
-        verticalalignment=(
-            "bottom" if share < 0.3 else "top" if share > 0.7 else "center"
-        ),
+        verticalalignment="bottom" if is_low else "top",
         fontsize=7.5,
         color=ACCENT,
     )
@@ -158,11 +154,10 @@ def _places(rows):
 
 def _limits(values, direction):
     """Returns the ends of the colours."""
-    low, high = values.min(), values.max()
-    if len(values) >= FEWEST and direction == "max":
-        low = np.percentile(values, 15)
-    elif len(values) >= FEWEST:
-        high = np.percentile(values, 85)
+    ends = [0, 100]
+    if len(values) >= FEWEST:
+        ends = [15, 100] if direction == "max" else [0, 85]
+    low, high = np.percentile(values, ends)
     return (low, high) if low < high else (low - 0.5, high + 0.5)
 
 
@@ -193,8 +188,9 @@ def _smooth(rows, values, edges):
 
 
 def _note(taught, placed, smooth):
-    fitted = "background: Gaussian process over the trials"
-    notes = [fitted] if smooth is not None else []
+    notes = []
+    if smooth is not None:
+        notes.append("background: Gaussian process over the trials")
     missing = len(taught) - len(placed)
     if missing:
         trials = "trial" if missing == 1 else "trials"

@@ -21,6 +21,14 @@ from keras_kd.tuning.trials.trial_record import best_of
 
 # What `kd.compress` takes; other settings belong to the student.
 ARGUMENTS = ("temperature", "alpha", "learning_rate", "batch_size", "epochs")
+ALT = (
+    "Objective over temperature and alpha, importance, and best against "
+    "default against control"
+)
+CAPTION = (
+    "A star marks a trial that was the best when it ended. A trial's {} is "
+    "the best over its epochs."
+)
 
 
 def render(
@@ -31,27 +39,10 @@ def render(
     importance: Importance,
     picture: bytes,
 ) -> str:
-    """Returns a search as one HTML document that needs nothing else.
-
-    Args:
-        rows: All trials, in the order in which they ended.
-        objective: Name of the objective.
-        direction: `"max"` or `"min"`.
-        confirmed: The best settings run again, if they were.
-        importance: Of the settings in these trials.
-        picture: PNG of these trials.
-    """
+    """Returns a search as one HTML document, with `picture`, a PNG of it."""
     best = best_of(rows, direction)
     better = "higher" if direction == "max" else "lower"
     settings = confirmed.settings if confirmed else best and best.settings
-    alt = (
-        "Objective over temperature and alpha, importance, and best against "
-        "default against control"
-    )
-    caption = (
-        "A star marks a trial that was the best when it ended. A trial's "
-        f"{objective} is the best over its epochs."
-    )
     kinds = [
         "best" if row is best else row.status.replace(" ", "-") for row in rows
     ]
@@ -71,7 +62,7 @@ def render(
             if settings
             else html.paragraphs("None yet."),
         ),
-        html.section("Picture", html.image(picture, alt)),
+        html.section("Picture", html.image(picture, ALT)),
         html.section(
             "Importance of each setting",
             html.numbered(
@@ -83,7 +74,7 @@ def render(
         html.section(
             "All trials",
             html.table(*table.to_cells(rows, objective, direction), kinds),
-            html.paragraphs(caption, kind="small"),
+            html.paragraphs(CAPTION.format(objective), kind="small"),
         ),
         html.paragraphs(*failures, kind="small"),
         html.section(
@@ -109,14 +100,13 @@ def verdict(
         return "No trial with a teacher has ended with a value."
     value = with_unit(best.objective, objective)
     text = f"Best of the search: {value} in trial {best.name}. "
-    control = [row for row in rows if row.counts and row.name == CONTROL]
-    if control:
-        minus = best.objective - control[0].objective
-        minus *= scale_of(objective)
-        text += (
-            f"Control: {with_unit(control[0].objective, objective)}, so best "
-            f"minus control is {change(minus, objective)}. "
-        )
+    for row in rows:
+        if row.counts and row.name == CONTROL:
+            minus = scale_of(objective) * (best.objective - row.objective)
+            text += (
+                f"Control: {with_unit(row.objective, objective)}, so best "
+                f"minus control is {change(minus, objective)}. "
+            )
     return text + (
         "These are single runs, not run again with fresh seeds: the best of "
         "many is best partly by chance, so a gain is not shown."
@@ -125,15 +115,11 @@ def verdict(
 
 def settings_code(settings: dict[str, Any]) -> str:
     """Returns Python that trains with the settings."""
-    lines = ["kd.compress(", "    teacher,", "    build_student,"]
-    lines += ["    data,", '    directory="run",']
-    lines += [
-        f"    {name}={settings[name]!r},"
-        for name in ARGUMENTS
-        if name in settings
-    ]
-    others = {k: v for k, v in settings.items() if k not in ARGUMENTS}
-    lines.append(")")
+    given = {name: settings[name] for name in ARGUMENTS if name in settings}
+    others = {k: v for k, v in settings.items() if k not in given}
+    arguments = ["teacher", "build_student", "data", 'directory="run"']
+    arguments += [f"{name}={value!r}" for name, value in given.items()]
+    lines = ["kd.compress(", *(f"    {text}," for text in arguments), ")"]
     if others:
         # As a literal, since a name may hold a line break.
         lines.append(f"# also searched: {others!r}")

@@ -22,6 +22,11 @@ from keras_kd.tuning.trials.confirmed import Confirmed
 from keras_kd.tuning.trials.trial_record import TrialRecord
 
 PIXELS = (2240, 800)
+TITLES = (
+    "Where the search looked",
+    "What mattered (a hint)",
+    "What it is worth",
+)
 SIDE_COLOURS = {"best": "#0072b2", "default": "#e69f00", "control": ACCENT}
 
 
@@ -39,13 +44,6 @@ def render(
     In the middle, the importance of each hyperparameter. Right, the best
     settings beside default and control over fresh seeds. A panel that lacks
     its data says so.
-
-    Args:
-        rows: All trials.
-        objective: Name of the objective.
-        direction: `"max"` or `"min"`.
-        confirmed: The best settings run again, if they were.
-        importance: Of the settings in these trials.
     """
     return panels.png_of(
         plot(rows, objective, direction, confirmed, importance)
@@ -57,9 +55,7 @@ def plot(rows, objective, direction, confirmed, importance):
     figure = panels.figure_of(PIXELS)
     axes = figure.subplots(1, 3, width_ratios=(5, 3, 4))
     figure.get_layout_engine().set(wspace=0.06)
-    titles = "Where the search looked", "What mattered (a hint)"
-    titles += ("What it is worth",)
-    for panel, title in zip(axes, titles, strict=True):
+    for panel, title in zip(axes, TITLES, strict=True):
         panel.set_title(title, fontsize=11, loc="left", pad=16)
         panels.tidy(panel)
     left, middle, right = axes

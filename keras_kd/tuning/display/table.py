@@ -39,12 +39,8 @@ def to_cells(
     Columns are left out if they say nothing: settings that never vary
     (beside the temperature and alpha), and the remark if all trials
     completed. A star marks a trial that was the best when it ended; the
-    control has no part in that.
-
-    Args:
-        rows: Trials, in the order in which they ended.
-        objective: Name of the objective.
-        direction: `"max"` or `"min"`.
+    control has no part in that. The rows come in the order in which they
+    ended.
     """
     names = formatting.names_of(rows)
     has_remark = any(row.status != COMPLETED for row in rows)
@@ -103,20 +99,6 @@ class LiveTable:
         direction: `"max"` or `"min"`.
         workers: How many trials run at a time.
         console: Where to print. Defaults to the standard output.
-
-    Example:
-
-    ```python
-    from keras_kd.tuning.trials.trial_record import TrialRecord
-    from keras_kd.tuning.display.table import LiveTable
-
-    settings = {"temperature": 4.0, "alpha": 0.7}
-    table = LiveTable("val_accuracy", trials=2)
-    table.begin([])
-    table.running(TrialRecord("00", settings, "running"))
-    table.ended(TrialRecord("00", settings, "completed", objective=0.91))
-    table.close()
-    ```
     """
 
     def __init__(
@@ -134,7 +116,7 @@ class LiveTable:
         self.console = console or Console()
         self._ended = {}
         self._running = {}
-        self._resumed = 0
+        self._title = ""
         self._live = None
         self._is_open = False
         # Live draws from a thread of its own.
@@ -143,7 +125,12 @@ class LiveTable:
     def begin(self, rows: Sequence[TrialRecord] = ()) -> None:
         """Opens the table, with the trials that had ended before."""
         self._ended = {row.name: row for row in rows if row.status != RUNNING}
-        self._resumed = len(self._ended)
+        better = "higher" if self.direction == "max" else "lower"
+        self._title = f"Search over {self.trials} trials, {self.objective} "
+        self._title += f"({better} is better)"
+        if self._ended:
+            self._title += f"; {len(self._ended)} had ended before"
+        self._title += "."
         self._is_open = True
         if self.console.is_interactive and not self.console.is_jupyter:
             self._live = Live(
@@ -153,13 +140,12 @@ class LiveTable:
             )
             self._live.start()
         else:
-            self._print(self._title())
+            self._print(self._title)
 
     def running(self, row: TrialRecord) -> None:
-        """Shows that a trial runs, and how far it is."""
+        """Shows that a trial runs, and for how long."""
         with self._lock:
-            begun, _ = self._running.get(row.name, (time.monotonic(), row))
-            self._running[row.name] = (begun, row)
+            self._running[row.name] = time.monotonic(), row
 
     def ended(self, row: TrialRecord) -> None:
         """Adds a trial that has ended; a second call changes nothing."""
@@ -185,24 +171,16 @@ class LiveTable:
         else:
             self._print(self._standing())
 
-    def _title(self):
-        better = "higher" if self.direction == "max" else "lower"
-        title = f"Search over {self.trials} trials, {self.objective} "
-        title += f"({better} is better)"
-        if self._resumed:
-            title += f"; {self._resumed} had ended before"
-        return title + "."
-
     def _standing(self):
         rows = list(self._ended.values())
         text = f"{len(rows)} of {self.trials} trials ended"
         for status in dict.fromkeys(row.status for row in rows):
             count = sum(row.status == status for row in rows)
             text += f", {count} {status}" if status != COMPLETED else ""
-        best, control = best_of(rows, self.direction), self._ended.get(CONTROL)
-        if best is not None:
+        if best := best_of(rows, self.direction):
             text += f". Best: {self._value(best)} (trial {best.name})"
-        if control is not None and control.objective is not None:
+        control = self._ended.get(CONTROL)
+        if control and control.objective is not None:
             text += f". Control: {self._value(control)}"
         return text + "."
 
@@ -211,7 +189,7 @@ class LiveTable:
 
     def _left(self):
         left = time_left(list(self._ended.values()), self.trials, self.workers)
-        return f"about {formatting.clock(left)} left" if left else ""
+        return [f"about {formatting.clock(left)} left"] if left else []
 
     def _line(self, row):
         """Returns what a log file says of a trial."""
@@ -229,7 +207,7 @@ class LiveTable:
         parts.append(
             f"{row.epochs} {epochs} in {formatting.clock(row.seconds)}"
         )
-        return " | ".join(filter(None, [*parts, self._left()]))
+        return " | ".join(parts + self._left())
 
     def _print(self, line):
         say(line, file=self.console.file)
@@ -260,15 +238,14 @@ class LiveTable:
             # As Text, since a name may hold what rich takes for markup.
             table.add_row(*(Text(cell) for cell in line), style=style)
         notes = [f"{hidden} earlier trials not shown"] if hidden else []
-        notes += [self._standing()]
-        notes += filter(None, [self._left() if self._is_open else ""])
+        notes += [self._standing(), *(self._left() if self._is_open else [])]
         now = time.monotonic()
         notes += [
             f"now: {_called(row)} {formatting.settings_text(row.settings)} "
-            f"({row.epochs} epochs, {formatting.clock(now - begun)})"
+            f"({formatting.clock(now - begun)})"
             for begun, row in running
         ]
-        return Group(Text(self._title()), table, *map(Text, notes))
+        return Group(Text(self._title), table, *map(Text, notes))
 
 
 def _called(row):

@@ -45,7 +45,7 @@ def definition_of(
             _source(job.build_student),
             hyperparameters.get_config()["space"],
             space,
-            [job.epochs, job.batch_size, job.seed, job.stop_hopeless],
+            [job.epochs, job.batch_size, job.seed, job.median_stopping],
             [str(job.objective), tuner, control],
         ]
     )
@@ -67,30 +67,23 @@ def losses_or_plain(value: Any) -> Any:
 def losses_of(distillation_losses: Any) -> list:
     """Returns all losses that a search may use, to know what they want.
 
-    Args:
-        distillation_losses: Losses, or a function of the hyperparameters.
-            Of a function, each combination of its choices is tried.
+    Of a function of the hyperparameters, each combination of its choices is
+    tried.
     """
-    if not is_choice(distillation_losses):
-        return _as_list(distillation_losses)
-    space = keras_tuner.HyperParameters()
-    found = _as_list(distillation_losses(space))
-    choices = [
-        [(hp.name, value) for value in hp.values]
-        for hp in space.space
-        if type(hp).__name__ in ("Boolean", "Choice")
-    ]
-    for values in itertools.islice(itertools.product(*choices), MOST):
+    found = [distillation_losses]
+    if is_choice(distillation_losses):
         space = keras_tuner.HyperParameters()
-        space.values = dict(values)
-        found += _as_list(distillation_losses(space))
-    return found
-
-
-def _as_list(losses):
-    if losses is None:
-        return []
-    return list(losses) if isinstance(losses, (list, tuple)) else [losses]
+        found = [distillation_losses(space)]
+        choices = [
+            [(hp.name, value) for value in hp.values]
+            for hp in space.space
+            if type(hp).__name__ in ("Boolean", "Choice")
+        ]
+        for values in itertools.islice(itertools.product(*choices), MOST):
+            space = keras_tuner.HyperParameters()
+            space.values = dict(values)
+            found.append(distillation_losses(space))
+    return [loss for loss in keras.tree.flatten(found) if loss is not None]
 
 
 def _source(function: Callable) -> str:

@@ -135,10 +135,10 @@ class HyperDistiller(keras_tuner.HyperModel):
         self.teacher = teacher
         self._build_student = build_student
         self.space = {
-            "temperature": temperature
+            "temperature": None
             if temperature is None
             else Searched("temperature", temperature, 4.0),
-            "alpha": Searched("alpha", alpha, 0.7, 0.0, 1.0, False, "linear"),
+            "alpha": Searched("alpha", alpha, 0.7, is_share=True),
             "learning_rate": Searched("learning_rate", learning_rate, 1e-3),
         }
         self.distillation_losses = distillation_losses
@@ -164,9 +164,6 @@ class HyperDistiller(keras_tuner.HyperModel):
         # Apart from `build`, which KerasTuner wraps.
         with _fatal_errors():
             losses = self.losses(hp)
-            if any(hasattr(loss, "temperature") for loss in losses):
-                # Not asked for in vain: it would be one dimension more.
-                _heat(losses, self.value(hp, "temperature"))
         alpha = self.value(hp, "alpha")
         rate = self.value(hp, "learning_rate")
         # Not inside: one architecture of many may be impossible.
@@ -200,15 +197,16 @@ class HyperDistiller(keras_tuner.HyperModel):
         return self._build_student(*([hp] if self._takes_hp else []))
 
     def losses(self, hp, temperature: float | None = None) -> list:
-        """Returns new distillation losses.
-
-        Args:
-            hp: The trial's hyperparameters.
-            temperature: For all that have one; `None` leaves them theirs.
-        """
+        """Returns new losses, with the trial's temperature or a given one."""
         losses = self.distillation_losses
         losses = copies_of(losses(hp) if is_choice(losses) else losses)
-        _heat(losses, temperature)
+        heated = [loss for loss in losses if hasattr(loss, "temperature")]
+        if heated and temperature is None:
+            # Not asked for in vain: it would be one dimension more.
+            temperature = self.value(hp, "temperature")
+        if temperature is not None:
+            for loss in heated:
+                loss.temperature = temperature
         return losses
 
     def loss_and_metrics(self, student: keras.Model) -> tuple[Any, list]:
@@ -217,12 +215,7 @@ class HyperDistiller(keras_tuner.HyperModel):
         return loss, keras.tree.map_structure(_copy_of_metric, metrics)
 
     def value(self, hp, name: str) -> float | None:
-        """Returns a number of a trial.
-
-        Args:
-            hp: The trial's hyperparameters.
-            name: `"temperature"`, `"alpha"` or `"learning_rate"`.
-        """
+        """Returns a trial's temperature, alpha or learning rate."""
         searched = self.space[name]
         return None if searched is None else searched.ask(hp)
 
@@ -249,12 +242,6 @@ class HyperDistiller(keras_tuner.HyperModel):
         return self._shared.fit(
             model, lambda: self._distiller(hp.copy()), **arguments
         )
-
-
-def _heat(losses, temperature):
-    for loss in losses:
-        if temperature is not None and hasattr(loss, "temperature"):
-            loss.temperature = temperature
 
 
 def _copy_of_metric(metric):

@@ -6,6 +6,7 @@ from __future__ import annotations
 import base64
 import copy
 import io
+import math
 import pickle
 import warnings
 
@@ -13,7 +14,6 @@ import cloudpickle
 import keras_tuner
 
 from keras_kd.tuning.trials.trial_record import TrialRecord
-from keras_kd.tuning.trials.trial_record import finite
 
 TUNERS = ("bayesian", "random", "hyperband", "grid")
 
@@ -26,18 +26,9 @@ def make_oracle(
     epochs: int,
     hyperparameters: keras_tuner.HyperParameters,
 ) -> keras_tuner.Oracle:
-    """Returns a new oracle.
+    """Returns a new oracle that proposes at most `trials`.
 
-    Args:
-        tuner: `"bayesian"`, `"random"`, `"hyperband"` or `"grid"`.
-        objective: What it makes large or small.
-        trials: Most trials it may propose.
-        seed: Of its proposals; the same seed proposes the same.
-        epochs: Of the longest trial, for Hyperband.
-        hyperparameters: The space.
-
-    Raises:
-        ValueError: If `tuner` is none of these.
+    The same seed proposes the same. Hyperband's longest trial has `epochs`.
     """
     check_tuner(tuner)
     common = {
@@ -51,23 +42,18 @@ def make_oracle(
         )
         oracle.max_trials = trials
         return oracle
-    if tuner == "bayesian":
-        # By itself it counts numbers that are fixed, too, and tries at
-        # random for longer.
-        fixed = keras_tuner.engine.hyperparameters.Fixed
-        open_ones = [
-            hp for hp in hyperparameters.space if not isinstance(hp, fixed)
-        ]
-        return keras_tuner.oracles.BayesianOptimizationOracle(
-            max_trials=trials,
-            num_initial_points=max(3, 3 * len(open_ones)),
-            **common,
-        )
-    oracle = {
-        "random": keras_tuner.oracles.RandomSearchOracle,
-        "grid": keras_tuner.oracles.GridSearchOracle,
-    }[tuner]
-    return oracle(max_trials=trials, **common)
+    common["max_trials"] = trials
+    if tuner == "random":
+        return keras_tuner.oracles.RandomSearchOracle(**common)
+    if tuner == "grid":
+        return keras_tuner.oracles.GridSearchOracle(**common)
+    # By itself it counts numbers that are fixed, too, and tries at random
+    # for longer.
+    kinds = [type(hp).__name__ for hp in hyperparameters.space]
+    open_ones = len(kinds) - kinds.count("Fixed")
+    return keras_tuner.oracles.BayesianOptimizationOracle(
+        num_initial_points=max(3, 3 * open_ones), **common
+    )
 
 
 def check_tuner(tuner: str) -> None:
@@ -140,7 +126,7 @@ def tell(oracle, hyperparameters, row: TrialRecord) -> None:
     if row.counts:
         name = oracle.objective.name
         for epoch, value in enumerate(row.history[name]):
-            if finite(value) is not None:
+            if math.isfinite(value):
                 oracle.update_trial(trial.trial_id, {name: value}, step=epoch)
         trial.status = "COMPLETED"
     else:

@@ -24,10 +24,8 @@ class Searched:
         values: A number (fixed), a tuple `(low, high)`, or a list to choose
             from.
         default: What a search starts from; brought into the range.
-        minimum: Smallest value allowed; itself too unless `is_open`.
-        maximum: Largest value allowed.
-        is_open: Whether `minimum` itself is refused.
-        sampling: `"log"` or `"linear"`, for a range.
+        is_share: Whether it lies in `[0, 1]`, and a range is searched
+            linearly; else it is positive, and searched by logarithm.
 
     Raises:
         ValueError: If `values` is none of these or out of bounds.
@@ -36,35 +34,27 @@ class Searched:
     name: str
     values: Any
     default: float
-    minimum: float = 0.0
-    maximum: float = math.inf
-    is_open: bool = True
-    sampling: str = "log"
+    is_share: bool = False
 
     def __post_init__(self):
-        values = self.values
-        if not isinstance(values, (tuple, list)):
-            values = [values]
         is_range = isinstance(self.values, tuple)
-        fits = len(values) == 2 if is_range else len(values) > 0
-        fits = fits and all(map(self._allows, values))
-        if not fits or (is_range and not values[0] < values[1]):
-            bracket = "(" if self.is_open else "["
-            closing = ")" if math.isinf(self.maximum) else "]"
+        is_list = isinstance(self.values, list)
+        values = self.values if is_range or is_list else [self.values]
+        fits = len(values) > 0 and all(map(self._allows, values))
+        if fits and is_range:
+            fits = len(values) == 2 and values[0] < values[1]
+        if not fits:
             raise ValueError(
                 f"`{self.name}` must be a number, a tuple (low, high) with "
                 "low < high, or a list of numbers to choose from, all in "
-                f"{bracket}{self.minimum:g}, {self.maximum:g}{closing}. "
+                f"{'[0, 1]' if self.is_share else '(0, inf)'}. "
                 f"Received: {self.name}={self.values!r}"
             )
 
-    def _allows(self, value) -> bool:
+    def _allows(self, value):
         if not isinstance(value, numbers.Real) or isinstance(value, bool):
             return False
-        above = value > self.minimum or (
-            value == self.minimum and not self.is_open
-        )
-        return above and value <= self.maximum and math.isfinite(value)
+        return 0 <= value <= 1 if self.is_share else 0 < value < math.inf
 
     def ask(self, hp: keras_tuner.HyperParameters) -> float:
         """Returns the value of a trial, adding the number to its space."""
@@ -74,7 +64,7 @@ class Searched:
                 self.name,
                 low,
                 high,
-                sampling=self.sampling,
+                sampling="linear" if self.is_share else "log",
                 default=min(max(self.default, low), high),
             )
         if isinstance(self.values, list):

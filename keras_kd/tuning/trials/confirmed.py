@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Confirmed: the best settings run again, beside default and control."""
+"""Confirmed: the best settings trained again, beside default and control."""
 
 from __future__ import annotations
 
@@ -7,16 +7,24 @@ import dataclasses
 import itertools
 from typing import Any
 
+import keras_tuner
 import numpy as np
 
+from keras_kd.core.records import StageRecord
+from keras_kd.core.stage_cache import StageFolder
 from keras_kd.evaluation.gain import GAIN
 from keras_kd.evaluation.gain import NO_GAIN
 from keras_kd.evaluation.gain import ONE_SEED
 from keras_kd.evaluation.gain import WORSE
 from keras_kd.evaluation.gain import Difference
 from keras_kd.evaluation.gain import paired_difference
+from keras_kd.training.teacher_targets import TeacherTargets
 from keras_kd.tuning.display.formatting import scale_of
 from keras_kd.tuning.display.formatting import settings_text
+from keras_kd.tuning.display.formatting import with_unit
+from keras_kd.tuning.space.definition import losses_or_plain
+from keras_kd.tuning.trials.job import Job
+from keras_kd.tuning.trials.trial_record import shown
 
 DEFAULT = {"temperature": 4.0, "alpha": 0.7}
 SIDES = ("best", "default", "control")
@@ -28,13 +36,13 @@ _MEANING = {
             f"that {claim}."
         ),
         WORSE: f"Worse: {advice}.",
+        ONE_SEED: "One seed: no spread known, so this may be chance.",
     }
     for side, claim, advice in (
         ("default", "the search beat the default", "keep the default settings"),
         ("control", "the teacher helped", "train without the teacher"),
     )
 }
-_CHANCE = "One seed: no spread known, so this may be chance."
 
 
 @dataclasses.dataclass(frozen=True)
@@ -60,23 +68,6 @@ class Confirmed:
 
     Raises:
         ValueError: If a side has not one finite value per seed.
-
-    Example:
-
-    ```python
-    from keras_kd.tuning.trials.confirmed import Confirmed
-
-    confirmed = Confirmed(
-        best=[0.92, 0.93, 0.92],
-        default=[0.91, 0.92, 0.90],
-        control=[0.89, 0.90, 0.88],
-        seeds=[11, 12, 13],
-        settings={"temperature": 2.5, "alpha": 0.9},
-        objective="val_accuracy",
-    )
-    print(confirmed)
-    confirmed.best_minus("control").verdict  # "gain"
-    ```
     """
 
     best: list[float]
@@ -89,21 +80,6 @@ class Confirmed:
     test: dict[str, list[float]] | None = None
 
     def __post_init__(self):
-        if self.direction not in ("max", "min"):
-            raise ValueError(
-                'The direction must be "max" or "min". '
-                f"Received: {self.direction!r}"
-            )
-        if not set(self.test or ()) <= set(SIDES):
-            raise ValueError(
-                f"The test figures must be of {SIDES}. "
-                f"Received: {sorted(self.test)}"
-            )
-        if not self.best:
-            raise ValueError(
-                "A confirmation needs the values of the best settings. "
-                "Received: best=[]"
-            )
         for split, side in itertools.product(("validation", "test"), SIDES):
             values = self.values(side, split)
             is_whole = len(values) == len(self.seeds)
@@ -125,22 +101,18 @@ class Confirmed:
     ) -> Difference | None:
         """Returns best minus `"default"` or minus `"control"`, in pairs.
 
-        Args:
-            side: `"default"` or `"control"`.
-            split: `"validation"` or `"test"`.
-
-        Returns:
-            The `Difference`, in percentage points for an accuracy, else in
-            the unit of the objective; `None` if a side was not run. With
-            `direction="min"` a negative difference is a gain.
+        In percentage points for an accuracy, else in the unit of the
+        objective; `None` if a side was not run. With `direction="min"` a
+        negative difference is a gain.
         """
-        best, other = self.values("best", split), self.values(side, split)
-        if not best or not other:
-            return None
         scale = scale_of(self.objective)
-        found = paired_difference(
-            scale * np.asarray(other), scale * np.asarray(best)
+        best, other = (
+            scale * np.array(self.values(name, split))
+            for name in ("best", side)
         )
+        if not best.size or not other.size:
+            return None
+        found = paired_difference(other, best)
         if self.direction == "min":
             turned = {GAIN: WORSE, WORSE: GAIN}
             verdict = turned.get(found.verdict, found.verdict)
@@ -153,12 +125,7 @@ class Confirmed:
         return "test" if self.values("best", "test") else "validation"
 
     def sentences(self, split: str | None = None) -> list[str]:
-        """Returns one sentence on the setting, then one per comparison.
-
-        Args:
-            split: `"validation"` or `"test"`. Defaults to the one to
-                believe.
-        """
+        """Returns one sentence on the setting, then one per comparison."""
         split = split or self.split
         seeds = f"{len(self.seeds)} fresh paired seeds"
         if len(self.seeds) == 1:
@@ -169,36 +136,29 @@ class Confirmed:
             f"{self.objective.removeprefix('val_')} on the {split} "
             f"split{lower}."
         ]
-        for side in SIDES[1:]:
-            found = self.best_minus(side, split)
-            if found is None:
-                lines.append(f"The {side} was not run again beside them.")
-                continue
-            lines.append(self._sentence(side, found, split))
+        lines += [self._sentence(side, split) for side in SIDES[1:]]
         if split == "validation":
             lines.append(
                 "This split also chose the settings, so it may flatter them."
             )
         return lines
 
-    def _sentence(self, side, found, split):
-        scale = scale_of(self.objective)
-        digits, unit, percent = ".4g", "", ""
-        if scale == 100:
-            digits, unit, percent = ".2f", " points", " %"
+    def _sentence(self, side, split):
+        found = self.best_minus(side, split)
+        if found is None:
+            return f"The {side} was not run again beside them."
+        is_percent = scale_of(self.objective) == 100
+        digits, unit = (".2f", " points") if is_percent else (".4g", "")
         best, other = (
-            f"{name} {scale * np.mean(self.values(name, split)):{digits}}"
-            f"{percent}"
+            f"{name} "
+            + with_unit(np.mean(self.values(name, split)), self.objective)
             for name in ("best", side)
         )
-        start = f"Best minus {side}: {found.mean:+{digits}}{unit}"
-        if found.verdict == ONE_SEED:
-            return f"{start} ({best}, {other}). {_CHANCE}"
-        return (
-            f"{start}, 95 % interval {found.low:+{digits}} to "
-            f"{found.high:+{digits}} ({best}, {other}). "
-            f"{_MEANING[side][found.verdict]}"
-        )
+        text = f"Best minus {side}: {found.mean:+{digits}}{unit}"
+        if found.verdict != ONE_SEED:
+            text += f", 95 % interval {found.low:+{digits}} to "
+            text += f"{found.high:+{digits}}"
+        return f"{text} ({best}, {other}). {_MEANING[side][found.verdict]}"
 
     def __str__(self):
         return " ".join(self.sentences())
@@ -207,17 +167,86 @@ class Confirmed:
         """Returns plain JSON values."""
         return dataclasses.asdict(self)
 
-    @classmethod
-    def from_json(cls, content: dict[str, Any]) -> Confirmed:
-        """Returns what `to_json` gave.
 
-        Raises:
-            ValueError: If it is something else.
-        """
-        try:
-            return cls(**content)
-        except TypeError as error:
-            raise ValueError(
-                "This is not a confirmation. Expected what "
-                f"Confirmed.to_json returns. Received: {error}"
-            ) from error
+def confirm_settings(
+    job: Job,
+    targets: TeacherTargets,
+    best: keras_tuner.HyperParameters,
+    count: int,
+    verbose: int = 1,
+) -> Confirmed:
+    """Trains three students with each of `count` fresh seeds.
+
+    One with the best settings; one with the default temperature and alpha;
+    one without a teacher. All else is as in the best settings, so that what
+    differs is the temperature and alpha, or the teacher. Finished trainings
+    are kept and not done again.
+    """
+    stages = StageFolder(job.directory / "confirm")
+    seeds = [job.seed + 1 + number for number in range(count)]
+    values = {side: [] for side in SIDES}
+    tests = {side: [] for side in SIDES}
+    for seed, side in itertools.product(seeds, SIDES):
+        settings = _settings(job, best, side)
+        plain = losses_or_plain(settings)
+        # Once, where the defaults were found best.
+        is_best = plain == losses_or_plain(_settings(job, best, "best"))
+        record = stages.run(
+            f"{'best' if is_best else side}-{seed}",
+            [plain, best.values, targets.fingerprint]
+            + [job.epochs, job.batch_size, str(job.objective), seed],
+            lambda side=side, seed=seed, settings=settings: (
+                None,
+                _train(job, targets.data, best, side, seed, settings, verbose),
+            ),
+        )
+        values[side].append(record.metrics["validation"])
+        tests[side].append(record.metrics["test"])
+    return Confirmed(
+        **values,
+        seeds=seeds,
+        settings=shown(best),
+        objective=job.objective.name,
+        direction=job.objective.direction,
+        test=tests if targets.data.reported_split == "test" else None,
+    )
+
+
+def _settings(job: Job, best, side: str) -> dict[str, Any]:
+    """Returns what `Job.train` takes beside the teaching."""
+    settings = job.settings(best)
+    if side == "control":
+        return settings
+    if side == "default":
+        alpha, temperature = DEFAULT["alpha"], DEFAULT["temperature"]
+    else:
+        alpha, temperature = job.hyper.value(best, "alpha"), None
+    losses = job.hyper.losses(best, temperature)
+    return {**settings, "alpha": alpha, "distillation_losses": losses}
+
+
+def _train(job, data, best, side, seed, settings, verbose):
+    teaching = {} if side == "control" else job.teaching
+    student, facts = job.train(
+        best,
+        data,
+        title=f"{side}, seed {seed}" if verbose else None,
+        seed=seed,
+        **settings,
+        **teaching,
+    )
+    name = job.objective.name
+    loss, metrics = job.hyper.loss_and_metrics(student)
+    student.compile(loss=loss, metrics=metrics)
+    test = data.test if isinstance(data.test, tuple) else (data.test,)
+    measured = student.evaluate(*test, verbose=0, return_dict=True)
+    return StageRecord(
+        "student" if teaching else "control",
+        side,
+        {"seed": seed},
+        {
+            "validation": float(facts[name]),
+            "test": float(measured[name.removeprefix("val_")]),
+        },
+        seconds=facts["seconds"],
+    )

@@ -24,9 +24,6 @@ class Heartbeats:
 
     A process of this machine that is gone is noticed at once; one of another
     machine, or one that hangs, after two minutes.
-
-    Args:
-        directory: Folder of the files.
     """
 
     def __init__(self, directory: pathlib.Path):
@@ -46,11 +43,7 @@ class Heartbeats:
         (self.directory / token).unlink(missing_ok=True)
 
     def is_alive(self, held: dict[str, Any]) -> bool:
-        """Tells whether a process still works on what it holds.
-
-        Args:
-            held: Its `token`, `host` and `pid`.
-        """
+        """Tells whether a `host` and `pid` still work on their `token`."""
         if held["host"] == socket.gethostname() and not is_running(held["pid"]):
             return False
         try:
@@ -61,12 +54,7 @@ class Heartbeats:
 
     @contextlib.contextmanager
     def beating(self, token: str, parent: int | None = None):
-        """Sends heartbeats while the block runs.
-
-        Args:
-            token: The attempt's.
-            parent: Process without which this one should not go on.
-        """
+        """Sends heartbeats while the block runs, and the parent process."""
         ended = threading.Event()
 
         def run():

@@ -7,6 +7,7 @@ import bz2
 import contextlib
 import dataclasses
 import functools
+import importlib.machinery
 import inspect
 import os
 import pathlib
@@ -34,23 +35,14 @@ FILE = "job.pkl"
 
 @dataclasses.dataclass(frozen=True)
 class Job:
-    """What is searched, and on what data.
+    """What is searched, and on what data; see `search` for the other fields.
 
     Args:
-        directory: Folder of the search.
-        build_student: See `search`.
-        data: Its training and validation splits.
         teacher: Runs beside the student; `None` where its answers are
             stored.
         cache: Folder of the teacher's answers, a `TeacherCache`.
         in_memory: Whether only logits are wanted of it, all at once.
         space: Arguments of `HyperDistiller` that say what is searched.
-        objective: What is compared.
-        epochs: Of a whole trial.
-        batch_size: Examples in a step.
-        seed: Of the initial weights and the shuffling: the same in all
-            trials, so that they differ by their settings alone.
-        stop_hopeless: See `search`.
         keep_all: Whether the weights of each trial are kept, to go on from.
     """
 
@@ -65,7 +57,7 @@ class Job:
     epochs: int
     batch_size: int
     seed: int
-    stop_hopeless: bool
+    median_stopping: bool
     keep_all: bool
 
     @functools.cached_property
@@ -131,13 +123,7 @@ class Job:
         data: Data,
         **options: Any,
     ) -> tuple[keras.Model, dict]:
-        """Trains a student as `compress` does; a control, if nobody teaches.
-
-        Args:
-            hp: Tells its architecture.
-            data: The splits.
-            **options: Those of `trainer.train`.
-        """
+        """Trains a student as `compress` does; a control, if nobody teaches."""
         return trainer.train(
             lambda: self.student(hp),
             data,
@@ -148,15 +134,14 @@ class Job:
         )
 
     def write(self) -> None:
-        """Writes the job for other processes.
-
-        Raises:
-            ValueError: If it holds something that cannot be written.
-        """
+        """Writes the job for other processes."""
         try:
-            with _whole_functions(
-                self.build_student, self.space["distillation_losses"]
-            ):
+            with contextlib.ExitStack() as stack:
+                for value in (
+                    self.build_student,
+                    self.space["distillation_losses"],
+                ):
+                    stack.enter_context(_written_whole(value))
                 content = cloudpickle.dumps(self)
         except Exception as error:
             raise ValueError(
@@ -168,16 +153,6 @@ class Job:
             ) from error
         # Two thirds of what gzip makes of images, and read as fast as needed.
         write_atomically(self.directory / FILE, bz2.compress(content, 1))
-
-    @staticmethod
-    def written_at(directory: str | os.PathLike) -> int:
-        """Returns when the job of this folder was written; 0 if it was not.
-
-        In nanoseconds: tells a job from the one that was there before.
-        """
-        with contextlib.suppress(FileNotFoundError):
-            return os.stat(pathlib.Path(directory) / FILE).st_mtime_ns
-        return 0
 
     @staticmethod
     def read(directory: str | os.PathLike) -> Job:
@@ -197,34 +172,24 @@ class Job:
 
 
 @contextlib.contextmanager
-def _whole_functions(*values):
-    """Has functions written whole whose module others could not import.
+def _written_whole(function):
+    """Has a function written whole if others cannot import its module.
 
     A recipe that was loaded from a file, for example.
     """
-    modules = []
-    for value in values:
-        module = inspect.getmodule(value)
-        if module is not None and not _is_importable(module):
-            cloudpickle.register_pickle_by_value(module)
-            modules.append(module)
+    module = inspect.getmodule(function)
+    name = "__main__" if module is None else module.__name__
+    # Asks the path: `importlib.util` believes what has been imported here.
+    root = name.partition(".")[0]
+    if (
+        name == "__main__"  # written whole anyway
+        or name in sys.builtin_module_names
+        or importlib.machinery.PathFinder.find_spec(root)
+    ):
+        yield
+        return
+    cloudpickle.register_pickle_by_value(module)
     try:
         yield
     finally:
-        for module in modules:
-            cloudpickle.unregister_pickle_by_value(module)
-
-
-def _is_importable(module):
-    if module.__name__ == "__main__":
-        return True  # written whole anyway
-    # Known by its path: `find_spec` believes what has been imported.
-    path = module.__name__.replace(".", os.sep)
-    return (
-        any(
-            os.path.isfile(os.path.join(folder, path + ending))
-            for folder in sys.path
-            for ending in (".py", os.sep + "__init__.py")
-        )
-        or module.__name__ in sys.builtin_module_names
-    )
+        cloudpickle.unregister_pickle_by_value(module)

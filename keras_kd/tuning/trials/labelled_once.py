@@ -23,9 +23,6 @@ class LabelledOnce:
 
     Kept in memory, and so only what is small: the teacher's output, and that
     of the last arrays that came. Arrays are known by identity.
-
-    Args:
-        teacher: What `Distiller` takes.
     """
 
     def __init__(self, teacher: Any):
@@ -41,11 +38,6 @@ class LabelledOnce:
         As it is where the teacher has to run in each step: for a data set
         that gives other examples in each epoch, losses on features, and a
         teacher that changes.
-
-        Args:
-            distiller: What is going to be trained.
-            x: The `x` of its `fit`.
-            verbose: 0 prints nothing.
         """
         if not _is_arrays(x) or not self._serves(distiller):
             return x

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import io
+import math
 import os
 import pathlib
 import re
@@ -12,7 +13,6 @@ import time
 from keras_kd.core.records import write_atomically
 from keras_kd.tuning.trials.trial_record import FAILED
 from keras_kd.tuning.trials.trial_record import TrialRecord
-from keras_kd.tuning.trials.trial_record import finite
 
 OBJECTIVE = "objective"
 # A fixed name, so that writing again replaces; TensorBoard looks for
@@ -27,16 +27,9 @@ def log_trial(
 
     `tensorboard --logdir DIRECTORY` then shows all trials of a search side
     by side. Each trial is one file in a folder of its own, which appears
-    whole or not at all; writing a trial again replaces it.
-
-    Args:
-        directory: Folder of the logs of the search.
-        row: A trial that has ended.
-        objective: Name of the objective. Its best value over the epochs is
-            the scalar `"objective"`.
-
-    Returns:
-        The folder of the trial.
+    whole or not at all; writing a trial again replaces it. The objective's
+    best value over the epochs is the scalar `"objective"`. Returns the folder
+    of the trial.
     """
     from tensorboard.compat.proto import event_pb2
     from tensorboard.plugins.hparams import api
@@ -57,11 +50,14 @@ def log_trial(
         writer.write(event.SerializeToString())
 
     write(file_version="brain.Event:2")
-    settings = {name: _plain(value) for name, value in row.settings.items()}
+    settings = {  # HParams holds a flag, a number or text
+        name: value if isinstance(value, (bool, int, float)) else str(value)
+        for name, value in row.settings.items()
+    }
     write(summary=api.hparams_pb(settings, row.name, now - row.seconds))
     for metric, values in row.history.items():
         for epoch, value in enumerate(values):
-            if finite(value) is not None:
+            if math.isfinite(value):
                 write(epoch, summary=scalars.scalar_pb(metric, value))
     if row.objective is not None:
         found = scalars.scalar_pb(OBJECTIVE, row.objective, objective)
@@ -77,8 +73,3 @@ def log_trial(
         if stale.name != _FILE:
             stale.unlink(missing_ok=True)
     return folder
-
-
-def _plain(value):
-    """Returns what HParams can hold: a flag, a number or text."""
-    return value if isinstance(value, (bool, int, float, str)) else str(value)

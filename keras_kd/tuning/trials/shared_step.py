@@ -31,8 +31,7 @@ from keras_kd.teachers import Teacher
 class SharedSteps:
     """The compiled distillers of a search, one for each architecture.
 
-    Args:
-        limit: How many to keep; the one that was not used for longest goes.
+    At most `limit` are kept; the one that was not used for longest goes.
     """
 
     def __init__(self, limit: int = 4):
@@ -45,12 +44,8 @@ class SharedSteps:
         """Trains `own`, in the compiled step of an equal one if possible.
 
         It ends as `own.fit(**arguments)` leaves it, bit for bit. Callbacks
-        see the distiller that is trained.
-
-        Args:
-            own: A built and compiled distiller.
-            make: Returns one like it, with weights of its own.
-            **arguments: Those of `fit`.
+        see the distiller that is trained, which `make` returned: one like
+        `own`, with weights of its own.
         """
         shared = self._like(own, make, arguments.get("x"))
         if shared is None:
@@ -111,12 +106,9 @@ def build_optimizer(distiller: Distiller) -> None:
 
 
 def build_for(distiller: Distiller, x: Any) -> None:
-    """Builds a distiller whose shapes come with the data.
+    """Builds a distiller whose shapes come with the `x` of its `fit`.
 
-    Args:
-        distiller: Built or not.
-        x: The `x` of its `fit`: arrays or a `tf.data.Dataset`; left alone
-            if it is anything else.
+    With arrays or a `tf.data.Dataset`; left alone if `x` is anything else.
     """
     if distiller.built:
         return

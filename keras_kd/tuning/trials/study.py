@@ -34,17 +34,12 @@ FILE = "study.json"
 class Attempt:
     """A trial in the hands of one process.
 
-    Args:
-        name: The trial's.
-        hyperparameters: `keras_tuner.HyperParameters` with its values;
-            `None` for the control.
-        token: Names this attempt. If the process is given up for dead and
-            the trial handed to another, what the first one reports late no
-            longer counts.
+    The token names the attempt: if the process is given up for dead and the
+    trial handed to another, what the first one reports late no longer counts.
     """
 
     name: str
-    hyperparameters: Any
+    hyperparameters: keras_tuner.HyperParameters | None  # of the control, none
     token: str
 
 
@@ -64,10 +59,6 @@ class Study:
         definition: What the search is (a fingerprint); a folder holds one.
             `None` for whatever is there.
         control: Whether a student without a teacher is tried first.
-
-    Raises:
-        ValueError: If the folder holds another search, or its file is
-            damaged.
     """
 
     def __init__(
@@ -85,32 +76,29 @@ class Study:
         with self._state():
             pass
 
-    def take(self, worker: str = "0") -> Attempt | str | None:
+    def take(self) -> Attempt | str | None:
         """Returns what to run next.
 
-        Returns:
-            An `Attempt`; `WAIT` if others have to end first; `None` when
-            all is done.
+        An `Attempt`; `WAIT` if others have to end first; `None` when all is
+        done.
         """
         with self._state() as state:
             lost = self._first_lost(state)
             if lost is not None:
-                return self._hand_out(state, lost, worker)
+                return self._hand_out(state, lost)
             if self.control and CONTROL not in state.rows:
-                return self._hand_out(state, CONTROL, worker)
+                return self._hand_out(state, CONTROL)
             trial = oracles.propose(state.oracle, uuid.uuid4().hex)
             if trial.status == "RUNNING":
-                return self._hand_out(state, trial.trial_id, worker)
+                return self._hand_out(state, trial.trial_id)
             if trial.status == "IDLE" or state.running:
                 return WAIT
             return None
 
     def finish(self, attempt: Attempt, row: TrialRecord) -> bool:
-        """Records how an attempt ended.
+        """Records how an attempt ended, and returns whether it counted.
 
-        Returns:
-            Whether it counted: not if the trial was handed to another
-            process meanwhile.
+        It does not if the trial was handed to another process meanwhile.
         """
         with self._state() as state:
             held = state.running.get(attempt.name)
@@ -135,12 +123,11 @@ class Study:
 
     # How a trial changes hands.
 
-    def _hand_out(self, state, name, worker):
+    def _hand_out(self, state, name):
         token = uuid.uuid4().hex
         attempts = state.attempts.get(name, 0) + 1
         state.attempts[name] = attempts
-        held = {"token": token, "worker": worker, **self.heartbeats.me()}
-        state.running[name] = held
+        state.running[name] = {"token": token, **self.heartbeats.me()}
         self.heartbeats.beat(token)
         hyperparameters, settings = None, {}
         if name != CONTROL:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import math
 import pathlib
 import statistics
 import time
@@ -23,7 +24,6 @@ from keras_kd.tuning.trials.trial_record import FAILED
 from keras_kd.tuning.trials.trial_record import STOPPED
 from keras_kd.tuning.trials.trial_record import TrialRecord
 from keras_kd.tuning.trials.trial_record import best_of
-from keras_kd.tuning.trials.trial_record import finite
 
 ENOUGH = 4
 """Finished trials before one can be stopped early."""
@@ -32,40 +32,30 @@ ENOUGH = 4
 def run_trial(
     job: Job, attempt: Attempt, rows: Sequence[TrialRecord]
 ) -> TrialRecord:
-    """Trains the student of one trial and keeps it on disk.
+    """Trains the student of one trial, keeps it on disk and says how it went.
 
-    Args:
-        job: The search.
-        attempt: The trial.
-        rows: All trials so far.
-
-    Returns:
-        How it went. A trial that raises has failed; the error is its
-        message.
+    A trial that raises has failed; the error is its message.
     """
     row = next(row for row in rows if row.name == attempt.name)
+    history, value, message = {}, None, None
     began = time.perf_counter()
     try:
         if attempt.name == CONTROL:
             history, status = _control(job), COMPLETED
         else:
             history, status = _taught(job, attempt, rows)
+        value = best_value(job.objective, history)
+        if value is None:
+            message = f"{job.objective.name} was never a number"
     except Exception as error:
-        text = f"{type(error).__name__}: {error}"
-        return dataclasses.replace(
-            row,
-            status=FAILED,
-            message=text,
-            seconds=time.perf_counter() - began,
-        )
-    value, name = best_value(job.objective, history), job.objective.name
+        message = f"{type(error).__name__}: {error}"
     return dataclasses.replace(
         row,
-        status=FAILED if value is None else status,
+        status=FAILED if message else status,
         objective=value,
         history=history,
         seconds=time.perf_counter() - began,
-        message=f"{name} was never a number" if value is None else None,
+        message=message,
     )
 
 
@@ -90,7 +80,7 @@ def _taught(job, attempt, rows):
         job.train_arguments(),
         job.data.validation,
         job.watch,
-        callbacks=[median_stop] if job.stop_hopeless and is_whole else [],
+        callbacks=[median_stop] if job.median_stopping and is_whole else [],
         initial_epoch=hp.values.get("tuner/initial_epoch", 0),
         epochs=hp.values.get("tuner/epochs", job.epochs),
     )["history"]
@@ -109,10 +99,6 @@ class MedianStop(keras.callbacks.Callback):
     trial ends if its best value so far is worse than the median of the
     others' best values by the same epoch. Not in the first third of its
     epochs, and not before four trials have ended.
-
-    Args:
-        objective: `keras_tuner.Objective`.
-        rows: The trials so far.
     """
 
     def __init__(self, objective, rows: Sequence[TrialRecord]):
@@ -129,16 +115,13 @@ class MedianStop(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch, logs=None):
         self.values.append(logs[self.objective.name])
-        epochs = self.params["epochs"]
-        others = [
-            # One that was stopped before counts with what it had.
-            self.best(values[: epoch + 1])
-            for values in self.others
-        ]
-        ends = epoch + 1 >= epochs
-        if ends or epoch + 1 < epochs / 3 or len(others) < ENOUGH:
+        age, epochs = epoch + 1, self.params["epochs"]
+        if not epochs / 3 <= age < epochs or len(self.others) < ENOUGH:
             return
-        median = statistics.median(others)
+        # One that was stopped before counts with what it had.
+        median = statistics.median(
+            self.best(values[:age]) for values in self.others
+        )
         own = self.best(self.values)
         if own != median and self.best(own, median) == median:
             self.model.stop_training = True
@@ -156,13 +139,8 @@ def weights_path(directory: pathlib.Path, name: str) -> pathlib.Path:
 
 
 def best_value(objective, history: dict[str, list]) -> float | None:
-    """Returns the best value of a trial's epochs, `None` if it has none.
-
-    Args:
-        objective: `keras_tuner.Objective`.
-        history: What was measured, by name.
-    """
-    values = [v for v in history[objective.name] if finite(v) is not None]
+    """Returns the best value of a trial's epochs, `None` if it has none."""
+    values = [v for v in history[objective.name] if math.isfinite(v)]
     return _better(objective)(values, default=None)
 
 

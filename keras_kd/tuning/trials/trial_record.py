@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -53,31 +52,14 @@ class TrialRecord:
 def best_of(
     rows: Sequence[TrialRecord], direction: str = "max"
 ) -> TrialRecord | None:
-    """Returns the best trial with a teacher; the first of equals.
-
-    Args:
-        rows: Trials in the order in which they were started.
-        direction: `"max"` or `"min"`.
-    """
-    sign = 1.0 if direction == "max" else -1.0
+    """Returns the best trial with a teacher; the first of equals."""
     taught = [row for row in rows if row.counts and row.name != CONTROL]
-    score = {row.name: sign * row.objective for row in taught}
-    return max(taught, key=lambda row: score[row.name], default=None)
-
-
-def finite(value: Any) -> float | None:
-    """Returns a figure, or `None` for one that says nothing."""
-    if value is None or not math.isfinite(value):
-        return None
-    return float(value)
+    best = max if direction == "max" else min
+    return best(taught, key=lambda row: row.objective, default=None)
 
 
 def shown(hyperparameters: Any) -> dict[str, Any]:
-    """Returns what a trial tries: not what is fixed, nor KerasTuner's notes.
-
-    Args:
-        hyperparameters: `keras_tuner.HyperParameters`.
-    """
+    """Returns what a trial tries: not what is fixed, nor KerasTuner's notes."""
     fixed = {
         hp.name for hp in hyperparameters.space if type(hp).__name__ == "Fixed"
     }

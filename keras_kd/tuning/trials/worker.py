@@ -26,6 +26,7 @@ from keras_kd.tuning.trials.trial_record import FAILED
 from keras_kd.tuning.trials.trial_record import RUNNING
 from keras_kd.tuning.trials.trial_record import TrialRecord
 
+PREFIX = "keras-kd: "  # of the line that says why a process ended
 FAILURES = 3
 """Failed trials in a row that end a search."""
 
@@ -49,9 +50,6 @@ def work(
         running: Is told of each trial that begins.
         ended: Is told of each trial that has ended.
         parent: Process without which this one should not go on.
-
-    Raises:
-        SearchError: If the first trial fails, or three in a row.
     """
     while (attempt := study.take()) is not None:
         if attempt == WAIT:
@@ -100,18 +98,16 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("directory", type=pathlib.Path)
     parser.add_argument("--parent", type=int, help=argparse.SUPPRESS)
-    parser.add_argument("--after", type=int, help=argparse.SUPPRESS)
     options = parser.parse_args(arguments)
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    folder, before = options.directory, (0, options.after)
-    while options.parent == os.getppid() and Job.written_at(folder) in before:
-        time.sleep(0.1)  # the search has not written its job yet
-    job = Job.read(folder)
+    if options.parent and not sys.stdin.readline():
+        return 1  # the search ended before it had written its job
+    job = Job.read(options.directory)
     study = Study(job.directory)
     try:
         work(job, study, parent=options.parent)
     except (RuntimeError, ValueError, OSError) as error:
-        print(f"keras-kd: {error}", file=sys.stderr)
+        print(f"{PREFIX}{error}", file=sys.stderr)
         return 2
     return 0
 

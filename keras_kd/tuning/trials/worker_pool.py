@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import pathlib
 import subprocess
@@ -10,15 +11,15 @@ import sys
 import time
 from collections.abc import Callable
 
+from keras_kd.tuning.trials import worker
 from keras_kd.tuning.trials.job import Job
 from keras_kd.tuning.trials.study import Study
 from keras_kd.tuning.trials.trial_record import RUNNING
 from keras_kd.tuning.trials.trial_record import TrialRecord
-from keras_kd.tuning.trials.worker import SearchError
 
 POLL = 0.5
-LIVES = 3
-"""How often each worker may die before the search gives up."""
+MOST_DEATHS = 3
+"""Deaths per worker after which the search gives up."""
 
 
 class WorkerPool:
@@ -28,31 +29,23 @@ class WorkerPool:
     seconds, while this process labels and prepares; they wait for the job.
     They share the cores of the machine evenly: this process, whose threads
     are for all cores, is none of them, since beside it they would be slower.
-
-    Args:
-        directory: Folder of the search.
-        count: Number of workers.
     """
 
     def __init__(self, directory: pathlib.Path, count: int):
         self.directory = directory
         self.count = count
         self._workers: list[subprocess.Popen] = []
-        self._before = 0
 
     def __enter__(self) -> WorkerPool:
         self.directory.mkdir(parents=True, exist_ok=True)
-        # What a killed search has left, or one that runs, is not what they
-        # wait for.
-        self._before = Job.written_at(self.directory)
         self._workers = [self._start() for _ in range(self.count)]
         return self
 
     def __exit__(self, *_) -> None:
-        for worker in self._workers:
-            worker.terminate()
-        for worker in self._workers:
-            worker.wait()
+        for process in self._workers:
+            process.terminate()
+        for process in self._workers:
+            process.communicate()
 
     def run(
         self,
@@ -61,56 +54,46 @@ class WorkerPool:
         running: Callable[[TrialRecord], None],
         ended: Callable[[TrialRecord], None],
     ) -> None:
-        """Runs all trials of the search.
+        """Runs all trials of the search, and tells of them as `work` does.
 
         A worker that dies is replaced; its trial is run again by whoever is
-        free.
-
-        Args:
-            job: The search.
-            study: Its state.
-            running: Is told of each trial that begins.
-            ended: Is told of each trial that has ended.
-
-        Raises:
-            ValueError: If the job cannot be handed to other processes.
-            SearchError: If a worker ends with an error, or dies too often.
+        free. Raises `SearchError` if one ends with an error, or they die too
+        often.
         """
-        seen = {row.name: row.status for row in study.rows()}
+        told = {row.name: row.status for row in study.rows()}
 
         def tell():
             for row in study.rows():
-                if seen.get(row.name) == row.status:
-                    continue
-                if row.name not in seen or row.status == RUNNING:
-                    running(row)
-                if row.status != RUNNING:
-                    ended(row)
-                seen[row.name] = row.status
+                if told.get(row.name) != row.status:
+                    told[row.name] = row.status
+                    (running if row.status == RUNNING else ended)(row)
 
         job.write()
-        lives = LIVES * self.count
+        for process in self._workers:
+            _release(process)
+        deaths, most = 0, MOST_DEATHS * self.count
         while self._workers:
             time.sleep(POLL)
             tell()
-            for worker in list(self._workers):
-                code = worker.poll()
+            for process in list(self._workers):
+                code = process.poll()
                 if code is None:
                     continue
-                self._workers.remove(worker)
+                self._workers.remove(process)
+                if code > 0:
+                    raise worker.SearchError(self._last_words())
                 if code == 0:
                     continue
-                if code > 0:
-                    raise SearchError(self._last_words())
-                lives -= 1
-                if not lives:
-                    raise SearchError(
-                        f"Workers were killed {LIVES * self.count} times, the "
-                        f"last one by signal {-code}. Is there memory enough "
-                        f"for {self.count} of them? Finished trials are kept: "
+                deaths += 1
+                if deaths == most:
+                    raise worker.SearchError(
+                        f"Workers were killed {most} times, the last one by "
+                        f"signal {-code}. Is there memory enough for "
+                        f"{self.count} of them? Finished trials are kept: "
                         "call again, with fewer `workers`."
                     )
                 self._workers.append(self._start())
+                _release(self._workers[-1])
         tell()
 
     def _start(self):
@@ -124,27 +107,24 @@ class WorkerPool:
             "PYTHONPATH": os.pathsep.join(filter(None, sys.path)),
         }
         with open(self.directory / "workers.log", "ab") as log:
+            command = [sys.executable, "-m", worker.__name__, self.directory]
             return subprocess.Popen(
-                [
-                    sys.executable,
-                    "-m",
-                    "keras_kd.tuning.trials.worker",
-                    str(self.directory),
-                    "--parent",
-                    str(os.getpid()),
-                    "--after",
-                    str(self._before),
-                ],
+                [*command, "--parent", str(os.getpid())],
                 env=environment,
+                stdin=subprocess.PIPE,
                 stdout=log,
                 stderr=log,
             )
 
     def _last_words(self):
         path = self.directory / "workers.log"
-        text = path.read_text("utf-8", "replace").strip().splitlines()
-        said = [line for line in text if line.startswith("keras-kd: ")]
-        last = "\n".join(text[-15:])
-        if said:
-            last = said[-1].removeprefix("keras-kd: ")
+        lines = path.read_text("utf-8", "replace").strip().splitlines()
+        said = [line for line in lines if line.startswith(worker.PREFIX)]
+        last = "\n".join(said[-1:] or lines[-15:]).removeprefix(worker.PREFIX)
         return f"A worker of the search stopped ({path}): {last}"
+
+
+def _release(process):
+    """Tells a worker that the job is written."""
+    with contextlib.suppress(BrokenPipeError), process.stdin as stdin:
+        stdin.write(b"\n")
