@@ -90,17 +90,9 @@ def as_dataset(split: Any, batch_size: int = 256) -> tf.data.Dataset:
 
 
 def first_batches(data: Any, count: int, batch_size: int) -> tf.data.Dataset:
-    """Returns the first batches of what `fit` is given, held in memory.
+    """Returns the first `count` batches of what `fit` is given, in memory.
 
-    A data set is begun once.
-
-    Args:
-        data: Arrays, a `tf.data.Dataset`, a `PyDataset`, or `Data`.
-        count: How many batches, at most.
-        batch_size: Examples in a batch, where `data` holds arrays.
-
-    Raises:
-        ValueError: If there is none.
+    Of arrays, a `PyDataset`, a `tf.data.Dataset` (begun once), or `Data`.
     """
     data = data.train if isinstance(data, Data) else data
     if not isinstance(data, (tf.data.Dataset, keras.utils.PyDataset)):
@@ -116,12 +108,8 @@ def first_batches(data: Any, count: int, batch_size: int) -> tf.data.Dataset:
 def with_known_count(dataset: tf.data.Dataset) -> tf.data.Dataset:
     """Returns a data set that knows how many batches a pass over it has.
 
-    Without that Keras trains on past the end of each epoch: the step that
-    finds no batch still counts in the optimizer. Batches are counted in one
-    pass, if TensorFlow does not know their number.
-
-    Args:
-        dataset: A batched data set.
+    Without that the step of Keras that finds no batch still counts in the
+    optimizer. Where TensorFlow does not know the number, one pass counts.
 
     Raises:
         ValueError: If it never ends.
@@ -134,7 +122,7 @@ def with_known_count(dataset: tf.data.Dataset) -> tf.data.Dataset:
         )
     if count >= 0:
         return dataset
-    count = int(dataset.reduce(0, lambda count, _: count + 1))
+    count = int(dataset.reduce(0, lambda number, _: number + 1))
     # Rather than `assert_cardinality`: passes need not be equally long.
     return dataset.repeat().take(count)
 

@@ -20,8 +20,8 @@ from keras_kd.targets.attached import split_targets
 class LabelledOnce:
     """Runs a teacher over arrays the first time that they are trained on.
 
-    Kept in memory, and so only what is small: the teacher's output, and that
-    of the last arrays that came. Arrays are known by identity.
+    Kept in memory, and so only the output, and that of the last arrays that
+    came, which are known by identity.
 
     Args:
         teacher: What `Distiller` takes.
@@ -35,16 +35,11 @@ class LabelledOnce:
         self._logits = None
 
     def attach(self, distiller: Distiller, x: Any, verbose: bool = True) -> Any:
-        """Returns `x` with the teacher's output, or `x` as it is.
+        """Returns `x`, the `x` of a `fit`, with the teacher's output if it can.
 
         As it is where the teacher has to run in each step: for a data set
         that gives other examples in each epoch, losses on features, and a
         teacher that changes.
-
-        Args:
-            distiller: What is going to be trained.
-            x: The `x` of its `fit`.
-            verbose: Whether to show a progress bar.
         """
         if not _is_arrays(x) or not self._serves(distiller):
             return x
