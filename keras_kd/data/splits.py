@@ -112,19 +112,19 @@ def with_known_count(dataset: tf.data.Dataset) -> tf.data.Dataset:
     optimizer. Where TensorFlow does not know the number, one pass counts.
 
     Raises:
-        ValueError: If it never ends.
+        ValueError: If it is empty, or never ends.
     """
     count = int(dataset.cardinality())
-    if count == tf.data.INFINITE_CARDINALITY:
+    if count == tf.data.UNKNOWN_CARDINALITY:
+        count = int(dataset.reduce(0, lambda number, _: number + 1))
+        # Rather than `assert_cardinality`: passes need not be equally long.
+        dataset = dataset.repeat().take(count)
+    if count < 1:
         raise ValueError(
-            "A training split must end. Received: a tf.data.Dataset without "
-            "an end. Leave out its `repeat()`, or call `take` after it."
+            "A training split must hold at least one batch, and must end. "
+            f"Received: a tf.data.Dataset of {count and 'endless'} batches."
         )
-    if count >= 0:
-        return dataset
-    count = int(dataset.reduce(0, lambda number, _: number + 1))
-    # Rather than `assert_cardinality`: passes need not be equally long.
-    return dataset.repeat().take(count)
+    return dataset
 
 
 def _stream(split: keras.utils.PyDataset) -> tf.data.Dataset:
