@@ -101,17 +101,9 @@ def as_dataset(split: Any, batch_size: int = 256) -> tf.data.Dataset:
 
 
 def first_batches(data: Any, count: int, batch_size: int) -> tf.data.Dataset:
-    """Returns the first batches of what `fit` is given, held in memory.
+    """Returns the first `count` batches of what `fit` is given, in memory.
 
-    A data set is begun once.
-
-    Args:
-        data: Arrays, a `tf.data.Dataset`, a `PyDataset`, or `Data`.
-        count: How many batches, at most.
-        batch_size: Examples in a batch, where `data` holds arrays.
-
-    Raises:
-        ValueError: If there is none.
+    Of arrays, a `PyDataset`, a `tf.data.Dataset` (begun once), or `Data`.
     """
     data = data.train if isinstance(data, Data) else data
     if not isinstance(data, (tf.data.Dataset, keras.utils.PyDataset)):
@@ -127,27 +119,23 @@ def first_batches(data: Any, count: int, batch_size: int) -> tf.data.Dataset:
 def with_known_count(dataset: tf.data.Dataset) -> tf.data.Dataset:
     """Returns a data set that knows how many batches a pass over it has.
 
-    Without that Keras trains on past the end of each epoch: the step that
-    finds no batch still counts in the optimizer. Batches are counted in one
-    pass, if TensorFlow does not know their number.
-
-    Args:
-        dataset: A batched data set.
+    Without that the step of Keras that finds no batch still counts in the
+    optimizer. Where TensorFlow does not know the number, one pass counts.
 
     Raises:
-        ValueError: If it never ends.
+        ValueError: If it is empty, or never ends.
     """
     count = int(dataset.cardinality())
-    if count == tf.data.INFINITE_CARDINALITY:
+    if count == tf.data.UNKNOWN_CARDINALITY:
+        count = int(dataset.reduce(0, lambda number, _: number + 1))
+        # Rather than `assert_cardinality`: passes need not be equally long.
+        dataset = dataset.repeat().take(count)
+    if count < 1:
         raise ValueError(
-            "A training split must end. Received: a tf.data.Dataset without "
-            "an end. Leave out its `repeat()`, or call `take` after it."
+            "A training split must hold at least one batch, and must end. "
+            f"Received: a tf.data.Dataset of {count and 'endless'} batches."
         )
-    if count >= 0:
-        return dataset
-    count = int(dataset.reduce(0, lambda count, _: count + 1))
-    # Rather than `assert_cardinality`: passes need not be equally long.
-    return dataset.repeat().take(count)
+    return dataset
 
 
 def _stream(split: keras.utils.PyDataset) -> tf.data.Dataset:

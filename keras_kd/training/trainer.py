@@ -141,12 +141,10 @@ def fit_best(
     callbacks: Sequence[keras.callbacks.Callback] = (),
     **options: Any,
 ) -> dict[str, Any]:
-    """Trains a compiled model: a control, a student or a search's trial.
-
-    It ends with the weights of its best epoch.
+    """Trains a control, a student or a trial; its best epoch is kept.
 
     Args:
-        fit: Its `fit`, or what trains it likewise.
+        fit: The `fit` of a compiled model, or what trains one likewise.
         arguments: What `fit_arguments` returned.
         validation: The validation split.
         watch: See `train`.
@@ -155,8 +153,7 @@ def fit_best(
         **options: Other arguments of `fit`.
 
     Returns:
-        Its `best_epoch`, the best value of the watched metric, and the
-        `history`.
+        `best_epoch`, the best value of the watched metric, and `history`.
     """
     keep_best = KeepBest(*watch)
     bars = [] if title is None else [TrainingProgress(title, watch[0])]
@@ -173,7 +170,7 @@ def fit_best(
             bar.close()
     return {
         "best_epoch": keep_best.best_epoch,
-        watch[0]: history[watch[0]][keep_best.best_epoch],
+        watch[0]: float(keep_best.best),
         "history": {k: list(map(float, v)) for k, v in history.items()},
     }
 
@@ -184,11 +181,8 @@ class KeepBest(keras.callbacks.EarlyStopping):
     It never stops early: every training takes the same number of steps.
 
     Args:
-        monitor: Figure to watch.
+        monitor: Metric to watch; it has to be measured.
         mode: `"max"` or `"min"`.
-
-    Raises:
-        ValueError: After the first epoch, if the figure is not measured.
     """
 
     def __init__(self, monitor: str, mode: str):
@@ -214,23 +208,13 @@ def default_metrics(loss: Any) -> list[str]:
 def loss_and_metrics(
     student: keras.Model, loss: Any = None, metrics: Any = None
 ) -> tuple[Any, Any]:
-    """Returns what a student is compiled with.
-
-    Args:
-        student: The model.
-        loss: Label loss; `None` for the one that fits its output.
-        metrics: As in `compile`; `None` for the accuracy of a classifier.
-    """
+    """Returns what a student is compiled with; see `train` for `None`."""
     loss = output_heads.default_loss(student) if loss is None else loss
     return loss, default_metrics(loss) if metrics is None else metrics
 
 
 def copies_of(distillation_losses: Any) -> list | None:
-    """Returns losses of its own for every training: they hold variables.
-
-    Args:
-        distillation_losses: What `Distiller` takes; `None` stays `None`.
-    """
+    """Returns losses of its own for every training: they hold variables."""
     if distillation_losses is None:
         return None
     if not isinstance(distillation_losses, (list, tuple)):

@@ -191,8 +191,16 @@ def test_steps_do_not_run_together_on_two_replicas():
     assert steps_together(100, two_replicas()) == 1
 
 
-def test_training_split_without_an_end_is_refused():
-    endless = tf.data.Dataset.from_tensor_slices(make_data().train).batch(16)
-    data = kd.Data(train=endless.repeat(), validation=make_data().validation)
-    with pytest.raises(ValueError, match="must end"):
+@pytest.mark.parametrize(
+    ("change", "received"),
+    [
+        (lambda batches: batches.repeat(), "endless batches"),
+        (lambda batches: batches.take(0), "0 batches"),
+        (lambda batches: batches.filter(lambda *_: False), "0 batches"),
+    ],
+)
+def test_training_split_that_is_empty_or_endless_is_refused(change, received):
+    batches = tf.data.Dataset.from_tensor_slices(make_data().train).batch(16)
+    data = kd.Data(train=change(batches), validation=make_data().validation)
+    with pytest.raises(ValueError, match=f"must end. Received: .*{received}"):
         train(build, data, **LEARN)

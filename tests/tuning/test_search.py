@@ -453,5 +453,5 @@ def test_compress_searches_first(tmp_path):
     student = next(r for r in report.records if r.name == "distilled")
     for name in ("temperature", "alpha"):
         assert f"{name} {student.settings[name]:.3g}" in note
-    labels = list((tmp_path / "toy").glob("**/labels/*"))
+    labels = list((tmp_path / "toy").glob("**/targets/*"))
     assert len(labels) == 1  # one labelling for the search and the students

@@ -111,17 +111,12 @@ class Job:
 
     def settings(self, hp: keras_tuner.HyperParameters) -> dict[str, Any]:
         """Returns what `train` takes for a control as for a student."""
-        return {
-            "learning_rate": self.hyper.value(hp, "learning_rate"),
-            "loss": self.space["loss"],
-            "metrics": self.space["metrics"],
-        }
+        rate = self.hyper.value(hp, "learning_rate")
+        given = {name: self.space[name] for name in ("loss", "metrics")}
+        return {"learning_rate": rate, **given}
 
     def train(
-        self,
-        hp: keras_tuner.HyperParameters,
-        data: Data,
-        **options: Any,
+        self, hp: keras_tuner.HyperParameters, data: Data, **options: Any
     ) -> tuple[keras.Model, dict]:
         """Trains a student as `compress` does; a control, if nobody teaches."""
         return trainer.train(
