@@ -132,11 +132,17 @@ class Job:
         """Writes the job for other processes."""
         try:
             with contextlib.ExitStack() as stack:
-                for value in (
-                    self.build_student,
-                    self.space["distillation_losses"],
-                ):
-                    stack.enter_context(_written_whole(value))
+                # Whole, if others cannot import them: those of a recipe
+                # that was loaded from a file, for example.
+                losses = self.space["distillation_losses"]
+                functions = self.build_student, losses
+                modules = set(map(inspect.getmodule, functions))
+                for module in modules - {None}:
+                    if not _is_importable(module.__name__):
+                        cloudpickle.register_pickle_by_value(module)
+                        stack.callback(
+                            cloudpickle.unregister_pickle_by_value, module
+                        )
                 content = cloudpickle.dumps(self)
         except Exception as error:
             raise ValueError(
@@ -166,25 +172,12 @@ class Job:
         return dataclasses.replace(job, directory=moved, cache=cache)
 
 
-@contextlib.contextmanager
-def _written_whole(function):
-    """Has a function written whole if others cannot import its module.
-
-    A recipe that was loaded from a file, for example.
-    """
-    module = inspect.getmodule(function)
-    name = "__main__" if module is None else module.__name__
+def _is_importable(name):
+    """Whether other processes find a module of this name."""
     # Asks the path: `importlib.util` believes what has been imported here.
     root = name.partition(".")[0]
-    if (
+    return (
         name == "__main__"  # written whole anyway
         or name in sys.builtin_module_names
-        or importlib.machinery.PathFinder.find_spec(root)
-    ):
-        yield
-        return
-    cloudpickle.register_pickle_by_value(module)
-    try:
-        yield
-    finally:
-        cloudpickle.unregister_pickle_by_value(module)
+        or importlib.machinery.PathFinder.find_spec(root) is not None
+    )
