@@ -131,9 +131,6 @@ def with_known_count(dataset: tf.data.Dataset) -> tf.data.Dataset:
     finds no batch still counts in the optimizer. Batches are counted in one
     pass, if TensorFlow does not know their number.
 
-    Args:
-        dataset: A batched data set.
-
     Raises:
         ValueError: If it never ends.
     """
@@ -193,7 +190,7 @@ def compile_for(function: Callable, x: Any, autograph: bool = True) -> Callable:
     TensorFlow warns of functions that trace as often as they run.
 
     Args:
-        function: Takes one batch of inputs: tensors, or a dict of them.
+        function: Takes one batch of inputs.
         x: A batch that tells shapes and dtypes.
         autograph: Whether it may hold Python's `if` and `for` over tensors.
             Keras runs its models without; a large one is traced in half the
