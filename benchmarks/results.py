@@ -20,7 +20,7 @@ import sys
 from keras_kd.core.records import write_atomically
 from keras_kd.evaluation.environment import describe
 from keras_kd.losses import METHODS
-from keras_kd.losses.cards import markdown_table
+from keras_kd.losses.cards import card_of
 from keras_kd.report import Report
 from keras_kd.report import to_markdown
 
@@ -55,7 +55,18 @@ def render(readme: str) -> str:
             describe(report.environment),
         ]
         readme = _between(readme, f"results: {folder.name}", parts)
-    return _between(readme, "methods", [markdown_table(METHODS)])
+    return _between(readme, "methods", [methods_table()])
+
+
+def methods_table() -> str:
+    """Returns the cards of all methods as a table, one method a row."""
+    rows = ["| loss | what it does | use it | paper |", "|---|---|---|---|"]
+    for card in map(card_of, METHODS):
+        paper = re.sub(r"(https?://\S+)", r"[link](\1)", card.paper)
+        rows.append(
+            f"| `{card.name}` | {card.summary} | {card.use} | {paper} |"
+        )
+    return "\n".join(rows)
 
 
 def _between(text, mark, parts):

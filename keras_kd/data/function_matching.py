@@ -93,10 +93,7 @@ def function_matching(
 def random_crops(x, smallest: float, seed):
     """Returns a random part of every image, resized to the whole.
 
-    Args:
-        x: Float32 images `(batch, height, width, channels)`.
-        smallest: Smallest share of the area kept, in `(0, 1]`.
-        seed: Integer tensor of shape `(2,)`.
+    `smallest` is the smallest share of the area kept, in `(0, 1]`.
     """
     draw = tf.random.stateless_uniform((4, tf.shape(x)[0]), seed)
     share = smallest + (1.0 - smallest) * draw[0]
@@ -120,10 +117,7 @@ def random_crops(x, smallest: float, seed):
 def mixed_up(x, concentration: float, seed):
     """Returns every image blended with another one of the batch.
 
-    Args:
-        x: Float32 images `(batch, height, width, channels)`.
-        concentration: a of the share's distribution, Beta(a, a).
-        seed: Integer tensor of shape `(2,)`.
+    The share is drawn from Beta(a, a); a is the concentration.
 
     Reference: https://arxiv.org/abs/1710.09412
     """

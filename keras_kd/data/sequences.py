@@ -107,9 +107,6 @@ def generate(
 def beam_search(model, source, start, end, max_length, beam, padding):
     """Returns the best sequences of one batch, best first.
 
-    Args:
-        source: Tensor of shape `(batch, ...)`.
-
     Returns:
         Ids `(batch, beam, max_length)` and log-probabilities `(batch, beam)`;
         minus infinity where there are fewer than `beam` sequences.
@@ -117,14 +114,13 @@ def beam_search(model, source, start, end, max_length, beam, padding):
     rows = tf.shape(source)[0]
     source = tf.repeat(source, beam, axis=0)
     softmax = output_heads.activation_of(model) == "softmax"
+    head = "softmax" if softmax else "linear"
     positions = tf.range(max_length + 1)
 
     def log_probabilities(sequences, step, done):
         so_far = tf.reshape(sequences, (rows * beam, -1))[:, : step + 1]
         logits = model([source, so_far], training=False)[:, -1]
-        logits = output_heads.to_logits(
-            logits, "softmax" if softmax else "linear"
-        )
+        logits = output_heads.to_logits(logits, head)
         logits = tf.reshape(logits, (rows, beam, logits.shape[-1]))
         ids = tf.range(logits.shape[-1])
         forbidden = (ids == start) | (ids == padding)

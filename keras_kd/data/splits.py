@@ -181,7 +181,7 @@ def compile_for(function: Callable, x: Any, autograph: bool = True) -> Callable:
     TensorFlow warns of functions that trace as often as they run.
 
     Args:
-        function: Takes one batch of inputs: tensors, or a dict of them.
+        function: Takes one batch of inputs.
         x: A batch that tells shapes and dtypes.
         autograph: Whether it may hold Python's `if` and `for` over tensors.
             Keras runs its models without; a large one is traced in half the

@@ -8,6 +8,7 @@ import keras
 from keras_kd import losses as losses_module
 from keras_kd import teachers
 from keras_kd.core import output_heads
+from keras_kd.core.taps import for_taps
 
 _RESERVED = ("loss", "student_loss", "teacher_agreement")
 
@@ -16,15 +17,10 @@ def check_known_shapes(loss, source, student_pass) -> None:
     """Compares shapes before the first step, where they are known."""
     if loss.projector is not None:
         return
-    names = loss.taps
-    teacher = [source.shape(name) for name in names[0]]
-    student = [student_pass.shape(name) for name in names[1]]
-    if not all((*teacher, *student)):
+    teacher = for_taps(loss.teacher, source.shape)
+    student = for_taps(loss.student, student_pass.shape)
+    if teacher is None or student is None:
         return
-    if isinstance(loss.teacher, str):
-        (teacher,) = teacher
-    if isinstance(loss.student, str):
-        (student,) = student
     if loss.logits:
         scores = map(keras.KerasTensor, (teacher, student))
         teacher, student = (s.shape for s in output_heads.comparable(*scores))

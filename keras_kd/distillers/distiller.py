@@ -198,7 +198,7 @@ class Distiller(StepChecked, keras.Model):
             alpha = Scalar.tensor(self, "alpha")
             # The student's loss holds its regularisation; adding it to the
             # other side too gives it full weight at every alpha.
-            loss = alpha * (distillation + self._regularisation())
+            loss = alpha * (distillation + unlabelled.regularisation(self))
             loss = loss + (1.0 - alpha) * student_loss
             scaled = self.optimizer.scale_loss(loss)
         weights = self.trainable_weights
@@ -223,18 +223,17 @@ class Distiller(StepChecked, keras.Model):
         if y is None or (self.loss is None and training):
             if training:
                 unlabelled.check_not_needed(y, self.alpha)
-            return self._regularisation()
+            return unlabelled.regularisation(self)
         labels = unlabelled.separate(y, y_pred, self.loss, sample_weight)
         if labels.out_of_range is not None:
-            self._guard.labels(labels.out_of_range)
+            self._guard.count("labels", labels.out_of_range)
         return super().compute_loss(x, labels.y, y_pred, labels.weight)
 
     def compute_metrics(self, x, y, y_pred, sample_weight=None):
         if y is None:
             return {"loss": self._loss_tracker.result()}
-        labels = unlabelled.separate(y, y_pred, self.loss)
-        unlabelled.hide(labels, y_pred)
-        return super().compute_metrics(x, labels.y, y_pred, sample_weight)
+        y = unlabelled.labels_for_metrics(y, y_pred, self.loss)
+        return super().compute_metrics(x, y, y_pred, sample_weight)
 
     def get_metrics_result(self):
         compiled = self._compile_metrics
@@ -249,11 +248,6 @@ class Distiller(StepChecked, keras.Model):
             self._tracker.unlock()  # predict() before fit() has locked it
             self.projectors = made or {}
             self.built = self.student.built and made is not None
-
-    def _regularisation(self):
-        # As Keras adds them: in float32, a share of it in each replica.
-        losses = map(self._aggregate_additional_loss, self.losses)
-        return sum(losses, start=ops.zeros(()))
 
     # How it is saved.
 

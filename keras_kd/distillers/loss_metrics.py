@@ -15,9 +15,6 @@ class LossMetrics:
 
     A plain object beside `model.metrics`: metrics of the model would be
     reported by `evaluate` too, where nothing updates them.
-
-    Args:
-        names: Names of the distillation losses.
     """
 
     def __init__(self, names: Iterable[str]):
@@ -28,11 +25,8 @@ class LossMetrics:
     def update(self, values: dict, agreement, batch_size) -> dict:
         """Adds one batch and returns the means so far.
 
-        Args:
-            values: `{name: scalar}` as Keras losses give them (divided by
-                the number of replicas under `tf.distribute`).
-            agreement: Pair (0/1 values, mask or `None`), or `None`.
-            batch_size: What a batch counts in the mean.
+        Values are as Keras losses give them: divided by the number of
+        replicas. The agreement is a pair (0/1 values, mask), or `None`.
         """
         replicas = tf.distribute.get_strategy().num_replicas_in_sync
         logs = {}

@@ -45,11 +45,6 @@ class LossTerms:
 
     A plain object, so that Keras tracks neither the teacher nor the tapped
     view of the student as layers.
-
-    Args:
-        teacher: `Teacher`, Keras model or `None`.
-        student: The student model.
-        losses: A distillation loss or a list of them.
     """
 
     def __init__(self, teacher, student: keras.Model, losses):
@@ -82,10 +77,8 @@ class LossTerms:
     ) -> dict | None:
         """Returns `{loss name: layer}`, or `None` while shapes are unknown.
 
-        Args:
-            targets: Tensors of the teacher's taps, for shapes that come with
-                the data.
-            taps: Tensors of the student's taps, likewise.
+        Shapes that come with the data are read off the tensors of the
+        teacher's taps (`targets`) and of the student's (`taps`).
         """
 
         def teacher_shape(tap):
@@ -122,13 +115,9 @@ class LossTerms:
         return found
 
     def targets(self, x, attached: dict | None, guard) -> StepTargets:
-        """Returns the targets of a batch: checked, no gradient.
+        """Returns the targets of a batch: checked by `guard`, no gradient.
 
-        Args:
-            x: A batch of the student's inputs.
-            attached: Targets that came with the data; the teacher is then
-                not run.
-            guard: The `StepChecks` of the step.
+        The teacher is not run where targets came with the data (`attached`).
         """
         attached = dict(attached or {})
         index = attached.pop(SAMPLE_INDEX, None)
@@ -149,7 +138,8 @@ class LossTerms:
             if sparse.is_sparse(target):
                 temperature = Scalar.of(loss, "temperature", 1.0)
                 if loss.accepts_sparse:
-                    guard.temperature(sparse.differs(target, temperature))
+                    differs = sparse.differs(target, temperature)
+                    guard.count("temperature", differs)
                 targets[loss.teacher] = self._known_ids(loss, target, guard)
         targets = keras.tree.map_structure(ops.stop_gradient, targets)
         return StepTargets(targets, bool(attached), index)
@@ -165,19 +155,10 @@ class LossTerms:
     ):
         """Returns `({loss name: scalar}, agreement)` of a batch.
 
-        Args:
-            targets: What `targets` returned.
-            taps: `{tap: tensor}` of the student.
-            projectors: What `make_projectors` returned.
-            label_loss: The `loss` of `compile`; tells yes/no units and which
-                labels are none.
-            labels: As given to `fit`, for losses that need them.
-            sample_weight: `(batch, ...)` weights, or `None`.
-
-        Returns:
-            The unweighted loss values, and a pair (0/1 values, mask): whether
-            teacher and student choose the same class; `None` without a loss
-            on class scores.
+        The agreement is a pair (0/1 values, mask): whether teacher and
+        student choose the same class; `None` without a loss on class scores.
+        `label_loss`, the `loss` of `compile`, tells yes/no units and which
+        labels are none.
         """
         values, agreement = {}, None
         binary = unlabelled.is_binary(label_loss) or None
@@ -227,12 +208,7 @@ class LossTerms:
             self.teacher.after_step()
 
     def weighted_sum(self, values: dict, step):
-        """Returns the distillation loss: each value times its weight.
-
-        Args:
-            values: `{loss name: scalar}`.
-            step: Training steps so far, for losses with a warm-up.
-        """
+        """Returns the sum of the values, each times its weight in a step."""
         return ops.sum(
             [
                 loss.weight_at(step) * values[name]
@@ -246,7 +222,7 @@ class LossTerms:
         if shape is None or shape[-1] is None:
             return target
         ids = ops.cast(target["ids"], "int32")
-        guard.classes(ids >= shape[-1])
+        guard.count("classes", ids >= shape[-1])
         return {**target, "ids": ops.minimum(ids, shape[-1] - 1)}
 
     def _scores(self, loss, teacher, student, attached, binary):

@@ -9,11 +9,9 @@ from typing import Any
 
 import keras
 import numpy as np
-import tensorflow as tf
 from keras import ops
 
-from keras_kd.data.splits import Data
-from keras_kd.data.splits import as_dataset
+from keras_kd.data.splits import first_batches
 from keras_kd.distillers.distiller import Distiller
 from keras_kd.losses.base import DistillationLoss
 from keras_kd.targets.attached import split_targets
@@ -66,11 +64,7 @@ def suggest_weights(
             "suggest_weights takes a Distiller and at least 1 batch. Received: "
             f"{type(distiller).__name__}, batches={batches}"
         )
-    taken = list(_first(data, batches, batch_size))
-    if not taken:
-        raise ValueError(
-            f"`data` has no example. Received: {type(data).__name__}"
-        )
+    taken = list(first_batches(data, batches, batch_size))
     _build(distiller, taken[0])
     sums, count = {}, 0
     with _put_back(distiller):
@@ -119,10 +113,10 @@ class LossScales:
     def weights(self) -> dict[str, float]:
         """The suggested weight of each loss; the given one where it is 0."""
         return {
-            name: self.scale / abs(value) if self.scale and value else given
-            for (name, value), given in zip(
-                self.values.items(), self.given.values(), strict=True
-            )
+            name: self.scale / abs(value)
+            if self.scale and value
+            else self.given[name]
+            for name, value in self.values.items()
         }
 
     def apply(self) -> None:
@@ -145,10 +139,7 @@ class LossScales:
         widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
         lines = [
             "  ".join(
-                cell.ljust(width) if is_name else cell.rjust(width)
-                for cell, width, is_name in zip(
-                    row, widths, (True, *[False] * 5), strict=True
-                )
+                [row[0].ljust(widths[0]), *map(str.rjust, row[1:], widths[1:])]
             ).rstrip()
             for row in rows
         ]
@@ -171,17 +162,6 @@ class LossScales:
 
 def _text(number) -> str:
     return f"{number:.4g}"
-
-
-def _first(data, batches, batch_size):
-    """Returns the first batches of data."""
-    if isinstance(data, Data):
-        data = data.train
-    if not isinstance(data, tf.data.Dataset):
-        arrays = tuple(data) if isinstance(data, (tuple, list)) else (data,)
-        rows = batches * batch_size
-        data = tf.nest.map_structure(lambda a: a[:rows], arrays)
-    return as_dataset(data, batch_size).take(batches)
 
 
 def _build(distiller, batch):

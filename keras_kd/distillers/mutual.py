@@ -173,7 +173,7 @@ class MutualDistiller(StepChecked, keras.Model):
                 alpha * (soft + regularisation) + (1.0 - alpha) * hard
                 for soft, regularisation, hard in zip(
                     soft_targets,
-                    peers.regularisations(),
+                    map(unlabelled.regularisation, self.students),
                     label_losses,
                     strict=True,
                 )
@@ -211,9 +211,8 @@ class MutualDistiller(StepChecked, keras.Model):
         return self._compile_loss(labels.y, y_pred, labels.weight)
 
     def compute_metrics(self, x, y, y_pred, sample_weight=None):
-        labels = unlabelled.separate(y, y_pred, self.loss)
-        unlabelled.hide(labels, y_pred)
-        return super().compute_metrics(x, labels.y, y_pred, sample_weight)
+        y = unlabelled.labels_for_metrics(y, y_pred, self.loss)
+        return super().compute_metrics(x, y, y_pred, sample_weight)
 
     def _update(self, x, y, answers, losses, loss, sample_weight):
         """Adds a batch to all metrics; returns the results so far."""

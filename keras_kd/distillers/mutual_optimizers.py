@@ -18,9 +18,6 @@ class MutualOptimizers(keras.optimizers.Optimizer):
 
     It takes no step and is not saved itself: each student holds, applies and
     saves its own optimizer.
-
-    Args:
-        students: Compiled models.
     """
 
     def __init__(self, students: Iterable[keras.Model]):

@@ -40,9 +40,6 @@ class MutualStudents:
     """Students that answer together.
 
     A plain object, so that Keras does not track the students twice.
-
-    Args:
-        students: Two or more models; see `MutualDistiller`.
     """
 
     def __init__(self, students: list[keras.Model]):
@@ -97,19 +94,8 @@ class MutualStudents:
                 student.compute_loss(x, labels.y, answers[i], labels.weight)
             )
             if i == 0 and labels.out_of_range is not None:
-                guard.labels(labels.out_of_range)
+                guard.count("labels", labels.out_of_range)
         return losses
-
-    def regularisations(self) -> list:
-        """Returns the part of the label loss that needs no label."""
-        # As Keras adds them: in float32, a share of it in each replica.
-        return [
-            sum(
-                map(student._aggregate_additional_loss, student.losses),
-                start=ops.zeros(()),
-            )
-            for student in self.students
-        ]
 
     def apply(self, gradients: list) -> None:
         """Takes a step with every student that has anything to train."""
@@ -124,9 +110,8 @@ class MutualStudents:
         for i, student in enumerate(self.students):
             size = ops.shape(keras.tree.flatten(x)[0])[0]
             student._loss_tracker.update_state(losses[i], size)
-            labels = unlabelled.separate(y, answers[i], loss)
-            unlabelled.hide(labels, answers[i])
-            student.compute_metrics(x, labels.y, answers[i], sample_weight)
+            own = unlabelled.labels_for_metrics(y, answers[i], loss)
+            student.compute_metrics(x, own, answers[i], sample_weight)
 
     def results(self) -> dict:
         """Returns the metrics of all students, by `student_1_...`."""

@@ -13,31 +13,29 @@ import keras
 import numpy as np
 from keras import ops
 
-_NOT_FINITE, _PROBABILITIES, _LABEL, _TEMPERATURE, _CLASSES = range(5)
-
 _MESSAGES = {
-    _NOT_FINITE: (
+    "not_finite": (
         "The teacher's output has NaN or Inf for {count} example(s) of "
         "{batch}. Expected finite numbers. Check the teacher and its "
         "preprocessing on this batch."
     ),
-    _PROBABILITIES: (
+    "probabilities": (
         "The teacher's output in {batch} looks like probabilities (each row "
         "is non-negative and sums to 1), but it is used as logits. Say what "
         "it is: kd.teachers.FrozenTeacher(model, activation='softmax')."
     ),
-    _LABEL: (
+    "labels": (
         "{count} label(s) of {batch} are out of range. Expected class ids "
         "from 0 to the number of the student's outputs minus 1, or -1 for an "
         "example without a label."
     ),
-    _TEMPERATURE: (
+    "temperature": (
         "The classes of {count} sampled target(s) of {batch} were drawn at "
         "another temperature than the loss has. Set the loss to the "
         "temperature of the cache, or store targets with `top_k` or dense "
         "ones, which serve every temperature."
     ),
-    _CLASSES: (
+    "classes": (
         "{count} class id(s) of the sparse targets of {batch} are none of the "
         "student's classes. Expected a student with as many outputs as the "
         "teacher that was stored; for a part of its classes, store the "
@@ -73,7 +71,7 @@ class StepChecks:
                 all_good = ops.logical_and(all_good, ops.all(rows, axis=1))
                 target = ops.where(good, target, ops.zeros_like(target))
             checked.append(target)
-        self._count(_NOT_FINITE, ops.logical_not(all_good))
+        self.count("not_finite", ops.logical_not(all_good))
         return keras.tree.pack_sequence_as(targets, checked)
 
     def not_probabilities(self, logits) -> None:
@@ -82,45 +80,16 @@ class StepChecks:
             return
         sums_to_one = ops.abs(ops.sum(logits, axis=-1) - 1.0) < 1e-4
         rows = ops.logical_and(sums_to_one, ops.min(logits, axis=-1) >= 0.0)
-        self._count(_PROBABILITIES, ops.reshape(ops.all(rows), (1,)))
+        self.count("probabilities", ops.reshape(ops.all(rows), (1,)))
 
-    def labels(self, bad) -> None:
-        """Counts labels that are out of range.
-
-        Args:
-            bad: Boolean tensor of any shape.
-        """
-        self._count(_LABEL, bad)
-
-    def temperature(self, differs) -> None:
-        """Counts sparse targets that a temperature does not fit.
-
-        Args:
-            differs: Boolean tensor of any shape.
-        """
-        self._count(_TEMPERATURE, differs)
-
-    def classes(self, unknown) -> None:
-        """Counts class ids that the student has no output for.
-
-        Args:
-            unknown: Boolean tensor of any shape.
-        """
-        self._count(_CLASSES, unknown)
-
-    def _count(self, kind, bad):
-        count = ops.sum(ops.cast(bad, "int32"))
-        self._counts.assign_add(
-            ops.cast(ops.arange(len(_MESSAGES)) == kind, "int32") * count
-        )
+    def count(self, kind: str, bad) -> None:
+        """Counts what `_MESSAGES[kind]` reports, by booleans of any shape."""
+        places = ops.arange(len(_MESSAGES)) == list(_MESSAGES).index(kind)
+        number = ops.sum(ops.cast(bad, "int32"))
+        self._counts.assign_add(ops.cast(places, "int32") * number)
 
     def watch(self, step, steps: int):
-        """Returns the compiled function `step`, checked after each call.
-
-        Args:
-            step: What Keras' `make_train_function` made.
-            steps: Batches that one call runs (`steps_per_execution`).
-        """
+        """Returns a compiled function of `steps` batches that is checked."""
 
         def watched(iterator):
             logs = step(iterator)
@@ -139,11 +108,10 @@ class StepChecks:
         batch = f"batch {first}"
         if steps > 1:
             batch = f"batches {first} to {first + steps - 1}"
-        kind = int(np.flatnonzero(counts)[0])
+        found = zip(_MESSAGES.values(), counts, strict=True)
+        message, count = next(pair for pair in found if pair[1])
         raise ValueError(
-            _MESSAGES[kind].format(
-                count=counts[kind], batch=f"{batch} of this epoch"
-            )
+            message.format(count=count, batch=f"{batch} of this epoch")
             + " It was stopped here; the student's weights are finite."
         )
 

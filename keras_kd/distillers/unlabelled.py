@@ -77,14 +77,21 @@ def without_ignored(y, loss):
     return ops.where(y == ignored, UNLABELLED, y)
 
 
-def hide(labels: Labels, y_pred) -> None:
-    """Masks unlabelled examples in `y_pred`: Keras' metrics pass over them."""
-    if labels.labelled is None:
-        return
-    mask = getattr(y_pred, "_keras_mask", None)
-    if mask is None:
-        mask = labels.labelled
-    y_pred._keras_mask = ops.logical_and(mask, labels.labelled)
+def labels_for_metrics(y, y_pred, loss):
+    """Returns labels that metrics can take; masks the rest in `y_pred`."""
+    y, _, labelled, _ = separate(y, y_pred, loss)
+    if labelled is not None:
+        mask = getattr(y_pred, "_keras_mask", None)
+        mask = labelled if mask is None else ops.logical_and(mask, labelled)
+        y_pred._keras_mask = mask
+    return y
+
+
+def regularisation(model: keras.Model):
+    """Returns the part of what a model's `fit` minimises without labels."""
+    # As Keras adds them: in float32, a share of it in each replica.
+    losses = map(model._aggregate_additional_loss, model.losses)
+    return sum(losses, start=ops.zeros(()))
 
 
 def check_not_needed(y, alpha: float) -> None:

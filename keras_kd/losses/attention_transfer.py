@@ -9,6 +9,7 @@ from keras import ops
 
 from keras_kd.losses.base import DistillationLoss
 from keras_kd.losses.geometry import directions
+from keras_kd.losses.projector import resized
 
 
 def attention_transfer(teacher_maps, student_maps):
@@ -36,8 +37,8 @@ def attention_transfer(teacher_maps, student_maps):
     teacher = ops.cast(teacher_maps, "float32")
     student = ops.cast(student_maps, "float32")
     sizes = _common_sizes(teacher.shape, student.shape)
-    teacher = _attention(_pool(teacher, sizes))
-    student = _attention(_pool(student, sizes))
+    teacher = _attention(resized(teacher, sizes, _window_means))
+    student = _attention(resized(student, sizes, _window_means))
     return ops.mean(ops.square(teacher - student), axis=-1)
 
 
@@ -46,18 +47,9 @@ def _attention(maps):
     return directions(ops.reshape(energy, (ops.shape(energy)[0], -1)))
 
 
-def _pool(maps, sizes):
-    # Not ops.adaptive_average_pool: a graph refuses it for a size of 1.
-    for axis, size in enumerate(sizes, start=1):
-        if maps.shape[axis] != size:
-            means = ops.cast(_window_means(maps.shape[axis], size), maps.dtype)
-            pooled = ops.tensordot(maps, means, axes=([axis], [1]))
-            maps = ops.moveaxis(pooled, -1, axis)
-    return maps
-
-
 def _window_means(size, wanted):
     """Returns the `(wanted, size)` matrix of adaptive average pooling."""
+    # Not ops.adaptive_average_pool: a graph refuses it for a size of 1.
     places = np.arange(size)
     first = np.arange(wanted) * size // wanted
     last = -(-(np.arange(wanted) + 1) * size // wanted)
@@ -132,9 +124,7 @@ class AttentionTransfer(DistillationLoss):
         weight: float = 1000.0,
         **kwargs,
     ):
-        super().__init__(
-            teacher=teacher, student=student, weight=weight, **kwargs
-        )
+        super().__init__(teacher, student, weight, **kwargs)
 
     def call(self, y_true, y_pred):
         return attention_transfer(y_true, y_pred)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Cards: the head of each method's docstring, as a table."""
+"""Cards: the head of each method's docstring, as a record."""
 
 from __future__ import annotations
 
@@ -42,14 +42,3 @@ def card_of(method: type[DistillationLoss]) -> Card:
     fields = [" ".join(p.partition("\n\n")[0].split()) for p in parts[1::2]]
     summary = text.partition(".\n")[0]
     return Card(method.__name__, summary[0].lower() + summary[1:], *fields)
-
-
-def markdown_table(methods: tuple[type[DistillationLoss], ...]) -> str:
-    """Returns the cards as a Markdown table, one method a row."""
-    rows = ["| loss | what it does | use it | paper |", "|---|---|---|---|"]
-    for card in map(card_of, methods):
-        paper = re.sub(r"(https?://\S+)", r"[link](\1)", card.paper)
-        rows.append(
-            f"| `{card.name}` | {card.summary} | {card.use} | {paper} |"
-        )
-    return "\n".join(rows)

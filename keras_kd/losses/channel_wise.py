@@ -105,9 +105,7 @@ class ChannelWise(DistillationLoss):
         projector="auto",
         **kwargs,
     ):
-        super().__init__(
-            teacher=teacher, student=student, projector=projector, **kwargs
-        )
+        super().__init__(teacher, student, projector=projector, **kwargs)
         self.temperature = temperature
 
     def call(self, y_true, y_pred):
@@ -115,7 +113,6 @@ class ChannelWise(DistillationLoss):
         return channel_wise(y_true, y_pred, temperature)
 
     def check_shapes(self, teacher_shape, student_shape):
-        for shape in (teacher_shape, student_shape):
-            if shape is not None:
-                _check(shape)
+        for shape in filter(None, (teacher_shape, student_shape)):
+            _check(shape)
         super().check_shapes(teacher_shape, student_shape)

@@ -10,6 +10,7 @@ from keras import ops
 
 from keras_kd.losses.base import DistillationLoss
 from keras_kd.losses.contrastive_memory import ContrastiveMemory
+from keras_kd.losses.contrastive_memory import settings_of
 
 
 def contrastive(log_ratios):
@@ -145,7 +146,7 @@ class Contrastive(DistillationLoss):
                     f"teacher '{self.teacher}' of shape {teacher_shape}, "
                     f"student '{self.student}' of shape {student_shape}."
                 )
-        layer = ContrastiveMemory(**self._settings(), name=name)
+        layer = ContrastiveMemory(**settings_of(self), name=name)
         layer.build(tuple(teacher_shape), tuple(student_shape))
         return layer
 
@@ -162,7 +163,3 @@ class Contrastive(DistillationLoss):
 
     def call(self, y_true, y_pred):
         return contrastive(y_pred)  # the teacher's part is in the ratios
-
-    def _settings(self):
-        names = ("features", "negatives", "memory", "tau", "momentum")
-        return {name: getattr(self, name) for name in names}

@@ -29,14 +29,8 @@ class ContrastiveMemory(keras.layers.Layer):
     - Under `tf.distribute` each replica writes the samples of all replicas,
       so all hold one memory; they draw the same rows.
 
-    It computes in float32 under every dtype policy.
-
-    Args:
-        features: Length of the embeddings.
-        memory: Rows of each bank, at least 2.
-        negatives: Rows that each sample is compared with beside its own.
-        tau: What similarities are divided by.
-        momentum: Share of the old vector in the new one.
+    It computes in float32 under every dtype policy. `Contrastive` explains
+    the settings.
     """
 
     def __init__(
@@ -82,12 +76,8 @@ class ContrastiveMemory(keras.layers.Layer):
 
         First the student against the teacher's bank, then the reverse. A
         log-ratio is a similarity over tau minus the logarithm of the mean
-        exponential of such in the first batch.
-
-        Args:
-            teacher: Float tensor `(batch, ..., features)`.
-            student: Float tensor `(batch, ..., features)`.
-            sample_index: Int tensor `(batch,)`.
+        exponential of such in the first batch. Taps are `(batch, ...,
+        features)`, indices `(batch,)`.
         """
         teacher = ops.stop_gradient(teacher)  # but its head does learn
         teacher = self.teacher_head(_pooled(teacher))
@@ -166,14 +156,13 @@ class ContrastiveMemory(keras.layers.Layer):
         return None  # positions are averaged
 
     def get_config(self):
-        return {
-            **super().get_config(),
-            "features": self.features,
-            "memory": self.memory,
-            "negatives": self.negatives,
-            "tau": self.tau,
-            "momentum": self.momentum,
-        }
+        return {**super().get_config(), **settings_of(self)}
+
+
+def settings_of(owner) -> dict:
+    """Returns the settings that a memory shares with its loss."""
+    names = ("features", "memory", "negatives", "tau", "momentum")
+    return {name: getattr(owner, name) for name in names}
 
 
 def _units(shape, dtype=None):

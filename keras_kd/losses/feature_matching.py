@@ -71,9 +71,7 @@ class FeatureMatching(DistillationLoss):
         projector="auto",
         **kwargs,
     ):
-        super().__init__(
-            teacher=teacher, student=student, projector=projector, **kwargs
-        )
+        super().__init__(teacher, student, projector=projector, **kwargs)
 
     def call(self, y_true, y_pred):
         return feature_matching(y_true, y_pred)

@@ -16,24 +16,16 @@ _TINY = 1e-30  # of a squared length; a normal float32
 def lengths(vectors):
     """Returns Euclidean lengths along the last axis, which is kept.
 
-    Args:
-        vectors: Float tensor of shape `(..., features)`.
-
-    Returns:
-        Tensor of shape `(..., 1)`. Its gradient is 0 at a zero vector.
+    The gradient is 0 at a zero vector.
     """
     squared, known = _squared(vectors)
     return ops.where(known, ops.sqrt(squared), 0.0)
 
 
 def directions(vectors):
-    """Returns vectors divided by their lengths; zero vectors stay zero.
+    """Returns vectors of the last axis divided by their lengths.
 
-    Args:
-        vectors: Float tensor of shape `(..., features)`.
-
-    Returns:
-        Tensor of the same shape. Its gradient is 0 at a zero vector.
+    Zero vectors stay zero, and the gradient is 0 there.
     """
     squared, known = _squared(vectors)
     return ops.where(known, vectors * ops.rsqrt(squared), 0.0)

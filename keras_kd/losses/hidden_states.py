@@ -7,6 +7,7 @@ import keras
 from keras import ops
 
 from keras_kd.losses.base import DistillationLoss
+from keras_kd.losses.feature_matching import feature_matching
 from keras_kd.losses.geometry import directions
 
 
@@ -41,11 +42,7 @@ def _cosine(teacher, student):
     return 1.0 - ops.sum(directions(teacher) * directions(student), axis=-1)
 
 
-def _mse(teacher, student):
-    return ops.mean(ops.square(teacher - student), axis=-1)
-
-
-_METRICS = {"cosine": _cosine, "mse": _mse}
+_METRICS = {"cosine": _cosine, "mse": feature_matching}
 
 
 def _check(metric):
@@ -103,9 +100,7 @@ class HiddenStates(DistillationLoss):
         projector="auto",
         **kwargs,
     ):
-        super().__init__(
-            teacher=teacher, student=student, projector=projector, **kwargs
-        )
+        super().__init__(teacher, student, projector=projector, **kwargs)
         _check(metric)
         self.metric = metric
 

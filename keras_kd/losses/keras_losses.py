@@ -55,12 +55,9 @@ class KerasDistillationLoss(DistillationLoss):
                 "keras_kd.losses.SoftTargets.",
                 stacklevel=2,
             )
-        kwargs.setdefault(
-            "teacher", getattr(loss, "teacher_layer_name", None) or "output"
-        )
-        kwargs.setdefault(
-            "student", getattr(loss, "student_layer_name", None) or "output"
-        )
+        for side in ("teacher", "student"):
+            layer = getattr(loss, f"{side}_layer_name", None)
+            kwargs.setdefault(side, layer or "output")
         super().__init__(**kwargs)
         self.loss = loss
 

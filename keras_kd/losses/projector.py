@@ -3,6 +3,9 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable
+
 import keras
 import numpy as np
 from keras import ops
@@ -106,10 +109,7 @@ class Projector(keras.layers.Layer):
 
 
 def _product(sizes) -> int:
-    product = 1
-    for size in sizes:
-        product *= size or 1
-    return product
+    return math.prod(size or 1 for size in sizes)
 
 
 def _to_positions(x, target):
@@ -125,16 +125,22 @@ def _to_positions(x, target):
         return ops.tile(x, (1, *target, 1))
     if len(sizes) != len(target):
         return ops.reshape(x, (-1, *target, x.shape[-1]))
-    for axis, (size, wanted) in enumerate(zip(sizes, target, strict=True), 1):
+    return resized(x, target, interpolation)
+
+
+def resized(maps, sizes, matrix: Callable):
+    """Returns maps `(batch, *sizes, channels)` of maps of known sizes.
+
+    Each axis is multiplied by `matrix(size, wanted)`, of shape
+    `(wanted, size)`, which every compiler takes.
+    """
+    for axis, wanted in enumerate(sizes, start=1):
+        size = maps.shape[axis]
         if size != wanted:
-            x = _resize_axis(x, axis, size, wanted)
-    return x
-
-
-def _resize_axis(x, axis, size, wanted):
-    matrix = ops.cast(interpolation(size, wanted), x.dtype)
-    x = ops.tensordot(x, matrix, axes=([axis], [1]))
-    return ops.moveaxis(x, -1, axis)
+            weights = ops.cast(matrix(size, wanted), maps.dtype)
+            maps = ops.tensordot(maps, weights, axes=([axis], [1]))
+            maps = ops.moveaxis(maps, -1, axis)
+    return maps
 
 
 def interpolation(size: int, wanted: int) -> np.ndarray:

@@ -162,6 +162,5 @@ class Ranking(DistillationLoss):
 
     def check_shapes(self, teacher_shape, student_shape):
         super().check_shapes(teacher_shape, student_shape)
-        for shape in (teacher_shape, student_shape):
-            if shape is not None:
-                _check(shape, self.top_k)
+        for shape in filter(None, (teacher_shape, student_shape)):
+            _check(shape, self.top_k)

@@ -154,9 +154,7 @@ class Review(DistillationLoss):
         width: int | None = None,
         **kwargs,
     ):
-        super().__init__(
-            teacher=teacher, student=student, projector=projector, **kwargs
-        )
+        super().__init__(teacher, student, projector=projector, **kwargs)
         if projector not in (None, "auto"):
             raise ValueError(
                 "Review trains a fusion of its own: `projector` must be "

@@ -86,13 +86,7 @@ class ReviewFusion(layers.Layer):
 
 
 class Stage(layers.Layer):
-    """One step of the fusion: a map and what the deeper stages gave.
-
-    Args:
-        target_shape: `(height, width, channels)` of the teacher's map.
-        width: Channels inside.
-        fuses: Whether there is a deeper stage.
-    """
+    """One step of the fusion: a map and what the deeper stages gave."""
 
     def __init__(self, target_shape, width: int, fuses: bool, **kwargs):
         super().__init__(**kwargs)
@@ -119,7 +113,8 @@ class Stage(layers.Layer):
         if deeper is not None:
             deeper = resize_nearest(deeper, maps.shape[1:-1])
             both = ops.concatenate([maps, deeper], axis=-1)
-            maps = weighted_sum(maps, deeper, self.attention(both))
+            weights = self.attention(both)
+            maps = maps * weights[..., :1] + deeper * weights[..., 1:]
         # The authors hand it on in the teacher's size.
         maps = resize_nearest(maps, self.sizes)
         return self.widen(maps, training=training), maps
@@ -137,18 +132,6 @@ class Stage(layers.Layer):
         return keras.Sequential([convolution, normalization])
 
 
-def weighted_sum(maps, deeper, attention):
-    """Returns the sum of two maps, weighed position by position.
-
-    Args:
-        maps: Tensor `(batch, height, width, channels)`.
-        deeper: Tensor of the same shape.
-        attention: Tensor `(batch, height, width, 2)` in `[0, 1]`: the weight
-            of `maps` and that of `deeper`.
-    """
-    return maps * attention[..., :1] + deeper * attention[..., 1:]
-
-
 def resize_nearest(maps, sizes):
     """Returns maps `(batch, *sizes, channels)`; XLA can compile it."""
     pairs = zip(maps.shape[1:-1], sizes, strict=True)
@@ -160,12 +143,7 @@ def resize_nearest(maps, sizes):
 
 
 def map_shape(whose: str, shape) -> tuple:
-    """Returns `(height, width, channels)` of a map or of a vector.
-
-    Args:
-        whose: `"teacher"` or `"student"`, for the error.
-        shape: Shape without the batch axis.
-    """
+    """Returns `(height, width, channels)` of a map or of a vector."""
     if None not in shape and len(shape) in (1, 3):
         return (1, 1, *shape)[-3:]
     raise ValueError(

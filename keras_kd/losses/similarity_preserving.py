@@ -81,9 +81,7 @@ class SimilarityPreserving(DistillationLoss):
         weight: float = 3000.0,
         **kwargs,
     ):
-        super().__init__(
-            teacher=teacher, student=student, weight=weight, **kwargs
-        )
+        super().__init__(teacher, student, weight, **kwargs)
 
     def call(self, y_true, y_pred):
         return similarity_preserving(y_true, y_pred)

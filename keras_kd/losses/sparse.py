@@ -65,17 +65,12 @@ def sparse_loss(target: dict, student_logits, temperature=4.0):
         ValueError: If `target` is not sparse.
     """
     _check_sparse(target)
-    ids = target["ids"]
     if set(target) == _TOP_K:
         return sparse_soft_targets(
-            ids,
-            target["log_probs"],
-            target["tail"],
-            student_logits,
-            temperature,
+            **target, student_logits=student_logits, temperature=temperature
         )
     values = sampled_soft_targets(
-        ids, target["weights"], student_logits, temperature
+        target["ids"], target["weights"], student_logits, temperature
     )
     # Not `values * nan`: that would reach the student's weights.
     return ops.where(differs(target, temperature), math.nan, values)
@@ -194,9 +189,16 @@ def top_class(target):
 def to_dense(target: dict, classes: int):
     """Returns logits for a loss that cannot take a sparse target.
 
+    The mass of the other classes is spread evenly. Exact at T = 1 for the k
+    classes; at a higher T the others, equal among themselves, get more than
+    they had.
+
     Args:
         target: A top-k target.
-        classes: Number of classes.
+        classes: Number of classes, above k.
+
+    Returns:
+        Float32 tensor of shape `(batch, ..., classes)`: log-probabilities.
 
     Raises:
         ValueError: If `target` is a sampled one, or not sparse.
@@ -208,24 +210,7 @@ def to_dense(target: dict, classes: int):
             "so it has no logits. Use SoftTargets, or a cache with `top_k` or "
             "with dense targets."
         )
-    return densify(target["ids"], target["log_probs"], target["tail"], classes)
-
-
-def densify(ids, log_probs, tail, classes: int):
-    """Returns logits with the mass of the other classes spread evenly.
-
-    Exact at T = 1 for the k classes; at a higher T the others, equal among
-    themselves, get more than they had.
-
-    Args:
-        ids: Int tensor of shape `(batch, ..., k)`.
-        log_probs: Float tensor of that shape.
-        tail: Float tensor of shape `(batch, ..., 5)`.
-        classes: Number of classes, above k.
-
-    Returns:
-        Float32 tensor of shape `(batch, ..., classes)`: log-probabilities.
-    """
+    ids, log_probs, tail = (target[k] for k in ("ids", "log_probs", "tail"))
     log_probs = ops.cast(log_probs, "float32")
     number = classes - log_probs.shape[-1]
     others = ops.cast(tail, "float32")[..., :1] - math.log(number)

@@ -12,6 +12,7 @@ import tensorflow as tf
 from keras import ops
 
 from keras_kd.core import output_heads
+from keras_kd.core.scalars import Scalar
 from keras_kd.core.taps import check_graph
 from keras_kd.core.taps import tap
 
@@ -108,6 +109,8 @@ class EarlyExit:
     Reference: https://arxiv.org/abs/1709.01686
     """
 
+    threshold = Scalar(minimum=0.0, maximum=1.0)
+
     def __init__(
         self,
         model: keras.Model,
@@ -136,19 +139,6 @@ class EarlyExit:
             )
             for stage, tensor in zip(self.stages, tensors.values(), strict=True)
         ]
-
-    @property
-    def threshold(self) -> float:
-        return self._threshold
-
-    @threshold.setter
-    def threshold(self, value: float):
-        if not 0.0 <= value <= 1.0:
-            raise ValueError(
-                "`threshold` must be a probability in [0, 1]. "
-                f"Received: threshold={value!r}"
-            )
-        self._threshold = value
 
     def predict(
         self, x: Any, batch_size: int = 256

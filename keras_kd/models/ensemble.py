@@ -126,19 +126,12 @@ def common_activation(models: list[keras.Model]) -> str | None:
 
 @keras.saving.register_keras_serializable(package="keras_kd")
 class MeanPrediction(keras.layers.Layer):
-    """Runs several models on one input and averages their probabilities.
-
-    Args:
-        models: The models.
-        activation: What they end in; see `mean_prediction`. `None` stands
-            for logits.
-        binary: Whether logits are independent yes/no units.
-    """
+    """Runs several models on one input; see `mean_prediction`."""
 
     def __init__(self, models, activation=None, binary=False, **kwargs):
         super().__init__(**kwargs)
         self.models = list(models)
-        # By this name `heads` reads what an output is.
+        # By this name `output_heads` reads what an output is.
         self.activation = keras.activations.get(activation)
         self.binary = binary
 

@@ -205,11 +205,7 @@ def known_activation(teacher: Teacher) -> str:
 
 
 def needs_own_pass(teacher: Teacher) -> None:
-    """Raises if a teacher's targets are the student's own tensors.
-
-    Raises:
-        ValueError: If so: such a teacher cannot be part of another.
-    """
+    """Raises if a teacher's targets are the student's own tensors."""
     if teacher.student_tap("output") is not None:
         raise ValueError(
             f"{type(teacher).__name__} takes its targets from the student's "

@@ -9,6 +9,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from keras_kd.losses.base import compatible
 from keras_kd.teachers.base import Teacher
 from keras_kd.teachers.base import check_activation
 
@@ -91,11 +92,7 @@ class CallableTeacher(Teacher):
         answer = np.asarray(self.function(x), "float32")
         row = answer.shape[1:] if self._row is None else self._row
         expected = (rows, *row)
-        fits = len(answer.shape) == len(expected) and all(
-            size in (None, given)
-            for size, given in zip(expected, answer.shape, strict=True)
-        )
-        if not fits:
+        if not compatible(expected, answer.shape):
             raise ValueError(
                 "The function of CallableTeacher must return an array of "
                 f"shape {expected}, a row for each example. Received: shape "

@@ -3,13 +3,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from collections.abc import Iterable
+from collections.abc import Iterator
 from typing import Any
 
 import keras
 import numpy as np
+import tensorflow as tf
 from keras import ops
 
+from keras_kd.data.splits import batch_specs
 from keras_kd.teachers import Teacher
 
 
@@ -33,6 +37,51 @@ class ContractError(AssertionError):
             f"Expected: {expected}. Received: {received}."
             + (f" To fix it: {fix}." if fix else "")
         )
+
+
+def require(
+    holds, subject, promise: str, expected, received, fix: str = ""
+) -> None:
+    """Raises a `ContractError` unless the promise holds."""
+    if not holds:
+        raise ContractError(subject, promise, expected, received, fix)
+
+
+def require_close(
+    subject, promise: str, expected, received, fix: str = "", tolerance=1e-4
+) -> None:
+    """Raises a `ContractError` unless two arrays agree."""
+    require(
+        close(received, expected, tolerance),
+        subject,
+        promise,
+        shown(expected),
+        shown(received),
+        fix,
+    )
+
+
+def compiled_answers(
+    subject, promise: str, function: Callable, x: Any, jit: bool, fix: str
+) -> Iterator[tuple[str, Any]]:
+    """Yields what a function of one batch answers, by way of compiling it."""
+    ways = {
+        "tf.function": {},
+        "tf.function with an unknown batch size": {
+            "input_signature": [batch_specs(x)]
+        },
+    }
+    if jit:
+        ways["tf.function with XLA"] = {"jit_compile": True}
+    for name, arguments in ways.items():
+        try:
+            answer = tf.function(function, **arguments)(x)
+        except Exception as error:
+            received = f"{type(error).__name__}: {error}"
+            raise ContractError(
+                subject, promise, f"{name} to run", received, fix
+            ) from error
+        yield name, answer
 
 
 def close(received, expected, tolerance: float = 1e-4) -> bool:

@@ -19,11 +19,7 @@ from keras_kd.teachers.base import passed_on
 
 
 class CountingTeacher(Teacher):
-    """Passes everything on to a teacher and counts how often it is asked.
-
-    Args:
-        teacher: A `Teacher` or a Keras model.
-    """
+    """Passes everything on to a teacher and counts how often it is asked."""
 
     supports_jit = passed_on("supports_jit")
     can_be_stored = passed_on("can_be_stored")

@@ -6,8 +6,8 @@ from __future__ import annotations
 import keras
 import numpy as np
 
-from keras_kd.testing.contract import ContractError
 from keras_kd.testing.contract import changed
+from keras_kd.testing.contract import require
 from keras_kd.testing.contract import state_of
 from keras_kd.testing.counting import CountingTeacher
 from keras_kd.testing.counting import counted_layers
@@ -36,10 +36,9 @@ def check_run(distiller, data, steps, frozen_teacher):
             earlier, asked = counts(), counting.calls if counting else 0
             result = run()
             _check_passes(distiller, name, one_pass, earlier, counts(), steps)
-            if counting is not None and counting.calls != (
-                asked + per_batch * steps
-            ):
-                raise ContractError(
+            if counting is not None:
+                require(
+                    counting.calls - asked == per_batch * steps,
                     distiller,
                     "the teacher runs once per training step, else never",
                     f"{per_batch * steps} calls in {name} of {steps} batches",
@@ -50,13 +49,13 @@ def check_run(distiller, data, steps, frozen_teacher):
         _check_moved(distiller, student_before)
         _check_no_retrace(distiller, data, counting)
     moved = changed(before, state_of(given))
-    if frozen_teacher and moved:
-        raise ContractError(
-            distiller,
-            "training leaves the teacher as it was",
-            "weights, statistics and `trainable` bit for bit",
-            f"changes in {moved[:3]}",
-        )
+    require(
+        not (frozen_teacher and moved),
+        distiller,
+        "training leaves the teacher as it was",
+        "weights, statistics and `trainable` bit for bit",
+        f"changes in {moved[:3]}",
+    )
 
 
 def _rows(x, count):
@@ -68,39 +67,38 @@ def _rows(x, count):
 def _check_passes(distiller, name, one_pass, earlier, later, steps):
     for path, count in one_pass.items():
         received = later[path] - earlier[path]
-        if received != count * steps:
-            raise ContractError(
-                distiller,
-                "the student runs once per batch",
-                f"layer '{path}' to run {count * steps} time(s) in {name} of "
-                f"{steps} batches",
-                received,
-            )
+        require(
+            received == count * steps,
+            distiller,
+            "the student runs once per batch",
+            f"layer '{path}' to run {count * steps} time(s) in {name} of "
+            f"{steps} batches",
+            received,
+        )
 
 
 def check_history(distiller, history):
     names = {loss.name for loss in distiller.distillation_losses}
     missing = sorted({"loss", "student_loss", *names} - set(history))
     bad = [key for key, value in history.items() if not np.isfinite(value[-1])]
-    if missing or bad:
-        raise ContractError(
-            distiller,
-            "the history tells every part of the loss",
-            f"finite values for loss, student_loss, {', '.join(names)}",
-            f"missing {missing}, not finite {bad}",
-        )
+    require(
+        not missing and not bad,
+        distiller,
+        "the history tells every part of the loss",
+        f"finite values for loss, student_loss, {', '.join(names)}",
+        f"missing {missing}, not finite {bad}",
+    )
 
 
 def _check_moved(distiller, before):
-    after = distiller.student.get_weights()
-    pairs = zip(before, after, strict=True)
-    if all(np.array_equal(a, b) for a, b in pairs):
-        raise ContractError(
-            distiller,
-            "training changes the student",
-            "other weights after fit",
-            "the same weights",
-        )
+    pairs = zip(before, distiller.student.get_weights(), strict=True)
+    require(
+        not all(np.array_equal(a, b) for a, b in pairs),
+        distiller,
+        "training changes the student",
+        "other weights after fit",
+        "the same weights",
+    )
 
 
 def _check_no_retrace(distiller, data, counting):
@@ -110,8 +108,9 @@ def _check_no_retrace(distiller, data, counting):
         if hasattr(loss, "temperature"):
             loss.temperature = loss.temperature + 1.0
     distiller.fit(**data)
-    if counting is not None and counting.traces != traces:
-        raise ContractError(
+    if counting is not None:
+        require(
+            counting.traces == traces,
             distiller,
             "assigning alpha or temperature does not trace again",
             f"{traces} traces",

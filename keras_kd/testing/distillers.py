@@ -11,9 +11,8 @@ from collections.abc import Iterable
 import keras
 import numpy as np
 
-from keras_kd.testing.contract import ContractError
-from keras_kd.testing.contract import close
-from keras_kd.testing.contract import shown
+from keras_kd.testing.contract import require
+from keras_kd.testing.contract import require_close
 from keras_kd.testing.distiller_run import check_history
 from keras_kd.testing.distiller_run import check_run
 
@@ -93,28 +92,23 @@ def check_distiller(
 
 
 def _check_made(distiller):
-    if distiller.student.built and not distiller.built:
-        raise ContractError(
-            distiller,
-            "it is built once it is made",
-            "built=True",
-            "built=False",
-            "give the teacher a shape() for the taps in use",
-        )
+    require(
+        distiller.built or not distiller.student.built,
+        distiller,
+        "it is built once it is made",
+        "built=True",
+        "built=False",
+        "give the teacher a shape() for the taps in use",
+    )
     _check_weights(distiller)
 
 
 def _check_weights(distiller):
     parts = [distiller.student, *distiller.projectors.values()]
-    expected = [w.path for part in parts for w in part.weights]
-    received = [w.path for w in distiller.weights]
-    if sorted(expected) != sorted(received):
-        raise ContractError(
-            distiller,
-            "its weights are the student's and the projectors'",
-            sorted(expected),
-            sorted(received),
-        )
+    expected = sorted(w.path for part in parts for w in part.weights)
+    received = sorted(w.path for w in distiller.weights)
+    promise = "its weights are the student's and the projectors'"
+    require(expected == received, distiller, promise, expected, received)
 
 
 def _check_saving(distiller, data):
@@ -142,20 +136,10 @@ def _is_random(distiller) -> bool:
 
 
 def _check_equal(distiller, other, promise, tolerance=1e-3):
-    pairs = zip(
-        distiller.weights,
-        distiller.get_weights(),
-        other.get_weights(),
-        strict=True,
-    )
-    for variable, expected, received in pairs:
-        if not close(received, expected, tolerance):
-            raise ContractError(
-                distiller,
-                promise,
-                f"{variable.path} = {shown(expected)}",
-                shown(received),
-            )
+    pairs = zip(distiller.weights, other.get_weights(), strict=True)
+    for expected, received in pairs:
+        about = f"{promise}: {expected.path}"
+        require_close(distiller, about, expected, received, "", tolerance)
 
 
 def _check_ways(make_distiller, data, start, ways):
@@ -189,10 +173,10 @@ def _check_mixed(make_distiller, data):
         keras.config.set_dtype_policy(policy)
     check_history(distiller, history)
     for variable in distiller.weights:
-        if not np.all(np.isfinite(variable.numpy())):
-            raise ContractError(
-                distiller,
-                "it trains under mixed_float16",
-                "finite weights",
-                f"NaN or Inf in {variable.path}",
-            )
+        require(
+            np.all(np.isfinite(variable.numpy())),
+            distiller,
+            "it trains under mixed_float16",
+            "finite weights",
+            f"NaN or Inf in {variable.path}",
+        )

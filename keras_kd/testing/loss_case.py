@@ -18,7 +18,8 @@ class LossCase:
     """A loss, inputs to try it on, and what it promises."""
 
     loss: losses.DistillationLoss
-    draw: Callable
+    shapes: tuple[tuple, tuple]
+    sample: Callable | None
     labels: np.ndarray | None
     mask: np.ndarray | None
     reference: Callable | None
@@ -26,6 +27,15 @@ class LossCase:
     nonnegative: bool
     relational: bool
     temperature_squared: bool
+
+    def draw(self, seed=0, scale=1.0):
+        """Returns a teacher's and a student's tap, in float32."""
+        generator = np.random.default_rng(seed)
+        sample = self.sample or (lambda g, shape: g.normal(size=shape))
+        return tuple(
+            (scale * np.asarray(sample(generator, shape))).astype("float32")
+            for shape in self.shapes
+        )
 
     def fresh(self) -> losses.DistillationLoss:
         """Returns a copy of the loss that averages over the batch."""

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable
 
 import numpy as np
@@ -88,9 +87,8 @@ def check_loss(
         labels = np.arange(teacher_shape[0]) % teacher_shape[-1]
     case = LossCase(
         loss=loss,
-        draw=functools.partial(
-            _draw, sample or _normal, teacher_shape, student_shape
-        ),
+        shapes=(teacher_shape, student_shape),
+        sample=sample,
         labels=labels,
         mask=mask,
         reference=reference,
@@ -101,16 +99,3 @@ def check_loss(
     )
     for check in (*loss_values.CHECKS, *loss_training.CHECKS):
         check(case)
-
-
-def _normal(generator, shape):
-    return generator.normal(size=shape)
-
-
-def _draw(sample, teacher_shape, student_shape, seed=0, scale=1.0):
-    """Returns a teacher's and a student's tap, in float32."""
-    generator = np.random.default_rng(seed)
-    return tuple(
-        (scale * np.asarray(sample(generator, shape))).astype("float32")
-        for shape in (teacher_shape, student_shape)
-    )

@@ -9,7 +9,7 @@ import pytest
 from distillers import tiny
 from keras_kd import Distiller
 from keras_kd import losses
-from keras_kd.losses.sparse import densify
+from keras_kd.losses.sparse import to_dense
 from keras_kd.targets.attached import attach_targets
 from keras_kd.targets.store.encodings import Sampled
 from keras_kd.targets.store.encodings import TopK
@@ -59,7 +59,7 @@ def test_all_but_one_class_train_as_all_of_them(divergence, arguments):
 
 def test_loss_that_needs_all_classes_gets_logits():
     sparse, target = attached(TopK(1))
-    filled = np.asarray(densify(**target, classes=tiny.CLASSES))
+    filled = np.asarray(to_dense(target, tiny.CLASSES))
     dense = attach_targets(tiny.features(), {"output": filled})
     results = [
         first_step(x, losses.Decoupled(temperature=2.0))

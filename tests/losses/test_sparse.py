@@ -200,7 +200,7 @@ def test_sequences_of_unknown_length_equal_rows(kind, jit_compile):
         np.testing.assert_allclose(got, of_rows, rtol=1e-4, atol=1e-5)
 
 
-def test_densify_keeps_named_classes_and_the_mass_of_the_others():
+def test_to_dense_keeps_named_classes_and_the_mass_of_the_others():
     p = np.exp(sparse.to_dense(TARGET, CLASSES))
     true = reference.softmax(TEACHER)
     named = np.zeros(p.shape, bool)
