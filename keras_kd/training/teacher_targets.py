@@ -13,7 +13,6 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from keras_kd import losses as losses_module
 from keras_kd import teachers
 from keras_kd.core.progress import say
 from keras_kd.core.stage_cache import fingerprint
@@ -23,6 +22,7 @@ from keras_kd.targets.attached import attach_targets
 from keras_kd.targets.attached import outputs_of
 from keras_kd.targets.cache import TeacherCache
 from keras_kd.targets.hashing.identity import identity
+from keras_kd.training.trainer import copies_of
 
 _OWN_FOLDER = re.compile("[0-9a-f]{16}")
 
@@ -70,10 +70,7 @@ class TeacherTargets:
                 "keras_kd.teachers.Teacher. Received: None"
             )
         self.data = data
-        losses = distillation_losses or []
-        if not isinstance(losses, (list, tuple)):
-            losses = [losses]
-        losses = list(map(losses_module.get, losses))
+        losses = copies_of(distillation_losses) or []
         taps = {tap for loss in losses for tap in loss.taps[0]}
         self.taps = tuple(sorted(taps)) or ("output",)
         self.directory = directory

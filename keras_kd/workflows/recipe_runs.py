@@ -128,7 +128,7 @@ def _teacher_and_data(
         )
 
     model = recipe.build_teacher()
-    stages.run(
+    record = stages.run(
         "trained-teacher",
         {
             "data": fingerprint_of_split(teacher_data.train),
@@ -137,7 +137,7 @@ def _teacher_and_data(
         },
         make,
     )
-    return stages.model("trained-teacher"), data
+    return stages.model(record), data
 
 
 def results(directory: str | os.PathLike) -> list[pathlib.Path]:

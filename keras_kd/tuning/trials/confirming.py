@@ -10,8 +10,8 @@ import keras_tuner
 
 from keras_kd.core.records import StageRecord
 from keras_kd.core.stage_cache import StageFolder
+from keras_kd.training.settings_json import as_json
 from keras_kd.training.teacher_targets import TeacherTargets
-from keras_kd.tuning.space.definition import losses_or_plain
 from keras_kd.tuning.trials.confirmed import DEFAULT
 from keras_kd.tuning.trials.confirmed import SIDES
 from keras_kd.tuning.trials.confirmed import Confirmed
@@ -46,9 +46,9 @@ def confirm_settings(
     tests = {side: [] for side in SIDES}
     for seed, side in itertools.product(seeds, SIDES):
         settings = _settings(job, best, side)
-        plain = losses_or_plain(settings)
+        plain = as_json(settings)
         # Once, where the defaults were found best.
-        is_best = plain == losses_or_plain(_settings(job, best, "best"))
+        is_best = plain == as_json(_settings(job, best, "best"))
         record = stages.run(
             f"{'best' if is_best else side}-{seed}",
             [plain, best.values, targets.fingerprint]
