@@ -222,18 +222,14 @@ class LiteRTRunner:
             )
         return tensor.held(array, what)
 
-    def _fit(self, shapes):
-        """Has the interpreter take inputs of these shapes."""
-        self._shapes = None  # until it succeeded
-        for tensor, shape in zip(self.inputs.values(), shapes, strict=True):
-            self._interpreter.resize_tensor_input(tensor.index, shape)
-        self._interpreter.allocate_tensors()
-        self._shapes = shapes
-
     def _run(self, held):
         shapes = [array.shape for array in held]
         if shapes != self._shapes:
-            self._fit(shapes)
+            self._shapes = None  # until it succeeded
+            for tensor, shape in zip(self.inputs.values(), shapes, strict=True):
+                self._interpreter.resize_tensor_input(tensor.index, shape)
+            self._interpreter.allocate_tensors()
+            self._shapes = shapes
         for tensor, array in zip(self.inputs.values(), held, strict=True):
             self._interpreter.set_tensor(tensor.index, array)
         return self._answers()

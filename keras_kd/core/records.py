@@ -25,13 +25,10 @@ def write_atomically(path: str | os.PathLike, content: bytes | str) -> None:
         path: Final path. Its folder is created if needed.
         content: Text (written as UTF-8) or bytes.
     """
-    path = pathlib.Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
     if isinstance(content, str):
         content = content.encode("utf-8")
     with replacing(path) as temporary:
-        with open(temporary, "wb") as file:
-            file.write(content)
+        temporary.write_bytes(content)
 
 
 @contextlib.contextmanager
@@ -40,8 +37,10 @@ def replacing(path: str | os.PathLike):
 
     For writers that take a file name, such as `model.save`. The temporary
     name keeps the suffix of `path`, since Keras chooses the format by it.
+    The folder is created if needed.
     """
     path = pathlib.Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".tmp-{uuid.uuid4().hex}-{path.name}")
     try:
         yield temporary

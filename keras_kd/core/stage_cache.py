@@ -37,7 +37,7 @@ class StageFolder:
     stages = StageFolder("run/stages")
     make = lambda: (student, StageRecord("train", "control-0"))
     record = stages.run("control-0", {"epochs": 3}, make)
-    model = stages.model("control-0")
+    model = stages.model(record)
     ```
     """
 
@@ -67,21 +67,21 @@ class StageFolder:
         model, record = make()
         record.settings["fingerprint"] = depends_on
         if model is not None:
-            path = self.path(key)
-            path.parent.mkdir(parents=True, exist_ok=True)
+            path = self.directory / f"{key}.keras"
             with replacing(path) as temporary:
                 model.save(temporary)
             record.artefacts[path.name] = file_sha256(path)
         record.save(self.directory / f"{key}.json")
         return record
 
-    def path(self, key: str) -> pathlib.Path:
-        """Returns where the model of a stage is."""
-        return self.directory / f"{key}.keras"
+    def model_path(self, record: StageRecord) -> pathlib.Path:
+        """Returns where the model of a finished stage is."""
+        (file,) = record.artefacts
+        return self.directory / file
 
-    def model(self, key: str) -> keras.Model:
+    def model(self, record: StageRecord) -> keras.Model:
         """Loads the model of a finished stage."""
-        return keras.saving.load_model(self.path(key), compile=False)
+        return keras.saving.load_model(self.model_path(record), compile=False)
 
     def _finished(self, key, depends_on):
         try:
@@ -113,9 +113,10 @@ def fingerprint_of_split(split: Any) -> str:
     length only: reading all of it could take as long as training.
     """
     if isinstance(split, tf.data.Dataset):
-        parts = [str(split.element_spec), str(int(split.cardinality()))]
-        # A shuffled set starts with another batch every time.
-        return fingerprint(parts)
+        # No batch of it: a shuffled set starts with another every time.
+        return fingerprint(
+            [str(split.element_spec), str(int(split.cardinality()))]
+        )
     digest = hashlib.sha256()
     for array in tf.nest.flatten(tuple(split)):
         array = np.ascontiguousarray(array)

@@ -59,14 +59,14 @@ class ForwardPass:
     def __init__(self, model: keras.Model, names: Iterable[str]):
         self.model = model
         self.names = tuple(dict.fromkeys(names))
-        self._outputs_only = set(self.names) <= {"output"}
-        if not self._outputs_only:
+        outputs_only = set(self.names) <= {"output"}
+        if not outputs_only:
             check_graph(model)
         self._tapped, self._tensors = None, {}
         if getattr(model, "inputs", None) is not None:
             tapped = _with_outputs(model, self.names)
             self._tensors = tapped.output[1]
-            self._tapped = tapped if not self._outputs_only else None
+            self._tapped = None if outputs_only else tapped
 
     def shape(self, name: str) -> tuple | None:
         """Returns the shape of a tap, or `None` where it is not known yet."""

@@ -4,8 +4,8 @@
 from __future__ import annotations
 
 import dataclasses
+import operator
 import os
-import pathlib
 import zipfile
 from typing import Any
 
@@ -57,8 +57,6 @@ class Disagreements:
 
     def save(self, path: str | os.PathLike) -> None:
         """Writes one .npz file, atomically."""
-        path = pathlib.Path(path)
-        path.parent.mkdir(parents=True, exist_ok=True)
         with replacing(path) as temporary:
             np.savez_compressed(temporary, **vars(self))
 
@@ -150,15 +148,12 @@ def _inputs_at(split, numbers):
     """Returns the inputs of examples, in the order of `numbers`."""
     if not isinstance(split, tf.data.Dataset):
         return tf.nest.map_structure(lambda a: np.asarray(a)[numbers], split[0])
-    start, rows = 0, {}
+    ascending = np.sort(numbers)
+    start, parts = 0, []
     for x, *_ in split.as_numpy_iterator():
         end = start + len(tf.nest.flatten(x)[0])
-        for number in numbers[(numbers >= start) & (numbers < end)]:
-            rows[number] = [a[number - start] for a in tf.nest.flatten(x)]
+        rows = ascending[(ascending >= start) & (ascending < end)] - start
+        parts.append(tf.nest.map_structure(operator.itemgetter(rows), x))
         start = end
-    arrays = [
-        np.stack(one) for one in zip(*map(rows.get, numbers), strict=True)
-    ]
-    # Of no examples there is no input, but there may be columns.
-    arrays = arrays or [a[:0] for a in tf.nest.flatten(x)]
-    return tf.nest.pack_sequence_as(x, arrays)
+    order = np.searchsorted(ascending, numbers)
+    return tf.nest.map_structure(lambda *a: np.concatenate(a)[order], *parts)

@@ -34,8 +34,7 @@ def as_images(inputs: Any) -> np.ndarray | None:
     step = -(-max(images.shape[1:3]) // PIXELS)
     images = images[:, ::step, ::step]
     if images.dtype != np.uint8:
-        images = images.astype(np.float64)
-        images = np.nan_to_num(images)
+        images = np.nan_to_num(images.astype(np.float64))
         low, high = (images.min(), images.max()) if images.size else (0, 1)
         images = 255 * (images - low) / (high - low or 1)
         images = images.round().astype(np.uint8)

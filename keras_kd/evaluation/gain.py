@@ -118,11 +118,8 @@ def paired_gain(
     ```
     """
     pairs = [np.asarray(side, float) for side in (control, distilled)]
-    if (
-        pairs[0].ndim != 1
-        or pairs[0].shape != pairs[1].shape
-        or not len(pairs[0])
-    ):
+    shape = pairs[0].shape
+    if len(shape) != 1 or shape != pairs[1].shape or not shape[0]:
         raise ValueError(
             "A paired gain needs one accuracy per seed for both students, in "
             "the same order of seeds. Received: "
@@ -171,12 +168,15 @@ def mean_interval(
 
     The interval is Student's t; all but the mean are `None` for one value.
     """
+    from scipy import special
+
     values = np.asarray(values, float)
     mean = float(values.mean())
     if len(values) == 1:
         return mean, None, None, None
     deviation = float(values.std(ddof=1))
-    half = _t_quantile(len(values) - 1) * deviation / len(values) ** 0.5
+    quantile = float(special.stdtrit(len(values) - 1, 0.975))
+    half = quantile * deviation / len(values) ** 0.5
     return mean, mean - half, mean + half, deviation
 
 
@@ -202,9 +202,3 @@ def gain_of(
             f"{student.get('seeds')}"
         )
     return paired_gain(control["accuracies"], student["accuracies"], split)
-
-
-def _t_quantile(degrees_of_freedom: int) -> float:
-    from scipy import special
-
-    return float(special.stdtrit(degrees_of_freedom, 0.975))

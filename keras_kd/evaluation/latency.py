@@ -76,22 +76,19 @@ def latency(
     times["int8"]["p50_ms"]
     ```
     """
-    for option, value in (
-        ("repeats", repeats),
-        ("threads", threads),
-        ("batch_size", batch_size),
-        ("in_a_row", in_a_row),
-    ):
+    counts = {
+        "repeats": repeats,
+        "threads": threads,
+        "batch_size": batch_size,
+        "in_a_row": in_a_row,
+    }
+    for option, value in counts.items():
         if value < 1:
             raise ValueError(
                 f"`{option}` must be at least 1. Received: {value}"
             )
-    inputs = {
-        name: _plain(value)
-        for name, value in (
-            inputs.items() if isinstance(inputs, dict) else [("", inputs)]
-        )
-    }
+    named = inputs if isinstance(inputs, dict) else {"": inputs}
+    inputs = {name: _plain(value) for name, value in named.items()}
     with tempfile.TemporaryDirectory(prefix="keras_kd_latency_") as folder:
         folder = pathlib.Path(folder)
         paths = {}
@@ -107,12 +104,9 @@ def latency(
         request = {
             "paths": paths,
             "inputs": list(inputs),
-            "repeats": repeats,
             "warmup": warmup,
-            "threads": threads,
-            "batch_size": batch_size,
             "seconds": seconds,
-            "in_a_row": in_a_row,
+            **counts,
         }
         (folder / "request.json").write_text(json.dumps(request), "utf-8")
         _run_worker(folder, timeout=600 + 10 * seconds)

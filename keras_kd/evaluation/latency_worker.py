@@ -11,6 +11,7 @@ import pathlib
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -37,38 +38,40 @@ def work(folder: str | os.PathLike) -> None:
     batch = _rows(inputs, [i % len(examples) for i in range(batch_size)])
 
     def load(path):
-        runner = runtimes.load_runner(path, threads=threads)
-        return lambda i: runner(examples[i % len(examples)]), runner
+        return runtimes.load_runner(path, threads=threads)
+
+    def run_single(runner, number):
+        return runner(examples[number % len(examples)])
 
     def load_and_run(path):
-        run, _ = load(path)
-        run(0)
-        run(1)
+        runner = load(path)
+        run_single(runner, 0)
+        run_single(runner, 1)
 
     # First, while this process has not run TensorFlow itself.
+    paths = request["paths"]
     peaks = {
-        name: peak_growth(lambda path=path: load_and_run(path))
-        for name, path in request["paths"].items()
+        name: peak_growth(partial(load_and_run, path))
+        for name, path in paths.items()
     }
-    loaded = {name: load(path) for name, path in request["paths"].items()}
-    singles = {name: run for name, (run, _) in loaded.items()}
-    batches = {
-        name: lambda _, runner=runner: runner(batch)
-        for name, (_, runner) in loaded.items()
-    }
-    repeats, seconds = request["repeats"], request["seconds"]
+    runners = {name: load(path) for name, path in paths.items()}
+    repeats, warmup = request["repeats"], request["warmup"]
+    seconds, in_a_row = request["seconds"], request["in_a_row"]
     with _no_garbage_collection():
         times = time_in_turn(
-            singles,
+            {name: partial(run_single, run) for name, run in runners.items()},
             repeats,
-            request["warmup"],
+            warmup,
             seconds,
-            in_a_row=request["in_a_row"],
+            in_a_row=in_a_row,
         )
         batch_times = time_in_turn(
-            batches,
+            {
+                name: lambda _, run=run: run(batch)
+                for name, run in runners.items()
+            },
             max(3, repeats // 10),
-            max(1, request["warmup"] // 10),
+            max(1, warmup // 10),
             seconds,
             least=3,
         )
@@ -77,9 +80,9 @@ def work(folder: str | os.PathLike) -> None:
             "p50_ms": float(np.percentile(values, 50)),
             "p90_ms": float(np.percentile(values, 90)),
             "p99_ms": float(np.percentile(values, 99)),
-            "warmup": request["warmup"],
+            "warmup": warmup,
             "repeats": len(values),
-            "in_a_row": request["in_a_row"],
+            "in_a_row": in_a_row,
             "threads": threads,
             "throughput_per_second": float(
                 1000 * batch_size / np.median(batch_times[name])

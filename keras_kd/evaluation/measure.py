@@ -138,11 +138,8 @@ def count_bytes(
             return count_bytes(path)
     files = model_files(model_or_path)
     plain = sum(file.stat().st_size for file in files)
-    return plain, sum(map(_gzip_bytes, files))
-
-
-def _gzip_bytes(path: pathlib.Path) -> int:
-    return len(gzip.compress(path.read_bytes(), GZIP_LEVEL))
+    gzipped = (gzip.compress(file.read_bytes(), GZIP_LEVEL) for file in files)
+    return plain, sum(map(len, gzipped))
 
 
 def _save_without_optimizer(model: keras.Model, path: pathlib.Path) -> None:
@@ -164,8 +161,7 @@ def run_over(
     Raises:
         ValueError: If the dataset is empty.
     """
-    batches = []
-    labels = []
+    batches, labels = [], []
     for x, y, *_ in dataset.as_numpy_iterator():
         batches.append(runner(x))
         labels.append(y)

@@ -12,6 +12,9 @@ import tensorflow as tf
 
 from keras_kd.evaluation import runtimes
 
+DTYPES = "float64 float32 float16 int32 int16 int8 uint8".split()
+"""What the weights of a .tflite file may be held in."""
+
 
 def count_parameters(
     model_or_path: keras.Model | str | os.PathLike,
@@ -52,15 +55,9 @@ def _count(weights: list[np.ndarray]) -> tuple[int, int]:
 def _count_tflite(path: str | os.PathLike) -> tuple[int, int] | None:
     from tensorflow.lite.python import schema_py_generated as schema
 
-    types = schema.TensorType
     dtypes = {
-        types.FLOAT64: np.float64,
-        types.FLOAT32: np.float32,
-        types.FLOAT16: np.float16,
-        types.INT32: np.int32,
-        types.INT16: np.int16,
-        types.INT8: np.int8,
-        types.UINT8: np.uint8,
+        getattr(schema.TensorType, name.upper()): np.dtype(name)
+        for name in DTYPES
     }
     content = pathlib.Path(path).read_bytes()
     model = schema.ModelT.InitFromObj(schema.Model.GetRootAs(content))
@@ -69,20 +66,21 @@ def _count_tflite(path: str | os.PathLike) -> tuple[int, int] | None:
         for tensor in graph.tensors:
             data = model.buffers[tensor.buffer].data
             is_constant = data is not None and len(data) > 0
-            if not is_constant or not _is_weight(tensor, types):
+            dtype = dtypes.get(tensor.type)
+            if not is_constant or not _is_weight(tensor, dtype):
                 continue
-            if tensor.type not in dtypes:
+            if dtype is None:
                 return None
-            values = np.asarray(data, np.uint8).view(dtypes[tensor.type])
+            values = np.asarray(data, np.uint8).view(dtype)
             zero = _zero_point(tensor)
             total += int(np.prod(tensor.shape))
             nonzero += int(np.count_nonzero(values != zero))
     return total, nonzero
 
 
-def _is_weight(tensor, types) -> bool:
+def _is_weight(tensor, dtype: np.dtype | None) -> bool:
     """Tells a weight from a shape, an axis or a single factor."""
-    is_float = tensor.type in (types.FLOAT64, types.FLOAT32, types.FLOAT16)
+    is_float = dtype is not None and dtype.kind == "f"
     quantization = tensor.quantization
     is_quantized = quantization is not None and quantization.scale is not None
     return (is_float or is_quantized) and int(np.prod(tensor.shape)) > 1

@@ -27,11 +27,7 @@ def read_lineage(
         that folder, the rows that name settings or files.
     """
     folder = pathlib.Path(directory) / "stages"
-    seeds = {
-        record.stage: record.metrics.get("seeds")
-        for record in records
-        if record.stage in ("control", "student", "prune")
-    }
+    seeds = {record.stage: record.metrics.get("seeds") for record in records}
     found = []
     for path in folder.glob("*.json"):
         try:
@@ -52,9 +48,7 @@ def read_lineage(
 def _belongs(stage, seeds):
     if stage.stage not in ("control", "student", "prune"):
         return True
-    if stage.stage not in seeds:
-        return False
-    wanted = seeds[stage.stage]
+    wanted = seeds.get(stage.stage, ())
     return wanted is None or stage.settings.get("seed") in wanted
 
 

@@ -13,7 +13,6 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from keras_kd import losses as losses_module
 from keras_kd import teachers
 from keras_kd.core.progress import say
 from keras_kd.core.stage_cache import fingerprint
@@ -23,6 +22,7 @@ from keras_kd.targets.attached import attach_targets
 from keras_kd.targets.attached import outputs_of
 from keras_kd.targets.cache import TeacherCache
 from keras_kd.targets.hashing.identity import identity
+from keras_kd.training.trainer import copies_of
 
 _OWN_FOLDER = re.compile("[0-9a-f]{16}")
 
@@ -70,10 +70,7 @@ class TeacherTargets:
                 "keras_kd.teachers.Teacher. Received: None"
             )
         self.data = data
-        losses = distillation_losses or []
-        if not isinstance(losses, (list, tuple)):
-            losses = [losses]
-        losses = list(map(losses_module.get, losses))
+        losses = copies_of(distillation_losses) or []
         taps = {tap for loss in losses for tap in loss.taps[0]}
         self.taps = tuple(sorted(taps)) or ("output",)
         self.directory = directory
@@ -87,7 +84,6 @@ class TeacherTargets:
         fits = directory is not None or self.in_memory
         self.runs_once = is_fixed and fits and self.teacher.can_be_stored
         self._cache: TeacherCache | None = None
-        self._logits: np.ndarray | None = None
 
     @functools.cached_property
     def fingerprint(self) -> str:
@@ -124,7 +120,7 @@ class TeacherTargets:
         if not self.runs_once:
             return {"teacher": self.teacher}
         if self.in_memory:
-            return {"targets": self._training_logits()}
+            return {"targets": self._training_logits}
         return {"cache": self.store()}
 
     def for_pruning(self, batch_size: int) -> tuple[Data, Any]:
@@ -133,25 +129,20 @@ class TeacherTargets:
             return self.data, self.teacher
         if self.in_memory:
             x, y = self.data.train
-            logits = self._training_logits()
-            train = attach_targets(x, {"output": logits}), y
+            train = attach_targets(x, {"output": self._training_logits}), y
         else:
             train = self.store().attach(
                 self.data.train, batch_size, shuffle=True, seed=0
             )
         return dataclasses.replace(self.data, train=train), None
 
-    def _training_logits(self):
-        if self._logits is None and self.directory is None:
-            say("teacher: labelling the training split, once", self.verbose)
-            self._logits = outputs_of(
-                self.teacher, self.data.train, verbose=self.verbose
-            )
-        elif self._logits is None:
+    @functools.cached_property
+    def _training_logits(self) -> np.ndarray:
+        if self.directory is not None:
             cache = self.store()
-            rows = cache.read(range(len(cache)))
-            self._logits = rows["output"]["values"]
-        return self._logits
+            return cache.read(range(len(cache)))["output"]["values"]
+        say("teacher: labelling the training split, once", self.verbose)
+        return outputs_of(self.teacher, self.data.train, verbose=self.verbose)
 
     def _remove_others(self, name):
         """Only what was made here, and never through a link."""

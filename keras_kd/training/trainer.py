@@ -131,6 +131,13 @@ def train(
     }
 
 
+def validation_value(metrics: dict[str, Any]) -> float:
+    """Returns what trainings are compared by; more is better."""
+    if "val_accuracy" in metrics:
+        return metrics["val_accuracy"]
+    return -metrics["val_loss"]
+
+
 def fit_best(
     fit: Callable[..., keras.callbacks.History],
     arguments: dict[str, Any],

@@ -56,7 +56,7 @@ def artifact_metrics(
         timed = {
             record.name: evaluator.teacher_model()
             if record.stage == "teacher"
-            else stages.model_path(record)
+            else folder.model_path(record)
             for record in records
         } | paths
         times = evaluator.latencies(

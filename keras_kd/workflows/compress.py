@@ -17,6 +17,7 @@ from keras_kd.data.splits import Data
 from keras_kd.data.splits import labels_of
 from keras_kd.export.publishing.versions import check_name
 from keras_kd.report import Report
+from keras_kd.training.trainer import validation_value
 from keras_kd.workflows.artifact_metrics import artifact_metrics
 from keras_kd.workflows.stages import CompressionStages
 from keras_kd.workflows.teacher_checks import warn_of_teacher
@@ -168,20 +169,12 @@ def _best(records: list[StageRecord], name: str) -> StageRecord:
 
     The test split chooses nothing.
     """
-    accuracy = "val_accuracy" in records[0].metrics
-    best = max(
-        records,
-        key=lambda record: (
-            record.metrics["val_accuracy"]
-            if accuracy
-            else -record.metrics["val_loss"]
-        ),
-    )
+    best = max(records, key=lambda record: validation_value(record.metrics))
     metrics = {
         **best.metrics,
         "seeds": [record.settings["seed"] for record in records],
     }
-    if accuracy:
+    if "val_accuracy" in metrics:
         metrics["accuracies"] = [r.metrics["accuracy"] for r in records]
     seconds = sum(record.seconds for record in records)
     return dataclasses.replace(

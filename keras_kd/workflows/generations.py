@@ -15,8 +15,10 @@ from keras_kd.data.splits import Data
 from keras_kd.distillers import unlabelled
 from keras_kd.evaluation import measure
 from keras_kd.models.ensemble import ensemble
+from keras_kd.training.settings_json import as_json
 from keras_kd.training.teacher_targets import TeacherTargets
 from keras_kd.training.trainer import train
+from keras_kd.training.trainer import validation_value
 
 
 @dataclasses.dataclass(frozen=True)
@@ -108,10 +110,7 @@ def born_again(
             raise ValueError(
                 f"`{name}` must be at least 1. Received: {name}={value}"
             )
-    distilling = {"temperature": temperature, "alpha": alpha}
-    students: list[keras.Model] = []
-    records: list[StageRecord] = []
-    best, best_value = 0, None
+    students, records, values = [], [], []
     for number in range(generations):
         student, record, value = _train_from(
             teacher,
@@ -120,13 +119,14 @@ def born_again(
             title=f"generation {number}",
             seed=seed + number,
             verbose=verbose,
-            **distilling,
+            temperature=temperature,
+            alpha=alpha,
             **training,
         )
         students.append(student)
         records.append(record)
-        if best_value is None or value > best_value:
-            best, best_value = number, value
+        values.append(value)
+        best = values.index(max(values))
         if number - best >= patience:
             break
         teacher = student
@@ -226,15 +226,11 @@ def _train_from(teacher, build, data, *, title, seed, verbose, **options):
     )
     seconds = facts.pop("seconds")
     facts.pop("history")
-    serialize = keras.saving.serialize_keras_object
-    settings = {key: serialize(value) for key, value in options.items()}
     record = StageRecord(
         "student",
         title,
-        {"seed": seed, "model": student.name, **settings},
+        {"seed": seed, "model": student.name, **as_json(options)},
         {**measure(student, data, latency=False), **facts},
         seconds=seconds,
     )
-    lower_is_better = "val_loss" in facts
-    value = -facts["val_loss"] if lower_is_better else facts["val_accuracy"]
-    return student, record, value
+    return student, record, validation_value(facts)

@@ -49,9 +49,7 @@ def run_recipe(
     ```
     """
     settings = recipes.settings_of(recipe, **(settings or {}))
-    teacher, data = _teacher_and_data(
-        recipe, directory, settings, data_options or {}
-    )
+    teacher, data = _teacher_and_data(recipe, directory, settings, data_options)
     return compress(
         teacher,
         recipe.build_student,
@@ -88,16 +86,14 @@ def search_recipe(
     from keras_kd.tuning.search import search
 
     settings = recipes.settings_of(recipe, **(settings or {}))
-    teacher, data = _teacher_and_data(
-        recipe, directory, settings, data_options or {}
-    )
-    given = _training(settings, "student_epochs", "learning_rate")
+    teacher, data = _teacher_and_data(recipe, directory, settings, data_options)
+    training = _training(settings, "student_epochs", "learning_rate")
     return search(
         teacher,
         recipe.build_student,
         data,
         directory=pathlib.Path(directory) / "search",
-        **{**given, **options},
+        **(training | options),
     )
 
 
@@ -113,9 +109,8 @@ def _teacher_and_data(
     recipe, directory, settings, data_options
 ) -> tuple[keras.Model, Data]:
     stages = StageFolder(pathlib.Path(directory).absolute() / "stages", say=say)
-    data = recipe.load_data(**data_options)
-    load_teacher_data = getattr(recipe, "load_teacher_data", None)
-    teacher_data = load_teacher_data() if load_teacher_data else data
+    data = recipe.load_data(**(data_options or {}))
+    teacher_data = getattr(recipe, "load_teacher_data", lambda: data)()
     training = _training(settings, "teacher_epochs", "teacher_learning_rate")
 
     def make():
@@ -128,7 +123,7 @@ def _teacher_and_data(
         )
 
     model = recipe.build_teacher()
-    stages.run(
+    record = stages.run(
         "trained-teacher",
         {
             "data": fingerprint_of_split(teacher_data.train),
@@ -137,7 +132,7 @@ def _teacher_and_data(
         },
         make,
     )
-    return stages.model("trained-teacher"), data
+    return stages.model(record), data
 
 
 def results(directory: str | os.PathLike) -> list[pathlib.Path]:

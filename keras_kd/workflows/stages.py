@@ -11,7 +11,6 @@ from typing import Any
 
 import keras
 
-from keras_kd import losses as losses_module
 from keras_kd.core.progress import TrainingProgress
 from keras_kd.core.progress import say
 from keras_kd.core.records import StageRecord
@@ -22,6 +21,7 @@ from keras_kd.data.splits import take
 from keras_kd.evaluation.evaluator import Evaluator
 from keras_kd.export import export
 from keras_kd.pruning import prune
+from keras_kd.training.settings_json import as_json
 from keras_kd.training.teacher_targets import TeacherTargets
 from keras_kd.training.teacher_targets import targets_folder
 from keras_kd.training.trainer import train
@@ -75,13 +75,13 @@ class CompressionStages:
         self.common = {
             "lesson": self.teacher_targets.fingerprint,
             "student": fingerprint_of_model(build_student(), weights=False),
-            **_plain(training),
+            **as_json(training),
         }
 
     @property
     def taught(self) -> dict[str, Any]:
         """What a training from the teacher depends on."""
-        return {**self.common, **_plain(self.distilling)}
+        return {**self.common, **as_json(self.distilling)}
 
     def teacher(self) -> StageRecord:
         return self.folder.run(
@@ -148,9 +148,9 @@ class CompressionStages:
             seconds = facts.pop("seconds")
             facts.pop("history")
             metrics = {**self.evaluator.measure(model), **facts}
-            settings = {"seed": seed, **_plain(self.training)}
+            settings = {"seed": seed, **as_json(self.training)}
             if kind == "student":
-                settings |= _plain(self.distilling)
+                settings |= as_json(self.distilling)
             return model, StageRecord(
                 kind, kind, settings, metrics, seconds=seconds
             )
@@ -169,7 +169,7 @@ class CompressionStages:
             )
             bar = [TrainingProgress("pruned", "sparsity")]
             model, record = prune(
-                self.model(student),
+                self.folder.model(student),
                 data,
                 sparsity=sparsity,
                 teacher=teacher,
@@ -187,7 +187,7 @@ class CompressionStages:
     def export(self, student: StageRecord, formats, quantize) -> StageRecord:
         def make():
             record = export(
-                self.model(student),
+                self.folder.model(student),
                 self.directory.parent,
                 name=self.directory.name,
                 formats=formats,
@@ -240,31 +240,7 @@ class CompressionStages:
 
         return self.folder.run("teacher-tflite", self.common["lesson"], make)
 
-    def model_path(self, record: StageRecord) -> pathlib.Path:
-        """Returns where the model of a training or pruning is."""
-        (file,) = record.artefacts
-        return self.folder.directory / file
-
-    def model(self, record: StageRecord) -> keras.Model:
-        """Loads the model of a training or pruning."""
-        return keras.saving.load_model(self.model_path(record), compile=False)
-
 
 def _sha256(record):
     (digest,) = record.artefacts.values()
     return digest
-
-
-def _plain(settings: dict) -> dict:
-    """Returns settings as JSON values."""
-
-    def plain(value):
-        if isinstance(value, (list, tuple)):
-            return [plain(item) for item in value]
-        if isinstance(value, keras.distillation.DistillationLoss):
-            value = losses_module.get(value)
-        if value is None or isinstance(value, (bool, int, float, str)):
-            return value
-        return keras.saving.serialize_keras_object(value)
-
-    return {key: plain(value) for key, value in settings.items()}

@@ -54,7 +54,7 @@ def test_stage_is_made_again_when_its_settings_change(stages):
 def test_stage_is_made_again_when_a_file_is_damaged(stages, damage):
     stage = Stage()
     stages.run("a", {}, stage)
-    path = stages.path("a")
+    path = stages.directory / "a.keras"
     if damage == "flip":
         content = bytearray(path.read_bytes())
         content[len(content) // 2] ^= 1
@@ -65,9 +65,9 @@ def test_stage_is_made_again_when_a_file_is_damaged(stages, damage):
         path.unlink()
     else:
         (stages.directory / "a.json").write_text('{"stage": ')
-    stages.run("a", {}, stage)
+    record = stages.run("a", {}, stage)
     assert stage.made == 2
-    assert stages.model("a").count_params() == 8
+    assert stages.model(record).count_params() == 8
 
 
 def test_stage_that_fails_leaves_the_old_result(stages):

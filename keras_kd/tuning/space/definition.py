@@ -8,12 +8,11 @@ import itertools
 from collections.abc import Callable
 from typing import Any
 
-import keras
 import keras_tuner
 
-from keras_kd import losses as losses_module
 from keras_kd.core.stage_cache import fingerprint
 from keras_kd.core.stage_cache import fingerprint_of_model
+from keras_kd.training.settings_json import as_json
 from keras_kd.training.teacher_targets import TeacherTargets
 from keras_kd.tuning.space.searchable import is_choice
 from keras_kd.tuning.trials.job import Job
@@ -35,7 +34,7 @@ def definition_of(
     known by their source where there is one.
     """
     space = {
-        name: _source(value) if callable(value) else losses_or_plain(value)
+        name: _source(value) if callable(value) else as_json(value)
         for name, value in job.space.items()
     }
     return fingerprint(
@@ -49,19 +48,6 @@ def definition_of(
             [str(job.objective), tuner, control],
         ]
     )
-
-
-def losses_or_plain(value: Any) -> Any:
-    """Returns a setting as JSON values."""
-    if isinstance(value, (list, tuple)):
-        return [losses_or_plain(item) for item in value]
-    if isinstance(value, dict):
-        return {key: losses_or_plain(item) for key, item in value.items()}
-    if value is None or isinstance(value, (bool, int, float, str)):
-        return value
-    if isinstance(value, keras.distillation.DistillationLoss):
-        value = losses_module.get(value)
-    return keras.saving.serialize_keras_object(value)
 
 
 def losses_of(distillation_losses: Any) -> list:

@@ -18,11 +18,11 @@ from keras_kd.evaluation.gain import ONE_SEED
 from keras_kd.evaluation.gain import WORSE
 from keras_kd.evaluation.gain import Difference
 from keras_kd.evaluation.gain import paired_difference
+from keras_kd.training.settings_json import as_json
 from keras_kd.training.teacher_targets import TeacherTargets
 from keras_kd.tuning.display.formatting import scale_of
 from keras_kd.tuning.display.formatting import settings_text
 from keras_kd.tuning.display.formatting import with_unit
-from keras_kd.tuning.space.definition import losses_or_plain
 from keras_kd.tuning.trials.job import Job
 from keras_kd.tuning.trials.trial_record import shown
 
@@ -188,9 +188,9 @@ def confirm_settings(
     tests = {side: [] for side in SIDES}
     for seed, side in itertools.product(seeds, SIDES):
         settings = _settings(job, best, side)
-        plain = losses_or_plain(settings)
+        plain = as_json(settings)
         # Once, where the defaults were found best.
-        is_best = plain == losses_or_plain(_settings(job, best, "best"))
+        is_best = plain == as_json(_settings(job, best, "best"))
         record = stages.run(
             f"{'best' if is_best else side}-{seed}",
             [plain, best.values, targets.fingerprint]

@@ -167,6 +167,5 @@ def _better(objective):
 
 
 def _keep(path, save):
-    path.parent.mkdir(parents=True, exist_ok=True)
     with replacing(path) as temporary:
         save(temporary)
