@@ -5,13 +5,14 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-from typing import Any
 
 import keras
 import numpy as np
 import tensorflow as tf
 from keras import ops
 
+from keras_kd.core.type_aliases import Arrays
+from keras_kd.core.type_aliases import Split
 from keras_kd.data.splits import Data
 from keras_kd.data.splits import as_dataset
 from keras_kd.distillers.distiller import Distiller
@@ -23,7 +24,7 @@ STUDENT_LOSS = "student_loss"
 
 def suggest_weights(
     distiller: Distiller,
-    data: Any,
+    data: Data | Split | Arrays,
     batches: int = 4,
     batch_size: int = 32,
 ) -> LossScales:

@@ -13,6 +13,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from keras_kd.core.type_aliases import Split
 from keras_kd.data.splits import Data
 from keras_kd.data.splits import as_dataset
 from keras_kd.data.splits import check_split
@@ -35,7 +36,7 @@ GZIP_LEVEL = 6
 
 def measure(
     model_or_path: keras.Model | str | os.PathLike,
-    data: Any,
+    data: Data | Split,
     *,
     teacher_predictions: np.ndarray | None = None,
     latency: bool = True,

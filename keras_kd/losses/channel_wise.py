@@ -7,10 +7,15 @@ import keras
 from keras import ops
 
 from keras_kd.core.scalars import Scalar
+from keras_kd.core.type_aliases import ScalarLike
+from keras_kd.core.type_aliases import Shape
+from keras_kd.core.type_aliases import Tensor
 from keras_kd.losses.base import DistillationLoss
 
 
-def channel_wise(teacher_maps, student_maps, temperature=4.0):
+def channel_wise(
+    teacher_maps: Tensor, student_maps: Tensor, temperature: ScalarLike = 4.0
+) -> Tensor:
     """Returns `tau^2 KL(teacher || student)` over positions, by example.
 
     Args:
@@ -102,7 +107,7 @@ class ChannelWise(DistillationLoss):
         temperature: float = 4.0,
         teacher: str = "output",
         student: str = "output",
-        projector="auto",
+        projector: keras.layers.Layer | str = "auto",
         **kwargs,
     ):
         super().__init__(
@@ -114,7 +119,7 @@ class ChannelWise(DistillationLoss):
         temperature = Scalar.tensor(self, "temperature")
         return channel_wise(y_true, y_pred, temperature)
 
-    def check_shapes(self, teacher_shape, student_shape):
+    def check_shapes(self, teacher_shape: Shape, student_shape: Shape) -> None:
         for shape in (teacher_shape, student_shape):
             if shape is not None:
                 _check(shape)

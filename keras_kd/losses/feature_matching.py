@@ -6,10 +6,13 @@ from __future__ import annotations
 import keras
 from keras import ops
 
+from keras_kd.core.type_aliases import Tensor
 from keras_kd.losses.base import DistillationLoss
 
 
-def feature_matching(teacher_features, student_features):
+def feature_matching(
+    teacher_features: Tensor, student_features: Tensor
+) -> Tensor:
     """Returns the mean squared difference of features, by position.
 
     Args:
@@ -68,7 +71,7 @@ class FeatureMatching(DistillationLoss):
         self,
         teacher: str = "output",
         student: str = "output",
-        projector="auto",
+        projector: keras.layers.Layer | str = "auto",
         **kwargs,
     ):
         super().__init__(

@@ -6,11 +6,14 @@ from __future__ import annotations
 import keras
 from keras import ops
 
+from keras_kd.core.type_aliases import Tensor
 from keras_kd.losses.base import DistillationLoss
 from keras_kd.losses.geometry import directions
 
 
-def hidden_states(teacher_states, student_states, metric: str = "cosine"):
+def hidden_states(
+    teacher_states: Tensor, student_states: Tensor, metric: str = "cosine"
+) -> Tensor:
     """Returns how far apart two hidden states are, by position.
 
     Args:
@@ -100,7 +103,7 @@ class HiddenStates(DistillationLoss):
         teacher: str = "output",
         student: str = "output",
         metric: str = "cosine",
-        projector="auto",
+        projector: keras.layers.Layer | str = "auto",
         **kwargs,
     ):
         super().__init__(

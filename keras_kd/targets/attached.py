@@ -11,6 +11,7 @@ import numpy as np
 
 from keras_kd.core import output_heads
 from keras_kd.core.progress import progress_bar
+from keras_kd.core.type_aliases import Arrays
 from keras_kd.data.splits import as_dataset
 from keras_kd.data.splits import compile_for
 from keras_kd.teachers.base import Teacher
@@ -21,7 +22,7 @@ SAMPLE_INDEX = "sample_index"
 """Key among the targets: which sample of the data set each example is."""
 
 
-def attach_targets(x, targets: dict) -> dict:
+def attach_targets(x: Arrays, targets: dict) -> dict:
     """Returns inputs that carry a teacher's taps.
 
     Args:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import keras
 
+from keras_kd.core.type_aliases import TeacherLike
 from keras_kd.teachers.base import Teacher
 from keras_kd.teachers.callable import CallableTeacher
 from keras_kd.teachers.ema import EMATeacher
@@ -29,7 +30,7 @@ __all__ = [
 ]
 
 
-def get(identifier) -> Teacher | None:
+def get(identifier: TeacherLike | None) -> Teacher | None:
     """Returns the teacher that `identifier` stands for.
 
     Args:

@@ -10,6 +10,8 @@ import keras
 
 from keras_kd.core import output_heads
 from keras_kd.core.taps import ForwardPass
+from keras_kd.core.type_aliases import ScalarLike
+from keras_kd.core.type_aliases import Tensor
 
 MEMBERS = "members"
 """Tap of a teacher that combines: logits `(batch, members, ..., classes)`."""
@@ -108,7 +110,12 @@ class Teacher:
     def after_step(self) -> None:
         """Called in the compiled step, after the student was updated."""
 
-    def combine(self, members, temperature, labels=None):
+    def combine(
+        self,
+        members: Tensor,
+        temperature: ScalarLike,
+        labels: Tensor | None = None,
+    ) -> Tensor:
         """Returns one target from the tap `MEMBERS`, where there is one.
 
         Asked for by every loss on class scores, for its own temperature.

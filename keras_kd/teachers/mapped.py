@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from collections.abc import Sequence
 
 import keras
@@ -59,7 +60,12 @@ class ClassMapping(Teacher):
     after_step = passed_on("after_step")
     combine = passed_on("combine")
 
-    def __init__(self, teacher, classes: Sequence, num_classes: int):
+    def __init__(
+        self,
+        teacher: keras.Model | Teacher,
+        classes: Sequence,
+        num_classes: int,
+    ):
         is_teacher = isinstance(teacher, Teacher)
         self.teacher = teacher if is_teacher else FrozenTeacher(teacher)
         self.classes = list(classes)
@@ -90,7 +96,7 @@ class ClassMapping(Teacher):
     def bind(self, student: keras.Model) -> None:
         self.teacher.bind(student)
 
-    def prepare(self, names) -> None:
+    def prepare(self, names: Iterable[str]) -> None:
         super().prepare(names)
         self.teacher = self.teacher.ready_for(["output"])
         needs_own_pass(self.teacher)

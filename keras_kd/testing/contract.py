@@ -25,7 +25,12 @@ class ContractError(AssertionError):
     """
 
     def __init__(
-        self, subject, promise: str, expected, received, fix: str = ""
+        self,
+        subject: object,
+        promise: str,
+        expected: object,
+        received: object,
+        fix: str = "",
     ):
         self.promise = promise
         super().__init__(

@@ -12,6 +12,8 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from keras_kd.core.type_aliases import Arrays
+from keras_kd.core.type_aliases import Tensor
 from keras_kd.data.splits import compile_for
 from keras_kd.targets.hashing.fingerprint import fingerprints
 
@@ -131,7 +133,7 @@ class CutMix(Mixing):
             lambda a, b: tf.where(inside, b, a), x, partner
         )
 
-    def share(self, x, seed):
+    def share(self, x: Arrays, seed: Tensor):
         inside = self._inside(_tensors(x)[0], seed)
         return 1.0 - tf.reduce_mean(tf.cast(inside, tf.float32))
 
