@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from collections.abc import Sequence
     from typing import Any
+    from typing import Literal
 
     import keras
     import numpy as np
@@ -46,6 +47,9 @@ OneLossLike: TypeAlias = (
     "DistillationLoss | keras.distillation.DistillationLoss | str | dict"
 )
 """A distillation loss: ours, one of Keras, its name, or as it is saved."""
+
+ProjectorLike: TypeAlias = 'keras.layers.Layer | Literal["auto"] | None'
+"""What brings the student's tap to the teacher's shape."""
 
 LossLike: TypeAlias = "OneLossLike | Sequence[OneLossLike]"
 """One distillation loss or a list of them."""

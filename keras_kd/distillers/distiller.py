@@ -82,7 +82,7 @@ class Distiller(StepChecked, keras.Model):
     def __init__(
         self,
         teacher: TeacherLike | None = None,
-        student: keras.Model | None = None,
+        student: keras.Model = None,
         temperature: float | None = None,
         alpha: float = 0.7,
         distillation_losses: LossLike | None = None,
@@ -106,7 +106,7 @@ class Distiller(StepChecked, keras.Model):
             )
         self.alpha = alpha
         self.student = student
-        self.projectors = {}
+        self.projectors: dict[str, keras.layers.Layer] = {}
         self._learn_from(teacher, distillation_losses)
         self._log = LossMetrics(self._loss_terms.losses)
         self._guard = StepChecks()

@@ -73,7 +73,8 @@ def suggest_weights(
             f"`data` has no example. Received: {type(data).__name__}"
         )
     _build(distiller, taken[0])
-    sums, count = {}, 0
+    sums: dict[str, float] = {}
+    count = 0
     with _put_back(distiller):
         for batch in taken:
             values, size = _values(distiller, batch)
@@ -135,7 +136,9 @@ class LossScales:
     def table(self) -> str:
         """The losses as a table of plain text."""
         head = ("loss", "value at start", "factor", "weight")
-        rows = [(*head, "weight x value", "suggested weight")]
+        rows: list[tuple[str, ...]] = [
+            (*head, "weight x value", "suggested weight")
+        ]
         if self.student_loss is not None:
             cells = map(_text, (self.student_loss, 1.0 - self.alpha))
             rows.append((STUDENT_LOSS, *cells, "", "", ""))

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import gc
 import json
 import os
@@ -36,7 +37,10 @@ def work(folder: str | os.PathLike) -> None:
 
     def load(path):
         runner = runtimes.load_runner(path, threads=threads)
-        return lambda i: runner(examples[i % len(examples)]), runner
+        return (
+            lambda i: runner(examples[i % len(examples)]),
+            lambda _: runner(batch),
+        )
 
     def load_and_run(path):
         run, _ = load(path)
@@ -45,15 +49,12 @@ def work(folder: str | os.PathLike) -> None:
 
     # First, while this process has not run TensorFlow itself.
     peaks = {
-        name: peak_growth(lambda path=path: load_and_run(path))
+        name: peak_growth(functools.partial(load_and_run, path))
         for name, path in request["paths"].items()
     }
     loaded = {name: load(path) for name, path in request["paths"].items()}
     singles = {name: run for name, (run, _) in loaded.items()}
-    batches = {
-        name: lambda _, runner=runner: runner(batch)
-        for name, (_, runner) in loaded.items()
-    }
+    batches = {name: run for name, (_, run) in loaded.items()}
     repeats, seconds = request["repeats"], request["seconds"]
     with _no_garbage_collection():
         times = time_in_turn(

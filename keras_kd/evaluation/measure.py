@@ -99,8 +99,8 @@ def measure(
     runner = runtimes.load_runner(model_or_path, threads=threads)
     outputs, labels = run_over(runner, as_dataset(split, batch_size))
     metrics: dict[str, Any] = dict(score(outputs, labels))
-    if "accuracy" in metrics:
-        judged = judge(outputs, labels)
+    judged = judge(outputs, labels)
+    if judged is not None and "accuracy" in metrics:
         is_probability = scores_and_threshold(outputs)[1] > 0
         metrics["ece"] = calibration_of(judged, is_probability)
         metrics["class_accuracy"] = class_accuracy(judged)

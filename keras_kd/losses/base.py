@@ -11,6 +11,7 @@ import keras
 from keras import ops
 
 from keras_kd.core.scalars import Scalar
+from keras_kd.core.type_aliases import ProjectorLike
 from keras_kd.core.type_aliases import Shape
 from keras_kd.core.type_aliases import Tensor
 from keras_kd.losses.projector import Projector
@@ -79,7 +80,7 @@ class DistillationLoss(keras.losses.Loss):
         teacher: str | Sequence[str] = "output",
         student: str | Sequence[str] = "output",
         weight: float = 1.0,
-        projector: keras.layers.Layer | str | None = None,
+        projector: ProjectorLike = None,
         name: str | None = None,
         warm_up_steps: int = 0,
         reduction: str = "sum_over_batch_size",
@@ -255,7 +256,9 @@ def constructor_arguments(kind: type) -> set[str]:
     names: set[str] = set()
     for base in kind.__mro__:
         if "__init__" in vars(base):
-            given = inspect.signature(base.__init__).parameters.values()
+            given = inspect.signature(
+                vars(base)["__init__"]
+            ).parameters.values()
             kwargs = {p.name for p in given if p.kind == p.VAR_KEYWORD}
             names |= {p.name for p in given if p.kind != p.VAR_POSITIONAL}
             names -= {"self", *kwargs}

@@ -7,6 +7,7 @@ import keras
 from keras import ops
 
 from keras_kd.core.scalars import Scalar
+from keras_kd.core.type_aliases import ProjectorLike
 from keras_kd.core.type_aliases import ScalarLike
 from keras_kd.core.type_aliases import Shape
 from keras_kd.core.type_aliases import Tensor
@@ -107,7 +108,7 @@ class ChannelWise(DistillationLoss):
         temperature: float = 4.0,
         teacher: str = "output",
         student: str = "output",
-        projector: keras.layers.Layer | str = "auto",
+        projector: ProjectorLike = "auto",
         **kwargs,
     ):
         super().__init__(

@@ -6,6 +6,7 @@ from __future__ import annotations
 import keras
 from keras import ops
 
+from keras_kd.core.type_aliases import ProjectorLike
 from keras_kd.core.type_aliases import Tensor
 from keras_kd.losses.base import DistillationLoss
 
@@ -71,7 +72,7 @@ class FeatureMatching(DistillationLoss):
         self,
         teacher: str = "output",
         student: str = "output",
-        projector: keras.layers.Layer | str = "auto",
+        projector: ProjectorLike = "auto",
         **kwargs,
     ):
         super().__init__(

@@ -6,6 +6,7 @@ from __future__ import annotations
 import keras
 from keras import ops
 
+from keras_kd.core.type_aliases import ProjectorLike
 from keras_kd.core.type_aliases import Tensor
 from keras_kd.losses.base import DistillationLoss
 from keras_kd.losses.geometry import directions
@@ -103,7 +104,7 @@ class HiddenStates(DistillationLoss):
         teacher: str = "output",
         student: str = "output",
         metric: str = "cosine",
-        projector: keras.layers.Layer | str = "auto",
+        projector: ProjectorLike = "auto",
         **kwargs,
     ):
         super().__init__(

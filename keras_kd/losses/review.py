@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import keras
 from keras import ops
 
+from keras_kd.core.type_aliases import ProjectorLike
 from keras_kd.core.type_aliases import Shape
 from keras_kd.core.type_aliases import Tensor
 from keras_kd.losses.base import DistillationLoss
@@ -152,9 +153,9 @@ class Review(DistillationLoss):
 
     def __init__(
         self,
-        teacher: Sequence[str] = "output",
-        student: Sequence[str] = "output",
-        projector: keras.layers.Layer | str = "auto",
+        teacher: str | Sequence[str] = "output",
+        student: str | Sequence[str] = "output",
+        projector: ProjectorLike = "auto",
         width: int | None = None,
         **kwargs,
     ):

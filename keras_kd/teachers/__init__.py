@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from typing import overload
+
 import keras
 
 from keras_kd.core.type_aliases import TeacherLike
@@ -30,6 +32,10 @@ __all__ = [
 ]
 
 
+@overload
+def get(identifier: None) -> None: ...
+@overload
+def get(identifier: TeacherLike) -> Teacher: ...
 def get(identifier: TeacherLike | None) -> Teacher | None:
     """Returns the teacher that `identifier` stands for.
 

@@ -11,6 +11,7 @@ import numpy as np
 from keras import ops
 
 from keras_kd.core import output_heads
+from keras_kd.core.type_aliases import Arrays
 from keras_kd.core.type_aliases import ScalarLike
 from keras_kd.core.type_aliases import Tensor
 from keras_kd.losses.base import compatible
@@ -181,7 +182,7 @@ class EnsembleTeacher(Teacher):
             weights = np.divide(self.weights, np.sum(self.weights))
         return mixture(members, temperature, weights)
 
-    def __call__(self, x) -> dict:
+    def __call__(self, x: Arrays) -> dict:
         members = ops.stack(
             [
                 output_heads.to_logits(

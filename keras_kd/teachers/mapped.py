@@ -10,6 +10,7 @@ import keras
 from keras import ops
 
 from keras_kd.core import output_heads
+from keras_kd.core.type_aliases import Arrays
 from keras_kd.teachers.base import MEMBERS
 from keras_kd.teachers.base import Teacher
 from keras_kd.teachers.base import known_activation
@@ -109,7 +110,7 @@ class ClassMapping(Teacher):
         shape = self.teacher.shape(name)
         return shape and (*shape[:-1], self.num_classes)
 
-    def __call__(self, x) -> dict:
+    def __call__(self, x: Arrays) -> dict:
         given = self.teacher(x)
         activation = self.teacher.activation_of("output")
         return {

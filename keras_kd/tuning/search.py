@@ -11,6 +11,7 @@ import shutil
 import warnings
 from collections.abc import Callable
 from collections.abc import Sequence
+from typing import Any
 
 import keras
 import keras_tuner
@@ -155,7 +156,7 @@ def search(
         median_stopping = stop_hopeless
     _check_counts(trials, epochs, confirm, workers, control)
     oracles.check_tuner(tuner)
-    space = {
+    space: dict[str, Any] = {
         "temperature": temperature,
         "alpha": alpha,
         "learning_rate": learning_rate,
@@ -169,8 +170,9 @@ def search(
     directory = pathlib.Path(directory).absolute()
     if overwrite:
         _clear(directory)
-    targets = teacher
-    if not isinstance(teacher, TeacherTargets):
+    if isinstance(teacher, TeacherTargets):
+        targets = teacher
+    else:
         losses = losses_of(distillation_losses)
         targets = TeacherTargets(
             teacher, data, losses, targets_folder(directory), verbose

@@ -46,18 +46,18 @@ class Mixing:
         self.alpha = float(alpha)
         self.labels = labels
 
-    def __call__(self, x, partner, seed):
+    def __call__(self, x: Arrays, partner: Arrays, seed: Tensor) -> Arrays:
         """Returns one sample with a share of its partner in it."""
         raise NotImplementedError
 
-    def share(self, x, seed) -> tf.Tensor:
+    def share(self, x: Arrays, seed: Tensor) -> tf.Tensor:
         """Returns the share of the first sample, float32 in [0, 1]."""
         shape = (2,)
         drawn = tf.random.stateless_gamma(shape, seed, alpha=self.alpha)
         # Both can be 0 in float32 where alpha is small.
         return (drawn[0] + 1e-30) / (drawn[0] + drawn[1] + 2e-30)
 
-    def check_labels(self, spec: Any) -> None:
+    def check_labels(self, spec: tf.TypeSpec | dict | tuple) -> None:
         """Raises unless labels of these specs can be mixed."""
         for each in tf.nest.flatten(spec):
             if self.labels == "mixed" and not each.dtype.is_floating:
@@ -91,7 +91,7 @@ class Mixup(Mixing):
     ```
     """
 
-    def __call__(self, x, partner, seed):
+    def __call__(self, x: Arrays, partner: Arrays, seed: Tensor) -> Arrays:
         share = self.share(x, seed)
 
         def blend(a, b):
@@ -126,14 +126,14 @@ class CutMix(Mixing):
     ```
     """
 
-    def __call__(self, x, partner, seed):
+    def __call__(self, x: Arrays, partner: Arrays, seed: Tensor) -> Arrays:
         x, partner = _tensors(x, partner)
         inside = self._inside(x, seed)
         return tf.nest.map_structure(
             lambda a, b: tf.where(inside, b, a), x, partner
         )
 
-    def share(self, x: Arrays, seed: Tensor):
+    def share(self, x: Arrays, seed: Tensor) -> tf.Tensor:
         inside = self._inside(_tensors(x)[0], seed)
         return 1.0 - tf.reduce_mean(tf.cast(inside, tf.float32))
 

@@ -111,7 +111,7 @@ class HyperDistiller(keras_tuner.HyperModel):
 
     def __init__(
         self,
-        teacher: TeacherLike,
+        teacher: TeacherLike | None,
         build_student: Callable[..., keras.Model],
         temperature: SearchedLike = (1.0, 20.0),
         alpha: SearchedLike = (0.0, 1.0),
