@@ -3,13 +3,13 @@
 
 from __future__ import annotations
 
-import inspect
 import re
 from collections.abc import Sequence
 
 import keras
 from keras import ops
 
+from keras_kd.core.constructors import constructor_arguments
 from keras_kd.core.scalars import Scalar
 from keras_kd.core.type_aliases import ProjectorLike
 from keras_kd.core.type_aliases import Shape
@@ -249,22 +249,6 @@ class DistillationLoss(keras.losses.Loss):
 
     def _as_own_dtype(self, tensor):
         return ops.convert_to_tensor(tensor, dtype=self.dtype)
-
-
-def constructor_arguments(kind: type) -> set[str]:
-    """Returns what a class can be made with, through `**kwargs` as well."""
-    names: set[str] = set()
-    for base in kind.__mro__:
-        if "__init__" in vars(base):
-            given = inspect.signature(
-                vars(base)["__init__"]
-            ).parameters.values()
-            kwargs = {p.name for p in given if p.kind == p.VAR_KEYWORD}
-            names |= {p.name for p in given if p.kind != p.VAR_POSITIONAL}
-            names -= {"self", *kwargs}
-            if not kwargs:
-                break
-    return names
 
 
 class Reduction(keras.losses.Loss):
