@@ -58,7 +58,7 @@ test-slow: $(INSTALLED) ## Run the slow tests
 demo: $(INSTALLED) ## Distil, prune and export a small model of digits
 	@$(BIN)/keras-kd run digits
 
-check: $(INSTALLED) ## Check format, lint and notebooks; changes nothing
+check: $(INSTALLED) ## Check format, lint, types and notebooks; changes nothing
 	@$(BIN)/pre-commit run --all-files
 
 format: $(INSTALLED) ## Repair format, import order and notebooks
@@ -77,7 +77,7 @@ results: $(INSTALLED) ## Run all recipes and write the README's tables
 	@$(BIN)/python benchmarks/results.py
 
 clean: ## Remove caches and build leftovers; .venv stays
-	rm -rf build dist *.egg-info .pytest_cache .ruff_cache
+	rm -rf build dist *.egg-info .pytest_cache .ruff_cache .mypy_cache
 	find keras_kd tests benchmarks -name __pycache__ -type d -prune \
 		-exec rm -rf {} +
 

@@ -25,7 +25,7 @@ def in_turn(
         functions: Name to function, which returns what it measured.
         rounds: What the functions are called with, one item a round.
     """
-    found = {name: [] for name in functions}
+    found: dict[Any, list] = {name: [] for name in functions}
     for number, item in enumerate(rounds):
         for name in list(functions)[:: -1 if number % 2 else 1]:
             found[name].append(functions[name](item))

@@ -11,12 +11,13 @@ from __future__ import annotations
 import dataclasses
 import os
 import sys
+from collections.abc import Collection
 from typing import Any
 
 import numpy as np
 
 
-def name_inputs(inputs: Any, names: list[str] | set[str]) -> dict[str, Any]:
+def name_inputs(inputs: Any, names: Collection[str]) -> dict[str, Any]:
     """Pairs a batch with the names of a model's inputs.
 
     Args:
@@ -73,7 +74,7 @@ class Tensor:
         dtype = np.dtype(detail["dtype"])
         scale, zero_point = detail["quantization"]
         # A tensor of floats may have a scale that says nothing of it.
-        scale = np.float32(scale if dtype.kind in "iu" else 0.0)
+        scale = float(np.float32(scale if dtype.kind in "iu" else 0.0))
         shape = tuple(map(int, detail["shape_signature"]))
         return cls(detail["index"], shape, dtype, scale, zero_point)
 
@@ -138,7 +139,7 @@ class LiteRTRunner:
 
         if isinstance(model, bytes):
             self._source = "the model"
-            source = {"model_content": model}
+            source: dict[str, Any] = {"model_content": model}
         else:
             self._source = os.fspath(model)
             source = {"model_path": self._source}

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import math
+from typing import overload
 
 import keras
 from keras import ops
@@ -47,7 +48,11 @@ class Scalar:
     def __set_name__(self, owner, name):
         self.name = name
 
-    def __get__(self, instance, owner=None) -> float:
+    @overload
+    def __get__(self, instance: None, owner: type) -> Scalar: ...
+    @overload
+    def __get__(self, instance: object, owner: type) -> float: ...
+    def __get__(self, instance, owner=None):
         if instance is None:
             return self
         if self.name not in _scalars(instance):

@@ -121,7 +121,8 @@ def fingerprint_of_split(split: Any) -> str:
     for array in tf.nest.flatten(tuple(split)):
         array = np.ascontiguousarray(array)
         digest.update(f"{array.shape}{array.dtype}".encode())
-        digest.update(array)
+        # An array is a buffer; NumPy's types say so from Python 3.12 on.
+        digest.update(array)  # type: ignore[arg-type]
     return digest.hexdigest()
 
 
@@ -136,5 +137,6 @@ def fingerprint_of_model(model: keras.Model, weights: bool = True) -> str:
         digest.update(f"{weight.shape}{weight.dtype}".encode())
         if weights:
             values = keras.ops.convert_to_numpy(weight)
-            digest.update(np.ascontiguousarray(values))
+            values = np.ascontiguousarray(values)
+            digest.update(values)  # type: ignore[arg-type]  # as above
     return digest.hexdigest()

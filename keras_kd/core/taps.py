@@ -80,7 +80,7 @@ class ForwardPass:
             return None
         return activation_of_tensor(self._tensors[name])
 
-    def __call__(self, x, training: bool):
+    def __call__(self, x, training: bool | None):
         """Returns `(model output, {name: tensor})`."""
         x = inputs_for(self.model, x)
         if self._tapped is not None:

@@ -3,16 +3,16 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import tensorflow as tf
 from keras import ops
 
+from keras_kd.core.type_aliases import Arrays
+from keras_kd.core.type_aliases import Split
 from keras_kd.data.splits import Data
 
 
 def function_matching(
-    data: Any,
+    data: Data | Split | Arrays,
     crop: float | None = 0.25,
     mixup: float | None = 1.0,
     flip: bool = False,

@@ -33,7 +33,7 @@ from keras_kd.data.splits import compile_for
 
 def generate(
     model: keras.Model,
-    inputs,
+    inputs: np.ndarray,
     start: int,
     end: int,
     max_length: int,
@@ -252,7 +252,9 @@ def sequence_level(
     return dataclasses.replace(data, train=train)
 
 
-def teacher_forced(source, target, start: int, padding: int = 0) -> tuple:
+def teacher_forced(
+    source: np.ndarray, target: np.ndarray, start: int, padding: int = 0
+) -> tuple:
     """Returns `((source, target so far), target)`, to train on.
 
     Args:

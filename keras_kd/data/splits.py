@@ -11,6 +11,9 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from keras_kd.core.type_aliases import Examples
+from keras_kd.core.type_aliases import Split
+
 UNLABELLED = -1
 """Class id that says: no label here; learn from the teacher only."""
 
@@ -45,9 +48,9 @@ class Data:
     ```
     """
 
-    train: Any
-    validation: Any
-    test: Any = None
+    train: Split
+    validation: Split
+    test: Split | None = None
     class_names: tuple[str, ...] = ()
 
     def __post_init__(self):
@@ -62,7 +65,7 @@ class Data:
         return "validation" if self.test is self.validation else "test"
 
 
-def check_split(split: Any, name: str = "split") -> None:
+def check_split(split: Split, name: str = "split") -> None:
     """Raises unless `split` is `(x, y)` arrays or a `tf.data.Dataset`.
 
     Raises:
@@ -84,7 +87,7 @@ def check_split(split: Any, name: str = "split") -> None:
         )
 
 
-def as_dataset(split: Any, batch_size: int = 256) -> tf.data.Dataset:
+def as_dataset(split: Examples, batch_size: int = 256) -> tf.data.Dataset:
     """Returns `split` as a batched dataset, in its own order.
 
     Args:
@@ -191,7 +194,7 @@ def compile_for(function: Callable, x: Any, autograph: bool = True) -> Callable:
     return compiled.get_concrete_function(batch_specs(x))
 
 
-def labels_of(split: Any) -> np.ndarray:
+def labels_of(split: Split) -> np.ndarray:
     """Returns all labels of a split as one array."""
     if not isinstance(split, tf.data.Dataset):
         return np.asarray(split[1])

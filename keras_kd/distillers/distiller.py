@@ -12,6 +12,8 @@ from keras import ops
 
 from keras_kd import losses as losses_module
 from keras_kd.core.scalars import Scalar
+from keras_kd.core.type_aliases import LossLike
+from keras_kd.core.type_aliases import TeacherLike
 from keras_kd.distillers import unlabelled
 from keras_kd.distillers.compatibility import check_pair
 from keras_kd.distillers.loss_metrics import LossMetrics
@@ -79,11 +81,11 @@ class Distiller(StepChecked, keras.Model):
 
     def __init__(
         self,
-        teacher=None,
-        student: keras.Model | None = None,
+        teacher: TeacherLike | None = None,
+        student: keras.Model = None,
         temperature: float | None = None,
         alpha: float = 0.7,
-        distillation_losses=None,
+        distillation_losses: LossLike | None = None,
         name: str = "distiller",
         **kwargs,
     ):
@@ -104,7 +106,7 @@ class Distiller(StepChecked, keras.Model):
             )
         self.alpha = alpha
         self.student = student
-        self.projectors = {}
+        self.projectors: dict[str, keras.layers.Layer] = {}
         self._learn_from(teacher, distillation_losses)
         self._log = LossMetrics(self._loss_terms.losses)
         self._guard = StepChecks()

@@ -5,12 +5,14 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-from typing import Any
 
 import keras
 import numpy as np
 from keras import ops
 
+from keras_kd.core.type_aliases import Arrays
+from keras_kd.core.type_aliases import Split
+from keras_kd.data.splits import Data
 from keras_kd.data.splits import first_batches
 from keras_kd.distillers.distiller import Distiller
 from keras_kd.losses.base import DistillationLoss
@@ -21,7 +23,7 @@ STUDENT_LOSS = "student_loss"
 
 def suggest_weights(
     distiller: Distiller,
-    data: Any,
+    data: Data | Split | Arrays,
     batches: int = 4,
     batch_size: int = 32,
 ) -> LossScales:
@@ -66,7 +68,8 @@ def suggest_weights(
         )
     taken = list(first_batches(data, batches, batch_size))
     _build(distiller, taken[0])
-    sums, count = {}, 0
+    sums: dict[str, float] = {}
+    count = 0
     with _put_back(distiller):
         for batch in taken:
             values, size = _values(distiller, batch)
@@ -128,7 +131,9 @@ class LossScales:
     def table(self) -> str:
         """The losses as a table of plain text."""
         head = ("loss", "value at start", "factor", "weight")
-        rows = [(*head, "weight x value", "suggested weight")]
+        rows: list[tuple[str, ...]] = [
+            (*head, "weight x value", "suggested weight")
+        ]
         if self.student_loss is not None:
             cells = map(_text, (self.student_loss, 1.0 - self.alpha))
             rows.append((STUDENT_LOSS, *cells, "", "", ""))

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Iterable
-from typing import Any
 
 import keras
 import tensorflow as tf
@@ -13,6 +12,7 @@ from keras import ops
 
 from keras_kd import losses as losses_module
 from keras_kd.core.scalars import Scalar
+from keras_kd.core.type_aliases import Split
 from keras_kd.data.splits import as_dataset
 from keras_kd.distillers import unlabelled
 from keras_kd.distillers.loss_metrics import LossMetrics
@@ -109,7 +109,7 @@ class MutualDistiller(StepChecked, keras.Model):
     def temperature(self, value):
         self._soft_targets.temperature = value
 
-    def best_student(self, data: Any) -> keras.Model:
+    def best_student(self, data: Split) -> keras.Model:
         """Returns the student that does best on labelled data.
 
         Best is the highest accuracy if the model was compiled with one,

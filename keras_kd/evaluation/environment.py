@@ -22,7 +22,7 @@ PACKAGES = (
 
 def environment() -> dict[str, Any]:
     """Returns versions, machine, CPU and cores as plain JSON values."""
-    versions = {}
+    versions: dict[str, str | None] = {}
     for package in PACKAGES:
         try:
             versions[package] = importlib.metadata.version(package)

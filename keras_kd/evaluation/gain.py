@@ -7,6 +7,7 @@ import dataclasses
 from collections.abc import Sequence
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from keras_kd.core.records import StageRecord
 from keras_kd.data.splits import REPORTED_ON
@@ -140,9 +141,7 @@ def paired_gain(
     )
 
 
-def paired_difference(
-    before: Sequence[float], after: Sequence[float]
-) -> Difference:
+def paired_difference(before: ArrayLike, after: ArrayLike) -> Difference:
     """Compares two lists of figures in pairs, whatever their unit.
 
     Args:
@@ -154,7 +153,7 @@ def paired_difference(
     """
     differences = np.asarray(after, float) - np.asarray(before, float)
     mean, low, high, deviation = mean_interval(differences)
-    if low is None:
+    if low is None or high is None:
         verdict = ONE_SEED
     else:
         verdict = GAIN if low > 0 else WORSE if high < 0 else NO_GAIN
@@ -162,7 +161,7 @@ def paired_difference(
 
 
 def mean_interval(
-    values: Sequence[float],
+    values: ArrayLike,
 ) -> tuple[float, float | None, float | None, float | None]:
     """Returns the mean, the ends of its 95 % interval, and the deviation.
 

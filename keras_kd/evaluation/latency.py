@@ -89,8 +89,8 @@ def latency(
             )
     named = inputs if isinstance(inputs, dict) else {"": inputs}
     inputs = {name: _plain(value) for name, value in named.items()}
-    with tempfile.TemporaryDirectory(prefix="keras_kd_latency_") as folder:
-        folder = pathlib.Path(folder)
+    with tempfile.TemporaryDirectory(prefix="keras_kd_latency_") as made:
+        folder = pathlib.Path(made)
         paths = {}
         for number, (name, artefact) in enumerate(artefacts.items()):
             if isinstance(artefact, keras.Model):
@@ -115,7 +115,7 @@ def latency(
 
 def as_metrics(times: dict[str, float | int | None]) -> dict:
     """Returns one artefact's `latency` under the names of `measure`."""
-    metrics = {"latency_batch": 1}
+    metrics: dict[str, float] = {"latency_batch": 1}
     for name, value in times.items():
         if value is None:
             continue

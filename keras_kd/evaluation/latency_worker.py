@@ -43,6 +43,9 @@ def work(folder: str | os.PathLike) -> None:
     def run_single(runner, number):
         return runner(examples[number % len(examples)])
 
+    def run_batch(runner, number):
+        return runner(batch)
+
     def load_and_run(path):
         runner = load(path)
         run_single(runner, 0)
@@ -66,10 +69,7 @@ def work(folder: str | os.PathLike) -> None:
             in_a_row=in_a_row,
         )
         batch_times = time_in_turn(
-            {
-                name: lambda _, run=run: run(batch)
-                for name, run in runners.items()
-            },
+            {name: partial(run_batch, run) for name, run in runners.items()},
             max(3, repeats // 10),
             max(1, warmup // 10),
             seconds,

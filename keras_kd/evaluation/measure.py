@@ -13,6 +13,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from keras_kd.core.type_aliases import Split
 from keras_kd.data.splits import Data
 from keras_kd.data.splits import as_dataset
 from keras_kd.data.splits import check_split
@@ -35,7 +36,7 @@ GZIP_LEVEL = 6
 
 def measure(
     model_or_path: keras.Model | str | os.PathLike,
-    data: Any,
+    data: Data | Split,
     *,
     teacher_predictions: np.ndarray | None = None,
     latency: bool = True,
@@ -98,8 +99,8 @@ def measure(
     runner = runtimes.load_runner(model_or_path, threads=threads)
     outputs, labels = run_over(runner, as_dataset(split, batch_size))
     metrics: dict[str, Any] = dict(score(outputs, labels))
-    if "accuracy" in metrics:
-        judged = judge(outputs, labels)
+    judged = judge(outputs, labels)
+    if judged is not None and "accuracy" in metrics:
         is_probability = scores_and_threshold(outputs)[1] > 0
         metrics["ece"] = calibration_of(judged, is_probability)
         metrics["class_accuracy"] = class_accuracy(judged)

@@ -58,4 +58,4 @@ def _measure(work, sender):
 
 def _peak() -> int:
     status = _STATUS.read_text("ascii")
-    return 1024 * int(re.search(r"^VmHWM:\s+(\d+) kB", status, re.M)[1])
+    return 1024 * int(re.findall(r"^VmHWM:\s+(\d+) kB", status, re.M)[0])

@@ -80,7 +80,7 @@ def load_runner(
 
 def _keras_runner(model: keras.Model) -> Runner:
     activation = output_heads.activation_of(model)
-    name = OUTPUT_NAMES.get(activation, "output")
+    name = OUTPUT_NAMES.get(activation or "", "output")
 
     compiled = None
 
@@ -104,7 +104,8 @@ def _saved_model_runner(path: str | os.PathLike) -> Runner:
     signature = loaded.signatures[SIGNATURE]
     specs = signature.structured_input_signature[1]
 
-    def run(inputs):
+    # The signature holds its variables weakly: keep their owner alive.
+    def run(inputs, owner=loaded):
         named = name_inputs(inputs, set(specs))
         tensors = {
             name: tf.cast(value, specs[name].dtype)
@@ -113,8 +114,6 @@ def _saved_model_runner(path: str | os.PathLike) -> Runner:
         outputs = signature(**tensors)
         return {key: _as_array(value) for key, value in outputs.items()}
 
-    # The signature holds its variables weakly: keep their owner alive.
-    run.owner = loaded
     return run
 
 

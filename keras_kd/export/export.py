@@ -7,13 +7,15 @@ import os
 import pathlib
 import time
 from collections.abc import Sequence
-from typing import Any
 
 import keras
 
 from keras_kd.core import progress
 from keras_kd.core.records import StageRecord
 from keras_kd.core.records import file_sha256
+from keras_kd.core.type_aliases import Arrays
+from keras_kd.core.type_aliases import Split
+from keras_kd.data.splits import Data
 from keras_kd.export.formats.converting import INTEGER
 from keras_kd.export.formats.litert import write_tflite
 from keras_kd.export.formats.saved_model import full_precision
@@ -55,7 +57,7 @@ def export(
     name: str | None = None,
     formats: Sequence[str] = FORMATS,
     quantize: str | Sequence[str | None] | None = None,
-    inputs: Any = None,
+    inputs: Arrays | None = None,
     head: str | None = None,
     tolerance: float | None = None,
     verbose: int = 1,
@@ -67,7 +69,7 @@ def export(
     signatures: dict[str, keras.Model] | None = None,
     warmup: int | Sequence[int] | None = BATCH_SIZES,
     keep: int | None = None,
-    calibration: Any = None,
+    calibration: Data | Split | Arrays | None = None,
     samples: int = SAMPLES,
     sparse: bool | None = None,
 ) -> StageRecord:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import keras
 
+from keras_kd.core.type_aliases import OneLossLike
 from keras_kd.losses.attention_maps import AttentionMaps
 from keras_kd.losses.attention_maps import attention_maps
 from keras_kd.losses.attention_transfer import AttentionTransfer
@@ -104,7 +105,7 @@ __all__ = [
 ]
 
 
-def get(identifier) -> DistillationLoss:
+def get(identifier: OneLossLike) -> DistillationLoss:
     """Returns the distillation loss that `identifier` stands for.
 
     Args:

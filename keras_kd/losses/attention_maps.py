@@ -6,13 +6,15 @@ from __future__ import annotations
 import keras
 from keras import ops
 
+from keras_kd.core.type_aliases import Shape
+from keras_kd.core.type_aliases import Tensor
 from keras_kd.losses.base import DistillationLoss
 from keras_kd.losses.base import compatible
 
 _MASKED = -100.0  # masks add -1e4 or less; no score of an open key gets there
 
 
-def attention_maps(teacher_maps, student_maps):
+def attention_maps(teacher_maps: Tensor, student_maps: Tensor) -> Tensor:
     """Returns the mean squared difference of attention, by query.
 
     Args:
@@ -88,7 +90,7 @@ class AttentionMaps(DistillationLoss):
     def call(self, y_true, y_pred):
         return attention_maps(y_true, y_pred)
 
-    def check_shapes(self, teacher_shape, student_shape):
+    def check_shapes(self, teacher_shape: Shape, student_shape: Shape) -> None:
         if teacher_shape is None or student_shape is None:
             return
         four = len(teacher_shape) == len(student_shape) == 4

@@ -7,12 +7,14 @@ import keras
 import numpy as np
 from keras import ops
 
+from keras_kd.core.type_aliases import Shape
+from keras_kd.core.type_aliases import Tensor
 from keras_kd.losses.base import DistillationLoss
 from keras_kd.losses.geometry import directions
 from keras_kd.losses.projector import resized
 
 
-def attention_transfer(teacher_maps, student_maps):
+def attention_transfer(teacher_maps: Tensor, student_maps: Tensor) -> Tensor:
     """Returns the mean squared difference of attention maps, by example.
 
     Args:
@@ -129,6 +131,6 @@ class AttentionTransfer(DistillationLoss):
     def call(self, y_true, y_pred):
         return attention_transfer(y_true, y_pred)
 
-    def check_shapes(self, teacher_shape, student_shape):
+    def check_shapes(self, teacher_shape: Shape, student_shape: Shape) -> None:
         if teacher_shape is not None and student_shape is not None:
             _check(teacher_shape, student_shape)

@@ -3,14 +3,17 @@
 
 from __future__ import annotations
 
-import inspect
 import re
 from collections.abc import Sequence
 
 import keras
 from keras import ops
 
+from keras_kd.core.constructors import constructor_arguments
 from keras_kd.core.scalars import Scalar
+from keras_kd.core.type_aliases import ProjectorLike
+from keras_kd.core.type_aliases import Shape
+from keras_kd.core.type_aliases import Tensor
 from keras_kd.losses.projector import Projector
 
 
@@ -77,11 +80,11 @@ class DistillationLoss(keras.losses.Loss):
         teacher: str | Sequence[str] = "output",
         student: str | Sequence[str] = "output",
         weight: float = 1.0,
-        projector=None,
+        projector: ProjectorLike = None,
         name: str | None = None,
         warm_up_steps: int = 0,
         reduction: str = "sum_over_batch_size",
-        dtype=None,
+        dtype: str | keras.DTypePolicy | None = None,
     ):
         # Keras would number unnamed losses through the whole process, so
         # that the keys of a history depend on what ran before.
@@ -112,7 +115,7 @@ class DistillationLoss(keras.losses.Loss):
             for tap in (self.teacher, self.student)
         )
 
-    def weight_at(self, step):
+    def weight_at(self, step: Tensor) -> Tensor:
         """Returns the weight in a training step, as a scalar tensor."""
         weight = Scalar.tensor(self, "weight")
         if self.warm_up_steps:
@@ -154,7 +157,9 @@ class DistillationLoss(keras.losses.Loss):
             values, values
         )
 
-    def make_projector(self, teacher_shape, student_shape, name: str):
+    def make_projector(
+        self, teacher_shape: Shape, student_shape: Shape, name: str
+    ) -> keras.layers.Layer | None:
         """Returns the layer that is trained with the student, or `None`.
 
         A loss that has to learn more than `projector` says overrides this
@@ -180,7 +185,13 @@ class DistillationLoss(keras.losses.Loss):
         )
         return layer
 
-    def project(self, layer, teacher, student, sample_index=None):
+    def project(
+        self,
+        layer: keras.layers.Layer,
+        teacher: Tensor,
+        student: Tensor,
+        sample_index: Tensor | None = None,
+    ) -> Tensor:
         """Returns what `call` gets as `y_pred`.
 
         Args:
@@ -192,7 +203,7 @@ class DistillationLoss(keras.losses.Loss):
         takes_training = getattr(layer, "_call_has_training_arg", False)
         return layer(student, **({"training": True} if takes_training else {}))
 
-    def check_shapes(self, teacher_shape, student_shape) -> None:
+    def check_shapes(self, teacher_shape: Shape, student_shape: Shape) -> None:
         """Raises a `ValueError` unless the two taps can be compared.
 
         Args:
@@ -238,20 +249,6 @@ class DistillationLoss(keras.losses.Loss):
 
     def _as_own_dtype(self, tensor):
         return ops.convert_to_tensor(tensor, dtype=self.dtype)
-
-
-def constructor_arguments(kind: type) -> set[str]:
-    """Returns what a class can be made with, through `**kwargs` as well."""
-    names: set[str] = set()
-    for base in kind.__mro__:
-        if "__init__" in vars(base):
-            given = inspect.signature(base.__init__).parameters.values()
-            kwargs = {p.name for p in given if p.kind == p.VAR_KEYWORD}
-            names |= {p.name for p in given if p.kind != p.VAR_POSITIONAL}
-            names -= {"self", *kwargs}
-            if not kwargs:
-                break
-    return names
 
 
 class Reduction(keras.losses.Loss):

@@ -7,10 +7,16 @@ import keras
 from keras import ops
 
 from keras_kd.core.scalars import Scalar
+from keras_kd.core.type_aliases import ProjectorLike
+from keras_kd.core.type_aliases import ScalarLike
+from keras_kd.core.type_aliases import Shape
+from keras_kd.core.type_aliases import Tensor
 from keras_kd.losses.base import DistillationLoss
 
 
-def channel_wise(teacher_maps, student_maps, temperature=4.0):
+def channel_wise(
+    teacher_maps: Tensor, student_maps: Tensor, temperature: ScalarLike = 4.0
+) -> Tensor:
     """Returns `tau^2 KL(teacher || student)` over positions, by example.
 
     Args:
@@ -102,7 +108,7 @@ class ChannelWise(DistillationLoss):
         temperature: float = 4.0,
         teacher: str = "output",
         student: str = "output",
-        projector="auto",
+        projector: ProjectorLike = "auto",
         **kwargs,
     ):
         super().__init__(teacher, student, projector=projector, **kwargs)
@@ -112,7 +118,7 @@ class ChannelWise(DistillationLoss):
         temperature = Scalar.tensor(self, "temperature")
         return channel_wise(y_true, y_pred, temperature)
 
-    def check_shapes(self, teacher_shape, student_shape):
+    def check_shapes(self, teacher_shape: Shape, student_shape: Shape) -> None:
         for shape in filter(None, (teacher_shape, student_shape)):
             _check(shape)
         super().check_shapes(teacher_shape, student_shape)

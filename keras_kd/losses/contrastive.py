@@ -8,12 +8,14 @@ import math
 import keras
 from keras import ops
 
+from keras_kd.core.type_aliases import Shape
+from keras_kd.core.type_aliases import Tensor
 from keras_kd.losses.base import DistillationLoss
 from keras_kd.losses.contrastive_memory import ContrastiveMemory
 from keras_kd.losses.contrastive_memory import settings_of
 
 
-def contrastive(log_ratios):
+def contrastive(log_ratios: Tensor) -> Tensor:
     """Returns how badly each sample's own pairs are told from others.
 
     Args:
@@ -137,7 +139,9 @@ class Contrastive(DistillationLoss):
         self.tau = tau
         self.momentum = momentum
 
-    def make_projector(self, teacher_shape, student_shape, name):
+    def make_projector(
+        self, teacher_shape: Shape, student_shape: Shape, name: str
+    ) -> keras.layers.Layer | None:
         for shape in (teacher_shape, student_shape):
             if len(shape) < 2 or not isinstance(shape[-1], int):
                 raise ValueError(
@@ -150,10 +154,16 @@ class Contrastive(DistillationLoss):
         layer.build(tuple(teacher_shape), tuple(student_shape))
         return layer
 
-    def project(self, layer, teacher, student, sample_index=None):
+    def project(
+        self,
+        layer: keras.layers.Layer,
+        teacher: Tensor,
+        student: Tensor,
+        sample_index: Tensor | None = None,
+    ) -> Tensor:
         return layer(teacher, student, sample_index)
 
-    def check_shapes(self, teacher_shape, student_shape):
+    def check_shapes(self, teacher_shape: Shape, student_shape: Shape) -> None:
         if len(student_shape) != 3 or student_shape[1] != 2:
             raise ValueError(
                 "Contrastive compares the log-ratios that its projector "

@@ -7,6 +7,8 @@ import keras
 from keras import ops
 
 from keras_kd.core.scalars import Scalar
+from keras_kd.core.type_aliases import ScalarLike
+from keras_kd.core.type_aliases import Tensor
 from keras_kd.losses.base import DistillationLoss
 
 # That of the authors' code: where one side varies less, nothing correlates.
@@ -14,12 +16,12 @@ _EPSILON = 1e-8
 
 
 def correlation(
-    teacher_logits,
-    student_logits,
-    temperature=1.0,
-    inter_weight=1.0,
-    intra_weight=1.0,
-):
+    teacher_logits: Tensor,
+    student_logits: Tensor,
+    temperature: ScalarLike = 1.0,
+    inter_weight: ScalarLike = 1.0,
+    intra_weight: ScalarLike = 1.0,
+) -> Tensor:
     """Returns how far predictions are from a linear relation.
 
     Args:

@@ -7,18 +7,20 @@ import keras
 from keras import ops
 
 from keras_kd.core.scalars import Scalar
+from keras_kd.core.type_aliases import ScalarLike
+from keras_kd.core.type_aliases import Tensor
 from keras_kd.losses import label_split
 from keras_kd.losses.base import DistillationLoss
 
 
 def decoupled(
-    teacher_logits,
-    student_logits,
-    labels,
-    target_weight=1.0,
-    non_target_weight=8.0,
-    temperature=4.0,
-):
+    teacher_logits: Tensor,
+    student_logits: Tensor,
+    labels: Tensor,
+    target_weight: ScalarLike = 1.0,
+    non_target_weight: ScalarLike = 8.0,
+    temperature: ScalarLike = 4.0,
+) -> Tensor:
     """Returns the two parts of the soft-target loss, weighed apart.
 
     Args:

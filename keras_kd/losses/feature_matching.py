@@ -6,10 +6,14 @@ from __future__ import annotations
 import keras
 from keras import ops
 
+from keras_kd.core.type_aliases import ProjectorLike
+from keras_kd.core.type_aliases import Tensor
 from keras_kd.losses.base import DistillationLoss
 
 
-def feature_matching(teacher_features, student_features):
+def feature_matching(
+    teacher_features: Tensor, student_features: Tensor
+) -> Tensor:
     """Returns the mean squared difference of features, by position.
 
     Args:
@@ -68,7 +72,7 @@ class FeatureMatching(DistillationLoss):
         self,
         teacher: str = "output",
         student: str = "output",
-        projector="auto",
+        projector: ProjectorLike = "auto",
         **kwargs,
     ):
         super().__init__(teacher, student, projector=projector, **kwargs)

@@ -6,10 +6,11 @@ from __future__ import annotations
 import keras
 from keras import ops
 
+from keras_kd.core.type_aliases import Tensor
 from keras_kd.losses.base import DistillationLoss
 
 
-def hard_targets(teacher_logits, student_logits):
+def hard_targets(teacher_logits: Tensor, student_logits: Tensor) -> Tensor:
     """Returns the student's cross-entropy with the teacher's choice.
 
     Args:

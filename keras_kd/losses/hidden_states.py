@@ -6,12 +6,16 @@ from __future__ import annotations
 import keras
 from keras import ops
 
+from keras_kd.core.type_aliases import ProjectorLike
+from keras_kd.core.type_aliases import Tensor
 from keras_kd.losses.base import DistillationLoss
 from keras_kd.losses.feature_matching import feature_matching
 from keras_kd.losses.geometry import directions
 
 
-def hidden_states(teacher_states, student_states, metric: str = "cosine"):
+def hidden_states(
+    teacher_states: Tensor, student_states: Tensor, metric: str = "cosine"
+) -> Tensor:
     """Returns how far apart two hidden states are, by position.
 
     Args:
@@ -97,7 +101,7 @@ class HiddenStates(DistillationLoss):
         teacher: str = "output",
         student: str = "output",
         metric: str = "cosine",
-        projector="auto",
+        projector: ProjectorLike = "auto",
         **kwargs,
     ):
         super().__init__(teacher, student, projector=projector, **kwargs)

@@ -39,7 +39,7 @@ class KerasDistillationLoss(DistillationLoss):
     ```
     """
 
-    def __init__(self, loss, **kwargs):
+    def __init__(self, loss: keras.distillation.DistillationLoss, **kwargs):
         if not isinstance(loss, keras.distillation.DistillationLoss):
             raise ValueError(
                 "`loss` must be a keras.distillation loss. "

@@ -7,13 +7,19 @@ import keras
 from keras import ops
 
 from keras_kd.core.scalars import Scalar
+from keras_kd.core.type_aliases import ScalarLike
+from keras_kd.core.type_aliases import Tensor
 from keras_kd.losses import label_split
 from keras_kd.losses.base import DistillationLoss
 
 
 def normalized_targets(
-    teacher_logits, student_logits, labels, gamma=1.5, temperature=1.0
-):
+    teacher_logits: Tensor,
+    student_logits: Tensor,
+    labels: Tensor,
+    gamma: ScalarLike = 1.5,
+    temperature: ScalarLike = 1.0,
+) -> Tensor:
     """Returns the cross-entropies of the label and of the other classes.
 
     Args:

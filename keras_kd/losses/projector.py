@@ -10,6 +10,8 @@ import keras
 import numpy as np
 from keras import ops
 
+from keras_kd.core.type_aliases import Shape
+
 
 @keras.saving.register_keras_serializable(package="keras_kd")
 class Projector(keras.layers.Layer):
@@ -42,7 +44,7 @@ class Projector(keras.layers.Layer):
     ```
     """
 
-    def __init__(self, target_shape, **kwargs):
+    def __init__(self, target_shape: Shape, **kwargs):
         super().__init__(**kwargs)
         self.target_shape = tuple(target_shape)
         if not self.target_shape or self.target_shape[-1] is None:

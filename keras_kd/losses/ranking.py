@@ -6,19 +6,21 @@ from __future__ import annotations
 import keras
 from keras import ops
 
+from keras_kd.core.type_aliases import Shape
+from keras_kd.core.type_aliases import Tensor
 from keras_kd.losses.base import DistillationLoss
 
 _LEFT_OUT = -1e9
 
 
 def ranking(
-    teacher_scores,
-    student_scores,
+    teacher_scores: Tensor,
+    student_scores: Tensor,
     top_k: int = 10,
     position_decay: float = 1.0,
     dynamic: bool = False,
     discrepancy: float = 0.1,
-):
+) -> Tensor:
     """Returns the weighted log loss of the teacher's best items.
 
     Args:
@@ -160,7 +162,7 @@ class Ranking(DistillationLoss):
             self.discrepancy,
         )
 
-    def check_shapes(self, teacher_shape, student_shape):
+    def check_shapes(self, teacher_shape: Shape, student_shape: Shape) -> None:
         super().check_shapes(teacher_shape, student_shape)
         for shape in filter(None, (teacher_shape, student_shape)):
             _check(shape, self.top_k)

@@ -6,17 +6,19 @@ from __future__ import annotations
 import keras
 from keras import ops
 
+from keras_kd.core.type_aliases import Shape
+from keras_kd.core.type_aliases import Tensor
 from keras_kd.losses.base import DistillationLoss
 from keras_kd.losses.geometry import directions
 from keras_kd.losses.geometry import lengths
 
 
 def relational(
-    teacher_embeddings,
-    student_embeddings,
+    teacher_embeddings: Tensor,
+    student_embeddings: Tensor,
     distance_weight: float = 25.0,
     angle_weight: float = 50.0,
-):
+) -> Tensor:
     """Returns how far distances and angles around each example are off.
 
     Args:
@@ -135,5 +137,5 @@ class Relational(DistillationLoss):
             y_true, y_pred, self.distance_weight, self.angle_weight
         )
 
-    def check_shapes(self, teacher_shape, student_shape):
+    def check_shapes(self, teacher_shape: Shape, student_shape: Shape) -> None:
         """Takes any two: each tap is compared with itself only."""

@@ -3,16 +3,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import keras
 from keras import ops
 
+from keras_kd.core.type_aliases import ProjectorLike
+from keras_kd.core.type_aliases import Shape
+from keras_kd.core.type_aliases import Tensor
 from keras_kd.losses.base import DistillationLoss
 from keras_kd.losses.review_fusion import ReviewFusion
 
 _GRIDS = (4, 2, 1)
 
 
-def hierarchical_context(teacher_map, student_map):
+def hierarchical_context(teacher_map: Tensor, student_map: Tensor) -> Tensor:
     """Returns the distance of two maps, in full and over coarse grids.
 
     Args:
@@ -45,7 +50,7 @@ def hierarchical_context(teacher_map, student_map):
     return values / weights
 
 
-def review(teacher_maps, student_maps):
+def review(teacher_maps: Tensor, student_maps: Tensor) -> Tensor:
     """Returns the sum of the distances of several pairs of maps.
 
     Args:
@@ -148,9 +153,9 @@ class Review(DistillationLoss):
 
     def __init__(
         self,
-        teacher="output",
-        student="output",
-        projector="auto",
+        teacher: str | Sequence[str] = "output",
+        student: str | Sequence[str] = "output",
+        projector: ProjectorLike = "auto",
         width: int | None = None,
         **kwargs,
     ):
@@ -170,7 +175,9 @@ class Review(DistillationLoss):
     def call(self, y_true, y_pred):
         return review(y_true, y_pred)
 
-    def make_projector(self, teacher_shape, student_shape, name):
+    def make_projector(
+        self, teacher_shape: Shape, student_shape: Shape, name: str
+    ) -> keras.layers.Layer | None:
         fusion = ReviewFusion(
             [shape[1:] for shape in _as_list(self.teacher, teacher_shape)],
             self.width,
@@ -179,7 +186,13 @@ class Review(DistillationLoss):
         fusion.build(_as_list(self.student, student_shape))
         return fusion
 
-    def project(self, layer, teacher, student, sample_index=None):
+    def project(
+        self,
+        layer: keras.layers.Layer,
+        teacher: Tensor,
+        student: Tensor,
+        sample_index: Tensor | None = None,
+    ) -> Tensor:
         fused = layer(_as_list(self.student, student), training=True)
         return fused[0] if isinstance(self.teacher, str) else fused
 

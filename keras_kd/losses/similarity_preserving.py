@@ -6,11 +6,15 @@ from __future__ import annotations
 import keras
 from keras import ops
 
+from keras_kd.core.type_aliases import Shape
+from keras_kd.core.type_aliases import Tensor
 from keras_kd.losses.base import DistillationLoss
 from keras_kd.losses.geometry import directions
 
 
-def similarity_preserving(teacher_features, student_features):
+def similarity_preserving(
+    teacher_features: Tensor, student_features: Tensor
+) -> Tensor:
     """Returns how far the similarities of each example are off.
 
     Args:
@@ -86,5 +90,5 @@ class SimilarityPreserving(DistillationLoss):
     def call(self, y_true, y_pred):
         return similarity_preserving(y_true, y_pred)
 
-    def check_shapes(self, teacher_shape, student_shape):
+    def check_shapes(self, teacher_shape: Shape, student_shape: Shape) -> None:
         """Takes any two: each tap is compared with itself only."""

@@ -9,17 +9,19 @@ import keras
 from keras import ops
 
 from keras_kd.core.scalars import Scalar
+from keras_kd.core.type_aliases import ScalarLike
+from keras_kd.core.type_aliases import Tensor
 from keras_kd.losses import sparse
 from keras_kd.losses.base import DistillationLoss
 
 
 def soft_targets(
-    teacher_logits,
-    student_logits,
-    temperature=4.0,
+    teacher_logits: Tensor,
+    student_logits: Tensor,
+    temperature: ScalarLike = 4.0,
     divergence: str = "forward_kl",
     beta: float = 0.5,
-):
+) -> Tensor:
     """Returns `T^2 KL(teacher || student)` of softened probabilities.
 
     Args:

@@ -6,6 +6,8 @@ from __future__ import annotations
 import keras
 from keras import ops
 
+from keras_kd.core.type_aliases import ScalarLike
+from keras_kd.core.type_aliases import Tensor
 from keras_kd.losses.base import DistillationLoss
 from keras_kd.losses.soft_targets import SoftTargets
 from keras_kd.losses.soft_targets import soft_targets
@@ -25,7 +27,11 @@ def standardize(logits):
     return centered / ops.sqrt(variance + _EPSILON**2)
 
 
-def standardized_targets(teacher_logits, student_logits, temperature=2.0):
+def standardized_targets(
+    teacher_logits: Tensor,
+    student_logits: Tensor,
+    temperature: ScalarLike = 2.0,
+) -> Tensor:
     """Returns the soft-target loss of standardised logits.
 
     Args:

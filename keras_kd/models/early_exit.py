@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import keras
 import numpy as np
@@ -15,6 +14,7 @@ from keras_kd.core import output_heads
 from keras_kd.core.scalars import Scalar
 from keras_kd.core.taps import check_graph
 from keras_kd.core.taps import tap
+from keras_kd.core.type_aliases import Arrays
 
 
 def exits_of(
@@ -141,7 +141,7 @@ class EarlyExit:
         ]
 
     def predict(
-        self, x: Any, batch_size: int = 256
+        self, x: Arrays, batch_size: int = 256
     ) -> tuple[np.ndarray, np.ndarray]:
         """Returns the answers, and which exit gave each of them.
 

@@ -112,9 +112,8 @@ def common_activation(models: list[keras.Model]) -> str | None:
             "Models that answer together must have the same classes. "
             f"Received outputs of shape {shapes}."
         )
-    activations = {output_heads.activation_of(model) for model in known} - {
-        None
-    }
+    found = map(output_heads.activation_of, known)
+    activations = {activation for activation in found if activation}
     if len(activations) > 1:
         raise ValueError(
             "Models that answer together must end alike: one loss reads them "

@@ -7,8 +7,8 @@ import contextlib
 import logging
 import math
 import warnings
+from collections.abc import Callable
 from collections.abc import Sequence
-from typing import Any
 
 import keras
 import tensorflow as tf
@@ -84,7 +84,7 @@ class Pruning(keras.callbacks.Callback):
     def __init__(
         self,
         sparsity: float = 0.8,
-        schedule: Any = None,
+        schedule: Callable | None = None,
         end_step: int | None = None,
         include: Sequence[str | type] | None = None,
         exclude: Sequence[str | type] = (),

@@ -4,8 +4,8 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from collections.abc import Sequence
-from typing import Any
 
 import keras
 import tensorflow as tf
@@ -13,6 +13,9 @@ import tensorflow as tf
 from keras_kd.core import output_heads
 from keras_kd.core.copying import copy_of
 from keras_kd.core.records import StageRecord
+from keras_kd.core.type_aliases import LabelLossLike
+from keras_kd.core.type_aliases import LossLike
+from keras_kd.core.type_aliases import TeacherLike
 from keras_kd.data.splits import UNLABELLED
 from keras_kd.data.splits import Data
 from keras_kd.data.splits import check_split
@@ -28,16 +31,16 @@ def prune(
     student: keras.Model,
     data: Data | tuple | tf.data.Dataset,
     sparsity: float = 0.8,
-    teacher: Any = None,
+    teacher: TeacherLike | None = None,
     *,
     epochs: int = 10,
     batch_size: int = 128,
     learning_rate: float = 1e-3,
     temperature: float = 4.0,
     alpha: float = 0.7,
-    distillation_losses: Any = None,
-    loss: Any = None,
-    schedule: Any = None,
+    distillation_losses: LossLike | None = None,
+    loss: LabelLossLike | None = None,
+    schedule: Callable | None = None,
     callbacks: Sequence[keras.callbacks.Callback] = (),
     verbose: int = 0,
     **options,

@@ -3,11 +3,12 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import keras
 import tensorflow as tf
 
+from keras_kd.core.type_aliases import Arrays
+from keras_kd.core.type_aliases import Split
+from keras_kd.data.splits import Data
 from keras_kd.quantization.representative import SAMPLES
 from keras_kd.quantization.representative import draw
 from keras_kd.quantization.rewriting import rewrite
@@ -17,7 +18,7 @@ BATCH = 64
 
 def quantization_aware(
     student: keras.Model,
-    data: Any,
+    data: Data | Split | Arrays,
     samples: int = SAMPLES,
     momentum: float = 0.99,
 ) -> keras.Model:

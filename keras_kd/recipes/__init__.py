@@ -94,13 +94,14 @@ def load(name_or_path: str | os.PathLike) -> ModuleType:
 
 def import_file(path: pathlib.Path) -> ModuleType:
     """Runs a Python file and returns it as a module."""
-    if path.suffix != ".py" or not path.is_file():
+    name = f"keras_kd_recipe_{path.stem}"
+    spec = importlib.util.spec_from_file_location(name, path)
+    is_python = path.suffix == ".py" and path.is_file()
+    if not is_python or spec is None or spec.loader is None:
         raise FileNotFoundError(
             f"There is no recipe file {str(path)!r}. Expected a Python file "
             f"(.py), or one of the names {available()}."
         )
-    name = f"keras_kd_recipe_{path.stem}"
-    spec = importlib.util.spec_from_file_location(name, path)
     module = importlib.util.module_from_spec(spec)
     # Pickle, dataclasses and Keras' serialisation look modules up by name.
     sys.modules[name] = module

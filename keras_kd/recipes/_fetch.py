@@ -161,7 +161,10 @@ def run(command: list[str], folder: pathlib.Path) -> None:
         subprocess.run(
             command, cwd=folder, check=True, capture_output=True, timeout=300
         )
-    except subprocess.SubprocessError as error:
+    except (
+        subprocess.CalledProcessError,
+        subprocess.TimeoutExpired,
+    ) as error:
         said = (error.stderr or b"").decode("utf-8", "replace").strip()
         raise OSError(f"{command[0]} failed: {said or error}") from error
 

@@ -15,7 +15,7 @@ def figure_of(pixels: tuple[int, int]) -> Any:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    size = [side / DPI for side in pixels]
+    size = pixels[0] / DPI, pixels[1] / DPI
     figure = Figure(size, dpi=DPI, layout="constrained")
     FigureCanvasAgg(figure)
     return figure

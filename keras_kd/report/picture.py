@@ -59,7 +59,7 @@ def render(records: Sequence[StageRecord], split: str = "test") -> bytes:
         points = [
             (record, x / unit, scale * y)
             for record, x, y in needed
-            if None not in (x, y)
+            if x is not None and y is not None
         ]
         placed.append([_scatter(panel, *point, scale) for point in points])
         if any(seeds for *_, seeds in placed[-1]):

@@ -10,6 +10,7 @@ from __future__ import annotations
 import numpy as np
 
 from keras_kd.core.progress import progress_bar
+from keras_kd.core.type_aliases import Arrays
 from keras_kd.data.splits import as_dataset
 from keras_kd.targets.build.labelling import teacher_call
 from keras_kd.teachers.base import Teacher
@@ -20,7 +21,7 @@ SAMPLE_INDEX = "sample_index"
 """Key among the targets: which sample of the data set each example is."""
 
 
-def attach_targets(x, targets: dict) -> dict:
+def attach_targets(x: Arrays, targets: dict) -> dict:
     """Returns inputs that carry a teacher's taps.
 
     Args:

@@ -6,12 +6,15 @@ from __future__ import annotations
 import functools
 import os
 import pathlib
+from collections.abc import Callable
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
+from keras_kd.core.type_aliases import Examples
+from keras_kd.core.type_aliases import TeacherLike
 from keras_kd.targets.attach.attaching import attach
 from keras_kd.targets.build.building import build
 from keras_kd.targets.build.merging import merge
@@ -105,9 +108,9 @@ class TeacherCache:
 
     def build(
         self,
-        teacher: Any,
-        dataset: Any,
-        augment: Any = None,
+        teacher: TeacherLike,
+        dataset: Examples,
+        augment: Callable | None = None,
         batch_size: int = 256,
         part: tuple[int, int] | None = None,
         verbose: int = 1,
@@ -154,9 +157,9 @@ class TeacherCache:
 
     def extend(
         self,
-        teacher: Any,
-        dataset: Any,
-        augment: Any = None,
+        teacher: TeacherLike,
+        dataset: Examples,
+        augment: Callable | None = None,
         batch_size: int = 256,
         verbose: int = 1,
     ) -> TeacherCache:
@@ -199,11 +202,11 @@ class TeacherCache:
 
     def attach(
         self,
-        data: Any,
+        data: Examples,
         batch_size: int | None = None,
         shuffle: bool = False,
         seed: int | None = None,
-        augment: Any = None,
+        augment: Callable | None = None,
     ) -> tf.data.Dataset:
         """Returns a data set that carries the targets of its samples.
 
@@ -295,6 +298,8 @@ class TeacherCache:
     def __len__(self) -> int:
         return self.manifest["samples"]
 
-    def read(self, rows, views=0) -> dict[str, dict[str, np.ndarray]]:
+    def read(
+        self, rows: np.ndarray, views: np.ndarray | int = 0
+    ) -> dict[str, dict[str, np.ndarray]]:
         """Returns what is stored of some samples; see `reading.read_rows`."""
         return read_rows(self.shards, self.options.taps, rows, views)

@@ -3,8 +3,11 @@
 
 from __future__ import annotations
 
+from typing import overload
+
 import keras
 
+from keras_kd.core.type_aliases import TeacherLike
 from keras_kd.teachers.base import Teacher
 from keras_kd.teachers.callable import CallableTeacher
 from keras_kd.teachers.ema import EMATeacher
@@ -29,7 +32,11 @@ __all__ = [
 ]
 
 
-def get(identifier) -> Teacher | None:
+@overload
+def get(identifier: None) -> None: ...
+@overload
+def get(identifier: TeacherLike) -> Teacher: ...
+def get(identifier: TeacherLike | None) -> Teacher | None:
     """Returns the teacher that `identifier` stands for.
 
     Args:

@@ -4,12 +4,16 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
 from collections.abc import Iterable
 
 import keras
 
 from keras_kd.core import output_heads
 from keras_kd.core.taps import ForwardPass
+from keras_kd.core.type_aliases import Arrays
+from keras_kd.core.type_aliases import ScalarLike
+from keras_kd.core.type_aliases import Tensor
 
 MEMBERS = "members"
 """Tap of a teacher that combines: logits `(batch, members, ..., classes)`."""
@@ -108,7 +112,12 @@ class Teacher:
     def after_step(self) -> None:
         """Called in the compiled step, after the student was updated."""
 
-    def combine(self, members, temperature, labels=None):
+    def combine(
+        self,
+        members: Tensor,
+        temperature: ScalarLike,
+        labels: Tensor | None = None,
+    ) -> Tensor:
         """Returns one target from the tap `MEMBERS`, where there is one.
 
         Asked for by every loss on class scores, for its own temperature.
@@ -123,7 +132,7 @@ class Teacher:
         """
         return members[:, 0]
 
-    def __call__(self, x) -> dict:
+    def __call__(self, x: Arrays) -> dict:
         """Returns `{tap: tensor}` for a batch of the student's inputs.
 
         Called once per training step, inside the compiled step, and never
@@ -142,15 +151,17 @@ class ModelTeacher(Teacher):
         preprocess: What turns the student's inputs into the model's.
     """
 
-    model = None
-    preprocess = None
-    _pass = None
+    model: keras.Model = None
+    preprocess: Callable | None = None
+    _pass: ForwardPass | None = None
 
     @property
     def supports_jit(self) -> bool:
         # A preprocess may use any TensorFlow operation, also those that XLA
         # does not know (antialiased resizing, strings).
-        layers = [] if self.model is None else self.model._flatten_layers()
+        layers: list = (
+            [] if self.model is None else self.model._flatten_layers()
+        )
         return self.preprocess is None and all(x.supports_jit for x in layers)
 
     def prepare(self, names: Iterable[str]) -> None:
@@ -162,7 +173,7 @@ class ModelTeacher(Teacher):
     def activation_of(self, name: str) -> str | None:
         return self._prepared().activation(name)
 
-    def __call__(self, x) -> dict:
+    def __call__(self, x: Arrays) -> dict:
         forward = self._prepared()
         if self.preprocess is not None:
             x = self.preprocess(x)

@@ -9,6 +9,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from keras_kd.core.type_aliases import Arrays
 from keras_kd.losses.base import compatible
 from keras_kd.teachers.base import Teacher
 from keras_kd.teachers.base import check_activation
@@ -76,7 +77,7 @@ class CallableTeacher(Teacher):
     def shape(self, name: str) -> tuple | None:
         return None if self._row is None else (None, *self._row)
 
-    def __call__(self, x) -> dict:
+    def __call__(self, x: Arrays) -> dict:
         flat = [tf.convert_to_tensor(t) for t in tf.nest.flatten(x)]
 
         def ask(*arrays):

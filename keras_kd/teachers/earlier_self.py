@@ -10,6 +10,7 @@ import keras
 import tensorflow as tf
 
 from keras_kd.core.copying import copy_of
+from keras_kd.core.type_aliases import Tensor
 from keras_kd.teachers.base import ModelTeacher
 
 
@@ -35,7 +36,7 @@ class EarlierSelf(ModelTeacher):
 
     def __init__(self, preprocess: Callable | None = None):
         self.preprocess = preprocess
-        self._student = None
+        self._student: keras.Model = None
 
     def bind(self, student: keras.Model) -> None:
         if student is self._student:
@@ -54,7 +55,7 @@ class EarlierSelf(ModelTeacher):
             )
         super().prepare(names)
 
-    def move_weights(self, move: Callable, argument) -> None:
+    def move_weights(self, move: Callable, argument: Tensor) -> None:
         """Calls `move(copy, own, argument)` on each pair of variables.
 
         Inside the compiled step, on every replica: all have the same

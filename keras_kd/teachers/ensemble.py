@@ -4,12 +4,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from collections.abc import Sequence
 
 import keras
 import numpy as np
 from keras import ops
 
 from keras_kd.core import output_heads
+from keras_kd.core.type_aliases import Arrays
+from keras_kd.core.type_aliases import ScalarLike
+from keras_kd.core.type_aliases import Tensor
 from keras_kd.losses.base import compatible
 from keras_kd.teachers.base import MEMBERS
 from keras_kd.teachers.base import Teacher
@@ -106,7 +110,9 @@ class EnsembleTeacher(Teacher):
     activation = "linear"
     can_be_stored = False  # the mean depends on the temperature
 
-    def __init__(self, teachers: Iterable, weights=None):
+    def __init__(
+        self, teachers: Iterable, weights: str | Sequence[float] | None = None
+    ):
         self.teachers = [
             t if isinstance(t, Teacher) else FrozenTeacher(t) for t in teachers
         ]
@@ -162,7 +168,12 @@ class EnsembleTeacher(Teacher):
         for teacher in self.teachers:
             teacher.after_step()
 
-    def combine(self, members, temperature, labels=None):
+    def combine(
+        self,
+        members: Tensor,
+        temperature: ScalarLike,
+        labels: Tensor | None = None,
+    ) -> Tensor:
         weights = None
         if self.label_aware:
             if labels is not None:
@@ -171,7 +182,7 @@ class EnsembleTeacher(Teacher):
             weights = np.divide(self.weights, np.sum(self.weights))
         return mixture(members, temperature, weights)
 
-    def __call__(self, x) -> dict:
+    def __call__(self, x: Arrays) -> dict:
         members = ops.stack(
             [
                 output_heads.to_logits(

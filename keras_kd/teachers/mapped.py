@@ -3,12 +3,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from collections.abc import Sequence
 
 import keras
 from keras import ops
 
 from keras_kd.core import output_heads
+from keras_kd.core.type_aliases import Arrays
 from keras_kd.teachers.base import MEMBERS
 from keras_kd.teachers.base import Teacher
 from keras_kd.teachers.base import known_activation
@@ -59,7 +61,12 @@ class ClassMapping(Teacher):
     after_step = passed_on("after_step")
     combine = passed_on("combine")
 
-    def __init__(self, teacher, classes: Sequence, num_classes: int):
+    def __init__(
+        self,
+        teacher: keras.Model | Teacher,
+        classes: Sequence,
+        num_classes: int,
+    ):
         is_teacher = isinstance(teacher, Teacher)
         self.teacher = teacher if is_teacher else FrozenTeacher(teacher)
         self.classes = list(classes)
@@ -90,7 +97,7 @@ class ClassMapping(Teacher):
     def bind(self, student: keras.Model) -> None:
         self.teacher.bind(student)
 
-    def prepare(self, names) -> None:
+    def prepare(self, names: Iterable[str]) -> None:
         super().prepare(names)
         self.teacher = self.teacher.ready_for(["output"])
         needs_own_pass(self.teacher)
@@ -103,7 +110,7 @@ class ClassMapping(Teacher):
         shape = self.teacher.shape(name)
         return shape and (*shape[:-1], self.num_classes)
 
-    def __call__(self, x) -> dict:
+    def __call__(self, x: Arrays) -> dict:
         given = self.teacher(x)
         activation = self.teacher.activation_of("output")
         return {

@@ -8,6 +8,7 @@ from collections.abc import Iterable
 import keras
 
 from keras_kd.core.taps import ForwardPass
+from keras_kd.core.type_aliases import Arrays
 from keras_kd.teachers.base import Teacher
 
 
@@ -77,9 +78,9 @@ class OwnExitTeacher(Teacher):
                 "OwnExitTeacher has no student yet. Give it to a Distiller; "
                 "it cannot teach before, or be stored."
             )
-        self._names = list(names)
+        self._names: list[str] = list(names)
         taps = map(self.student_tap, self._names)
-        self._pass = ForwardPass(self._student, taps)
+        self._pass: ForwardPass = ForwardPass(self._student, taps)
 
     def shape(self, name: str) -> tuple | None:
         return self._pass.shape(self.student_tap(name))
@@ -87,7 +88,7 @@ class OwnExitTeacher(Teacher):
     def activation_of(self, name: str) -> str | None:
         return self._pass.activation(self.student_tap(name))
 
-    def __call__(self, x) -> dict:
+    def __call__(self, x: Arrays) -> dict:
         """Returns the targets by a pass of their own, in inference mode.
 
         A distiller does not call it; it is for looking at the targets.

@@ -8,6 +8,7 @@ from collections.abc import Callable
 
 import tensorflow as tf
 
+from keras_kd.core.type_aliases import Arrays
 from keras_kd.teachers.base import Teacher
 from keras_kd.teachers.base import check_activation
 
@@ -87,7 +88,7 @@ class SavedModelTeacher(Teacher):
     def shape(self, name: str) -> tuple | None:
         return self._shape
 
-    def __call__(self, x) -> dict:
+    def __call__(self, x: Arrays) -> dict:
         if self.preprocess is not None:
             x = self.preprocess(x)
         if not isinstance(x, dict) and len(self._inputs) == 1:

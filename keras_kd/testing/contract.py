@@ -29,7 +29,12 @@ class ContractError(AssertionError):
     """
 
     def __init__(
-        self, subject, promise: str, expected, received, fix: str = ""
+        self,
+        subject: object,
+        promise: str,
+        expected: object,
+        received: object,
+        fix: str = "",
     ):
         self.promise = promise
         super().__init__(
@@ -65,7 +70,7 @@ def compiled_answers(
     subject, promise: str, function: Callable, x: Any, jit: bool, fix: str
 ) -> Iterator[tuple[str, Any]]:
     """Yields what a function of one batch answers, by way of compiling it."""
-    ways = {
+    ways: dict[str, dict[str, Any]] = {
         "tf.function": {},
         "tf.function with an unknown batch size": {
             "input_signature": [batch_specs(x)]

@@ -11,6 +11,7 @@ from collections.abc import Iterable
 import keras
 import numpy as np
 
+from keras_kd.core.type_aliases import Arrays
 from keras_kd.testing.contract import require
 from keras_kd.testing.contract import require_close
 from keras_kd.testing.distiller_run import check_history
@@ -27,8 +28,8 @@ WAYS = {
 
 def check_distiller(
     make_distiller: Callable,
-    x,
-    y=None,
+    x: Arrays,
+    y: Arrays | None = None,
     *,
     batch_size: int = 4,
     ways: Iterable[str] = (*WAYS, "mixed_float16"),

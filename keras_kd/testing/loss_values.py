@@ -9,7 +9,7 @@ import numpy as np
 import tensorflow as tf
 
 from keras_kd import losses
-from keras_kd.losses.base import constructor_arguments
+from keras_kd.core.constructors import constructor_arguments
 from keras_kd.testing.contract import ContractError
 from keras_kd.testing.contract import numbers
 from keras_kd.testing.contract import require

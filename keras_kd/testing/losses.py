@@ -8,19 +8,20 @@ from collections.abc import Callable
 import numpy as np
 
 from keras_kd import losses
+from keras_kd.core.type_aliases import OneLossLike
 from keras_kd.testing import loss_training
 from keras_kd.testing import loss_values
 from keras_kd.testing.loss_case import LossCase
 
 
 def check_loss(
-    loss,
+    loss: OneLossLike,
     *,
     teacher_shape: tuple = (6, 5),
     student_shape: tuple | None = None,
     reference: Callable | None = None,
-    labels=None,
-    mask=None,
+    labels: np.ndarray | None = None,
+    mask: np.ndarray | None = None,
     sample: Callable | None = None,
     zero_at_equal: bool = True,
     nonnegative: bool = True,

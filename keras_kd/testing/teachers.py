@@ -12,6 +12,8 @@ from keras import ops
 
 from keras_kd import teachers
 from keras_kd.core import output_heads
+from keras_kd.core.type_aliases import Arrays
+from keras_kd.core.type_aliases import TeacherLike
 from keras_kd.losses.base import compatible
 from keras_kd.testing.contract import changed
 from keras_kd.testing.contract import compiled_answers
@@ -21,7 +23,9 @@ from keras_kd.testing.contract import require_close
 from keras_kd.testing.contract import state_of
 
 
-def check_teacher(teacher, x, *, taps: Iterable[str] = ("output",)) -> None:
+def check_teacher(
+    teacher: TeacherLike, x: Arrays, *, taps: Iterable[str] = ("output",)
+) -> None:
     """Checks everything that `Distiller` relies on in a teacher.
 
     Args:

@@ -10,6 +10,7 @@ import pathlib
 import shutil
 import warnings
 from collections.abc import Callable
+from collections.abc import Sequence
 from typing import Any
 
 import keras
@@ -17,6 +18,11 @@ import keras_tuner
 
 from keras_kd.core import output_heads
 from keras_kd.core.progress import console_for
+from keras_kd.core.type_aliases import LabelLossLike
+from keras_kd.core.type_aliases import LossLike
+from keras_kd.core.type_aliases import MetricLike
+from keras_kd.core.type_aliases import SearchedLike
+from keras_kd.core.type_aliases import TeacherLike
 from keras_kd.data.splits import Data
 from keras_kd.training.teacher_targets import TeacherTargets
 from keras_kd.training.teacher_targets import targets_folder
@@ -39,7 +45,7 @@ from keras_kd.tuning.trials.worker_pool import WorkerPool
 
 
 def search(
-    teacher: Any,
+    teacher: TeacherLike | TeacherTargets,
     build_student: Callable[..., keras.Model],
     data: Data,
     trials: int = 20,
@@ -47,14 +53,14 @@ def search(
     *,
     tuner: str = "bayesian",
     objective: str | keras_tuner.Objective | None = None,
-    temperature: Any = (1.0, 20.0),
-    alpha: Any = (0.0, 1.0),
-    learning_rate: Any = 1e-3,
-    distillation_losses: Any = None,
+    temperature: SearchedLike = (1.0, 20.0),
+    alpha: SearchedLike = (0.0, 1.0),
+    learning_rate: SearchedLike = 1e-3,
+    distillation_losses: LossLike | Callable[..., LossLike] | None = None,
     epochs: int = 20,
     batch_size: int = 128,
-    loss: Any = None,
-    metrics: Any = None,
+    loss: LabelLossLike | None = None,
+    metrics: Sequence[MetricLike] | None = None,
     seed: int = 0,
     control: bool = True,
     median_stopping: bool = True,
@@ -150,7 +156,7 @@ def search(
         median_stopping = stop_hopeless
     _check_counts(trials, epochs, confirm, workers, control)
     oracles.check_tuner(tuner)
-    space = {
+    space: dict[str, Any] = {
         "temperature": temperature,
         "alpha": alpha,
         "learning_rate": learning_rate,
@@ -164,8 +170,9 @@ def search(
     directory = pathlib.Path(directory).absolute()
     if overwrite:
         _clear(directory)
-    targets = teacher
-    if not isinstance(teacher, TeacherTargets):
+    if isinstance(teacher, TeacherTargets):
+        targets = teacher
+    else:
         losses = losses_of(distillation_losses)
         targets = TeacherTargets(
             teacher, data, losses, targets_folder(directory), verbose

@@ -8,11 +8,14 @@ import os
 import pathlib
 from collections.abc import Callable
 from collections.abc import Sequence
-from typing import Any
 
 import keras
 
 from keras_kd.core.records import StageRecord
+from keras_kd.core.type_aliases import LabelLossLike
+from keras_kd.core.type_aliases import LearningRateLike
+from keras_kd.core.type_aliases import LossLike
+from keras_kd.core.type_aliases import TeacherLike
 from keras_kd.data.splits import Data
 from keras_kd.data.splits import labels_of
 from keras_kd.export.publishing.versions import check_name
@@ -24,19 +27,19 @@ from keras_kd.workflows.teacher_checks import warn_of_teacher
 
 
 def compress(
-    teacher: Any,
+    teacher: TeacherLike,
     build_student: Callable[[], keras.Model],
     data: Data,
     directory: str | os.PathLike,
     *,
     temperature: float = 4.0,
     alpha: float = 0.7,
-    distillation_losses: Any = None,
+    distillation_losses: LossLike | None = None,
     search: int | None = None,
     epochs: int = 20,
     batch_size: int = 128,
-    learning_rate: Any = 1e-3,
-    loss: Any = None,
+    learning_rate: LearningRateLike = 1e-3,
+    loss: LabelLossLike | None = None,
     seeds: Sequence[int] = (0, 1, 2),
     control: bool = True,
     prune: float | None = 0.5,

@@ -11,6 +11,7 @@ from typing import Any
 import keras
 
 from keras_kd.core.records import StageRecord
+from keras_kd.core.type_aliases import TeacherLike
 from keras_kd.data.splits import Data
 from keras_kd.distillers import unlabelled
 from keras_kd.evaluation import measure
@@ -58,7 +59,7 @@ def born_again(
     data: Data,
     generations: int = 3,
     *,
-    teacher: Any = None,
+    teacher: TeacherLike | None = None,
     temperature: float = 1.0,
     alpha: float = 0.5,
     patience: int = 1,
@@ -139,7 +140,7 @@ def born_again(
 
 
 def teach_through(
-    teacher: Any,
+    teacher: TeacherLike,
     builders: Iterable[Callable[[], keras.Model]],
     data: Data,
     *,

@@ -99,6 +99,7 @@ class CompressionStages:
         # KerasTuner takes a while to import.
         from keras_kd.tuning.display.formatting import settings_text
         from keras_kd.tuning.search import search
+        from keras_kd.tuning.trials.trial_record import shown
 
         losses = self.distilling["distillation_losses"]
         result = search(
@@ -117,7 +118,7 @@ class CompressionStages:
         self.distilling = {**self.distilling, **result.best_settings}
         if losses is not None:
             self.distilling["temperature"] = None
-        settings = settings_text(result.best.settings)
+        settings = settings_text(shown(result.best_hyperparameters))
         return (
             f"A search of {len(result.rows)} trials with seed {seed} chose "
             f"{settings} by the validation split (search/search.html)."
@@ -180,8 +181,12 @@ class CompressionStages:
             record.metrics |= self.evaluator.measure(model)
             return model, record
 
-        depends_on = {"sparsity": sparsity, "epochs": epochs}
-        depends_on |= {"taught": self.taught, "model": _sha256(student)}
+        depends_on = {
+            "sparsity": sparsity,
+            "epochs": epochs,
+            "taught": self.taught,
+            "model": _sha256(student),
+        }
         return self.folder.run("pruned", depends_on, make)
 
     def export(self, student: StageRecord, formats, quantize) -> StageRecord:

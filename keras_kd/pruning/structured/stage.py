@@ -6,12 +6,14 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 from collections.abc import Sequence
-from typing import Any
 
 import keras
 import numpy as np
 
 from keras_kd.core.records import StageRecord
+from keras_kd.core.type_aliases import Arrays
+from keras_kd.core.type_aliases import Split
+from keras_kd.data.splits import Data
 from keras_kd.pruning.selection import check_lists
 from keras_kd.pruning.structured.groups import choose
 from keras_kd.pruning.structured.groups import groups_of
@@ -26,7 +28,7 @@ from keras_kd.pruning.structured.trace import trace
 def prune_channels(
     model: keras.Model,
     ratio: float | Mapping[str, float] = 0.5,
-    data: Any = None,
+    data: Data | Split | Arrays | None = None,
     by: str = "magnitude",
     include: Sequence[str | type] | None = None,
     exclude: Sequence[str | type] = (),

@@ -12,6 +12,8 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from keras_kd.core.type_aliases import Arrays
+from keras_kd.core.type_aliases import Tensor
 from keras_kd.targets.hashing.index import FingerprintIndex
 from keras_kd.targets.hashing.index import all_fingerprints
 
@@ -42,17 +44,17 @@ class Mixing:
         self.alpha = float(alpha)
         self.labels = labels
 
-    def __call__(self, x, partner, seed):
+    def __call__(self, x: Arrays, partner: Arrays, seed: Tensor) -> Arrays:
         """Returns one sample with a share of its partner in it."""
         raise NotImplementedError
 
-    def share(self, x, seed) -> tf.Tensor:
+    def share(self, x: Arrays, seed: Tensor) -> tf.Tensor:
         """Returns the share of the first sample, float32 in [0, 1]."""
         drawn = tf.random.stateless_gamma((2,), seed, alpha=self.alpha)
         # Both can be 0 in float32 where alpha is small.
         return (drawn[0] + 1e-30) / (drawn[0] + drawn[1] + 2e-30)
 
-    def check_labels(self, spec: Any) -> None:
+    def check_labels(self, spec: tf.TypeSpec | dict | tuple) -> None:
         """Raises unless labels of these specs can be mixed."""
         for each in tf.nest.flatten(spec):
             if self.labels == "mixed" and not each.dtype.is_floating:
@@ -86,7 +88,7 @@ class Mixup(Mixing):
     ```
     """
 
-    def __call__(self, x, partner, seed):
+    def __call__(self, x: Arrays, partner: Arrays, seed: Tensor) -> Arrays:
         share = self.share(x, seed)
 
         def blend(a, b):
@@ -121,14 +123,14 @@ class CutMix(Mixing):
     ```
     """
 
-    def __call__(self, x, partner, seed):
+    def __call__(self, x: Arrays, partner: Arrays, seed: Tensor) -> Arrays:
         x, partner = _tensors(x, partner)
         inside = self._inside(x, seed)
         return tf.nest.map_structure(
             lambda a, b: tf.where(inside, b, a), x, partner
         )
 
-    def share(self, x, seed):
+    def share(self, x: Arrays, seed: Tensor) -> tf.Tensor:
         inside = self._inside(_tensors(x)[0], seed)
         return 1.0 - tf.reduce_mean(tf.cast(inside, tf.float32))
 

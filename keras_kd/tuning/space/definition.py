@@ -8,6 +8,7 @@ import itertools
 from collections.abc import Callable
 from typing import Any
 
+import keras
 import keras_tuner
 
 from keras_kd.core.stage_cache import fingerprint

@@ -6,6 +6,7 @@ from __future__ import annotations
 import contextlib
 import inspect
 from collections.abc import Callable
+from collections.abc import Sequence
 from typing import Any
 
 import keras
@@ -15,6 +16,11 @@ from keras_tuner.errors import FatalValueError
 
 from keras_kd import losses as losses_module
 from keras_kd import teachers
+from keras_kd.core.type_aliases import LabelLossLike
+from keras_kd.core.type_aliases import LossLike
+from keras_kd.core.type_aliases import MetricLike
+from keras_kd.core.type_aliases import SearchedLike
+from keras_kd.core.type_aliases import TeacherLike
 from keras_kd.distillers.distiller import Distiller
 from keras_kd.training.trainer import copies_of
 from keras_kd.training.trainer import loss_and_metrics
@@ -104,14 +110,14 @@ class HyperDistiller(keras_tuner.HyperModel):
 
     def __init__(
         self,
-        teacher: Any,
+        teacher: TeacherLike | None,
         build_student: Callable[..., keras.Model],
-        temperature: Any = (1.0, 20.0),
-        alpha: Any = (0.0, 1.0),
-        learning_rate: Any = (1e-4, 1e-2),
-        distillation_losses: Any = None,
-        loss: Any = None,
-        metrics: Any = None,
+        temperature: SearchedLike = (1.0, 20.0),
+        alpha: SearchedLike = (0.0, 1.0),
+        learning_rate: SearchedLike = (1e-4, 1e-2),
+        distillation_losses: LossLike | Callable[..., LossLike] | None = None,
+        loss: LabelLossLike | None = None,
+        metrics: Sequence[MetricLike] | None = None,
         steps: int | None = None,
         name: str | None = None,
         tunable: bool = True,
@@ -196,7 +202,9 @@ class HyperDistiller(keras_tuner.HyperModel):
         """Returns a new student."""
         return self._build_student(*([hp] if self._takes_hp else []))
 
-    def losses(self, hp, temperature: float | None = None) -> list:
+    def losses(
+        self, hp: keras_tuner.HyperParameters, temperature: float | None = None
+    ) -> list:
         """Returns new losses, with the trial's temperature or a given one."""
         losses = self.distillation_losses
         losses = copies_of(losses(hp) if is_choice(losses) else losses)
@@ -214,7 +222,7 @@ class HyperDistiller(keras_tuner.HyperModel):
         loss, metrics = loss_and_metrics(student, self.loss, self.metrics)
         return loss, keras.tree.map_structure(_copy_of_metric, metrics)
 
-    def value(self, hp, name: str) -> float | None:
+    def value(self, hp: keras_tuner.HyperParameters, name: str) -> float | None:
         """Returns a trial's temperature, alpha or learning rate."""
         searched = self.space[name]
         return None if searched is None else searched.ask(hp)

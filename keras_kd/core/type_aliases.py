@@ -1,0 +1,71 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Names for what many functions take; nothing is imported at run time."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+from typing import TypeAlias
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from collections.abc import Mapping
+    from collections.abc import Sequence
+    from typing import Any
+    from typing import Literal
+
+    import keras
+    import numpy as np
+    import tensorflow as tf
+
+    from keras_kd.losses.base import DistillationLoss
+    from keras_kd.teachers.base import Teacher
+
+Tensor: TypeAlias = "tf.Tensor | np.ndarray"
+"""What a loss computes with: a tensor, or an array to try it on."""
+
+ScalarLike: TypeAlias = "float | Tensor"
+"""A number of a loss: fixed, or one that a compiled step reads."""
+
+Arrays: TypeAlias = "Tensor | Mapping[str, Arrays] | Sequence[Arrays]"
+"""Inputs of a model or labels: an array, or arrays in any nesting."""
+
+Split: TypeAlias = "tuple[Arrays, Arrays] | tf.data.Dataset"
+"""Examples with labels: arrays `(x, y)`, or a batched data set of them."""
+
+Examples: TypeAlias = "Split | tuple[Arrays] | keras.utils.PyDataset"
+"""What a teacher can label: a split, inputs alone, or Keras' own kind."""
+
+Shape: TypeAlias = "Sequence[Any]"
+"""Shape of a tap, `None` where a size is free; for a list of taps, of each."""
+
+TeacherLike: TypeAlias = (
+    "keras.Model | Teacher | Sequence[keras.Model | Teacher]"
+)
+"""What teaches: a trained model, a teacher, or a list: an ensemble."""
+
+OneLossLike: TypeAlias = (
+    "DistillationLoss | keras.distillation.DistillationLoss | str | dict"
+)
+"""A distillation loss: ours, one of Keras, its name, or as it is saved."""
+
+ProjectorLike: TypeAlias = 'keras.layers.Layer | Literal["auto"] | None'
+"""What brings the student's tap to the teacher's shape."""
+
+LossLike: TypeAlias = "OneLossLike | Sequence[OneLossLike]"
+"""One distillation loss or a list of them."""
+
+LabelLossLike: TypeAlias = (
+    "str | keras.losses.Loss | Callable | Mapping | Sequence"
+)
+"""The loss on the labels: what `compile` of a Keras model takes."""
+
+MetricLike: TypeAlias = "str | keras.metrics.Metric | Callable"
+"""A metric: what `compile` of a Keras model takes in a list."""
+
+LearningRateLike: TypeAlias = (
+    "float | keras.optimizers.schedules.LearningRateSchedule"
+)
+"""A learning rate: a number, or a schedule of Keras."""
+
+SearchedLike: TypeAlias = "float | tuple[float, float] | list[float]"
+"""A setting of a search: fixed, a range, or a list to choose from."""
