@@ -40,6 +40,12 @@ class StepSettings:
         steps_per_execution: Steps that one call of it is to run.
         speedups: Setting to how many times as fast as the model's own it is.
         left_out: What could not be measured, and why.
+
+    Example:
+
+    ```python
+    kd.StepSettings(jit_compile=False, steps_per_execution=16).apply(student)
+    ```
     """
 
     jit_compile: bool
@@ -51,13 +57,13 @@ class StepSettings:
         """Makes a compiled model train so, from its next `fit` on."""
         model.jit_compile = self.jit_compile
         model.steps_per_execution = self.steps_per_execution
-        model.train_function = model.test_function = None
-        model.predict_function = None
+        for kind in ("train", "test", "predict"):
+            setattr(model, f"{kind}_function", None)
 
     def __str__(self) -> str:
-        chosen = _name(self.jit_compile, self.steps_per_execution)
+        name = _name(self.jit_compile, self.steps_per_execution)
         found = ", ".join(f"{k} {v:.2f}x" for k, v in self.speedups.items())
-        return "; ".join([f"step: {chosen} ({found})", *self.left_out])
+        return "; ".join([f"step: {name} ({found})", *self.left_out])
 
 
 def fastest_step(
@@ -83,10 +89,8 @@ def fastest_step(
         candidates: Values of `steps_per_execution`; 1, 8 and 32 by default.
         steps: Steps in each of the rounds of a measurement.
         exact: Whether to leave out XLA, which rounds the last bits otherwise.
-        verbose: Whether to print what was found.
-
-    Returns:
-        The fastest; the model's own unless another is more than 3 % faster.
+        verbose: Whether to print what was found: the fastest, or the model's
+            own setting unless another is more than 3 % faster.
 
     Example:
 
@@ -95,11 +99,6 @@ def fastest_step(
     ```
     """
     numbers = (1, 8, 32) if candidates is None else tuple(candidates)
-    if not model.compiled or model.run_eagerly:
-        raise ValueError(
-            f"Only a compiled step can be measured. Call `compile` of model "
-            f"'{model.name}' first, without run_eagerly=True."
-        )
     if min(steps, *numbers) < 1:
         raise ValueError(
             "`steps` and `candidates` (values of steps_per_execution) must be "

@@ -21,7 +21,15 @@ def unchanged(model: keras.Model, batches: tf.data.Dataset):
     Args:
         model: Any compiled `keras.Model`.
         batches: What the block trains on.
+
+    Raises:
+        ValueError: If the model is not compiled, or runs eagerly.
     """
+    if not model.compiled or model.run_eagerly:
+        raise ValueError(
+            "Only a compiled step can be measured. Call `compile` of model "
+            f"'{model.name}' first, without run_eagerly=True."
+        )
     strategy, guard = model.distribute_strategy, getattr(model, "_guard", None)
     settings = model.jit_compile, model.steps_per_execution
     number = guard and guard.batch
