@@ -28,10 +28,9 @@ from keras_kd.targets.store.shards import Shard
 class TeacherCache:
     """A teacher's answers to a data set, asked once and kept on disk.
 
-    Thirty epochs or twenty trials of a search ask a frozen teacher the same
-    questions again and again. A cache asks once. Each sample is known by a
-    fingerprint of its content, so the data may be shuffled, repeated or cut
-    into subsets afterwards, and a target never meets another sample.
+    Each sample is known by a fingerprint of its content, so the data may be
+    shuffled, repeated or cut into subsets afterwards, and a target never
+    meets another sample.
 
     Files are written as a database writes them: shards appear whole or not
     at all, each with its sha256, and the manifest last. A build that was
@@ -165,8 +164,7 @@ class TeacherCache:
     ) -> TeacherCache:
         """Labels the samples of a data set that the cache does not hold.
 
-        The teacher and the augmentation are those that it was built with.
-        All arguments are as for `build`.
+        Arguments are as for `build`, teacher and augmentation the same.
 
         Raises:
             ValueError: If the cache is not finished or is one of several
@@ -175,8 +173,8 @@ class TeacherCache:
         settings = self.manifest["settings"]
         if settings["part"] is not None:
             raise ValueError(
-                f"{self.directory} is part {settings['part']} of a cache. "
-                "Expected a whole one: merge the parts first."
+                f"{self.directory} is part {settings['part']} of a cache. Merge "
+                "the parts first."
             )
         how = batch_size, None, verbose, settings["agreement"], None
         return self._build(teacher, dataset, augment, *how, extend=True)
@@ -193,10 +191,7 @@ class TeacherCache:
     def merge(
         directories: Sequence[str | os.PathLike], into: str | os.PathLike
     ) -> TeacherCache:
-        """Returns one cache made of all parts that machines labelled.
-
-        See `targets.build.merging.merge`.
-        """
+        """Returns one cache of all parts; see `targets.build.merging`."""
         merge(directories, into)
         return TeacherCache.open(into)
 
