@@ -126,6 +126,12 @@ def test_root_holds_the_public_page_and_callbacks_only():
     assert loose == {"__init__.py", "callbacks.py"}
 
 
+def test_every_folder_is_a_package():
+    """Else it would be left out of what is built and installed."""
+    folders = {path.parent for path in MODULES.values()}
+    assert [f for f in folders if not (f / "__init__.py").is_file()] == []
+
+
 def test_heavy_packages_are_imported_by_their_owner_only():
     wrong = [
         f"{module} imports {name}"

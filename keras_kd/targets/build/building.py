@@ -20,7 +20,6 @@ from keras_kd.targets.store import manifest as manifests
 from keras_kd.targets.store import shards
 from keras_kd.targets.store.options import Options
 from keras_kd.targets.store.options import describe
-from keras_kd.targets.store.shards import name_of
 
 
 def build(
@@ -114,7 +113,9 @@ def _finish(directory, task, before, finished):
         # Labelled before; a damaged shard may have been written anew, and
         # the data may be the first ones of a cache that was extended.
         rest = finished["shards"][len(found) :]
-        found += [shards.Shard(folder / shards.name_of(e["number"])) for e in rest]
+        found += [
+            shards.Shard(folder / shards.name_of(e["number"])) for e in rest
+        ]
         data = finished["data"] if rest else data
     else:
         numbers = {shard.number for shard in found}

@@ -21,12 +21,12 @@ import keras
 import numpy as np
 
 from keras_kd.core import output_heads
+from keras_kd.core.checksummed_json import DamagedFileError
 from keras_kd.data.splits import compile_for
 from keras_kd.targets.build.checks import check_finite
 from keras_kd.targets.build.checks import same_samples
 from keras_kd.targets.hashing.fingerprint import fingerprints
 from keras_kd.targets.store.options import describe
-from keras_kd.core.checksummed_json import DamagedFileError
 from keras_kd.targets.store.shards import Shard
 from keras_kd.targets.store.shards import name_of
 from keras_kd.targets.store.shards import shards_on_disk

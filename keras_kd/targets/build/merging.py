@@ -11,9 +11,9 @@ from typing import Any
 
 import numpy as np
 
-from keras_kd.targets.store import manifest as manifests
-from keras_kd.targets.build.building import locked
 from keras_kd.core.checksummed_json import DamagedFileError
+from keras_kd.targets.build.building import locked
+from keras_kd.targets.store import manifest as manifests
 from keras_kd.targets.store import shards
 
 
