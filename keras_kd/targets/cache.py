@@ -173,8 +173,8 @@ class TeacherCache:
         settings = self.manifest["settings"]
         if settings["part"] is not None:
             raise ValueError(
-                f"{self.directory} is part {settings['part']} of a cache. "
-                "Merge the parts first."
+                f"{self.directory} is part {settings['part']} of a cache: "
+                "merge the parts first."
             )
         how = batch_size, None, verbose, settings["agreement"], None
         return self._build(teacher, dataset, augment, *how, extend=True)
