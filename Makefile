@@ -33,7 +33,7 @@ export TF_CPP_MIN_LOG_LEVEL ?= 3
 # Whatever pre-commit keeps stays in the checkout, not in the home folder.
 export PRE_COMMIT_HOME := $(CURDIR)/$(VENV)/pre-commit
 
-.PHONY: help install test test-fast test-docs test-slow demo check format bench \
+.PHONY: help install test coverage test-fast test-docs test-slow demo check format bench \
 	bench-methods results clean
 
 help: ## Show this list
@@ -43,7 +43,10 @@ help: ## Show this list
 
 install: $(INSTALLED) ## Install the package and its tools into .venv
 
-test: $(INSTALLED) ## Run the tests, without the slow ones; prints coverage
+test: $(INSTALLED) ## Run the tests, without the slow ones
+	@$(BIN)/python -m pytest -n auto --dist loadfile
+
+coverage: $(INSTALLED) ## Run the tests and print what they cover
 	@$(BIN)/python -m pytest -n auto --dist loadfile --cov
 
 test-fast: $(INSTALLED) ## Run the tests of a minute, for the inner loop
