@@ -95,15 +95,15 @@ def shared():
 
 @pytest.fixture(scope="module")
 def exported(tmp_path_factory):
-    """A folder with what `kd.export` and `kd.compress` leave."""
-    folder = tmp_path_factory.mktemp("exported")
+    """A student, and a folder with what `kd.export` and `kd.compress` leave."""
+    folder, student = tmp_path_factory.mktemp("exported"), build_student()
     names = ["cat", "dog", "bird"]
-    kd.export(build_student(), folder / "saved_models", "student", labels=names)
+    kd.export(student, folder / "saved_models", "student", labels=names)
     tflite = folder / "saved_models" / "student" / "student.tflite"
     shutil.copy(tflite, folder)
     record = kd.StageRecord("prune", "pruned", metrics={"sparsity": 0.8})
     kd.Report(folder / "run", [record]).save()
-    return folder
+    return student, folder
 
 
 def example(module, name, code):
@@ -127,7 +127,7 @@ def test_docstring_example_runs(
         names["distiller"] = kd.Distiller(names["teacher"], build_student())
         names["distiller"].compile("adam", names["cross_entropy"])
     if re.search(r'"(saved_models/student|student\.tflite|run"\))', code):
-        folder = request.getfixturevalue("exported")
+        names["student"], folder = request.getfixturevalue("exported")
         shutil.copytree(folder, tmp_path, dirs_exist_ok=True)
     exec(compile(code, module, "exec"), names)
 
