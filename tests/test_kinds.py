@@ -103,6 +103,7 @@ def test_targets_from_arrays_gain_over_no_teacher(tmp_path):
     assert same_choice(said, student.predict(unseen, verbose=0)) > 0.9
 
 
+@pytest.mark.slow
 def test_targets_from_arrays_must_belong_to_their_images():
     """The witness that it is the targets that teach."""
     x, y = few_labels().train

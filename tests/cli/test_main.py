@@ -193,6 +193,7 @@ def test_run_again_trains_nothing(run, capsys, monkeypatch):
     assert not (directory / "2").exists()
 
 
+@pytest.mark.slow
 def test_run_goes_on_after_a_kill(run, capsys, monkeypatch):
     call, directory = run
     # As a kill in the middle of pruning leaves it: no record of the stage.

@@ -15,6 +15,7 @@ import pytest
 from keras_kd.cli import main
 from keras_kd.export import docker_command
 from keras_kd.export import server_command
+from selection import quick
 
 
 @pytest.fixture
@@ -70,7 +71,9 @@ def test_serve_refuses_a_folder_without_version(tmp_path, capsys):
     assert "holds no version to serve" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("found", ["tensorflow_model_server", "docker"])
+@pytest.mark.parametrize(
+    "found", quick(1, ["tensorflow_model_server", "docker"])
+)
 def test_serve_becomes_the_server_that_is_there(model, path, found):
     # A stand-in for the server: it only tells how it was called.
     tell = '[ "$1" = info ] && exit 0; echo "$0 $@ $TF_CPP_MIN_LOG_LEVEL"'
@@ -82,6 +85,7 @@ def test_serve_becomes_the_server_that_is_there(model, path, found):
     assert done.returncode == 5
 
 
+@pytest.mark.slow
 def test_serve_passes_signals_to_the_server(model, path):
     script(
         path,

@@ -17,6 +17,7 @@ from distillers.tiny import labels
 from distillers.tiny import mlp
 from keras_kd.targets.attached import attach_targets
 from replicas import two_replicas
+from selection import quick
 
 X, Y = features(), labels()
 
@@ -72,16 +73,19 @@ def two():
 
 @pytest.mark.parametrize(
     "case",
-    [
-        pytest.param({}, id="labels"),
-        pytest.param({"y": None, "alpha": 1.0}, id="no_labels"),
-        pytest.param({"y": np.where(Y == 1, -1, Y)}, id="some_labels"),
-        pytest.param(
-            {"sample_weight": np.linspace(0.0, 2.0, len(X))},
-            id="sample_weight",
-        ),
-        pytest.param({"attach": True}, id="attached_targets"),
-    ],
+    quick(
+        1,
+        [
+            pytest.param({}, id="labels"),
+            pytest.param({"y": None, "alpha": 1.0}, id="no_labels"),
+            pytest.param({"y": np.where(Y == 1, -1, Y)}, id="some_labels"),
+            pytest.param(
+                {"sample_weight": np.linspace(0.0, 2.0, len(X))},
+                id="sample_weight",
+            ),
+            pytest.param({"attach": True}, id="attached_targets"),
+        ],
+    ),
 )
 def test_distiller_two_replicas_train_the_model_of_one(case):
     single, history = train(one(), **case)

@@ -16,6 +16,7 @@ from distillers.tiny import cross_entropy
 from distillers.tiny import features
 from distillers.tiny import labels
 from distillers.tiny import mlp
+from selection import quick
 
 X, Y = features(), labels()
 
@@ -189,7 +190,7 @@ class Fixed(kd.teachers.Teacher):
         return {"output": ops.zeros((*shape, 3)) + ops.array([0.0, 2.0, -1.0])}
 
 
-@pytest.mark.parametrize("build, compile_with, fit_with", CASES)
+@pytest.mark.parametrize("build, compile_with, fit_with", quick(4, CASES))
 def test_distiller_alpha_0_equals_student_fit(build, compile_with, fit_with):
     compare(build, compile_with, fit_with)
 
@@ -218,6 +219,7 @@ def test_distiller_alpha_0_obeys_callbacks_as_student_fit():
     assert len(set(distilled["learning_rate"])) > 1
 
 
+@pytest.mark.slow
 def test_distiller_alpha_0_equals_student_fit_with_masks():
     def build():
         return keras.Sequential(
@@ -244,7 +246,7 @@ def two_outputs(as_dict):
     return keras.Model(inputs, outputs)
 
 
-@pytest.mark.parametrize("as_dict", [True, False])
+@pytest.mark.parametrize("as_dict", quick(1, [True, False]))
 def test_distiller_alpha_0_equals_student_fit_with_several_outputs(as_dict):
     y = {"kind": Y, "size": X[:, :1]}
     history, _ = compare(

@@ -19,6 +19,7 @@ from distillers.tiny import labels
 from distillers.tiny import linear
 from distillers.tiny import mlp
 from keras_kd.targets.attached import attach_targets
+from selection import quick
 
 X, Y = features(), labels()
 FIT = {"batch_size": 8, "shuffle": False, "verbose": 0}
@@ -166,7 +167,7 @@ def attached(teacher):
     return attach_targets(X, kd.tap(teacher, names).predict(X, verbose=0))
 
 
-@pytest.mark.parametrize("kind", ["numpy", "dataset"])
+@pytest.mark.parametrize("kind", quick(1, ["numpy", "dataset"]))
 def test_distiller_targets_with_the_data_equal_a_live_teacher(kind):
     teacher = mlp(width=12, seed=1)
     reference, student = mlp(seed=2), mlp(seed=2)

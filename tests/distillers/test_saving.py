@@ -16,6 +16,7 @@ from distillers.tiny import cross_entropy
 from distillers.tiny import features
 from distillers.tiny import labels
 from distillers.tiny import mlp
+from selection import quick
 
 X, Y = features(), labels()
 FIT = {"batch_size": 8, "shuffle": False, "verbose": 0}
@@ -77,7 +78,7 @@ def dense_projector():
     return layers.Dense(12, name="mine", kernel_initializer="ones")
 
 
-@pytest.mark.parametrize("projector", ["auto", "layer"])
+@pytest.mark.parametrize("projector", quick(1, ["auto", "layer"]))
 def test_distiller_trains_on_after_loading_as_if_never_saved(
     tmp_path, projector
 ):
@@ -158,6 +159,7 @@ class Stop(keras.callbacks.Callback):
             raise KeyboardInterrupt
 
 
+@pytest.mark.slow
 def test_distiller_resumes_from_a_backup_to_the_same_weights(tmp_path):
     reference = build()
     reference.fit(X, Y, epochs=4, **FIT)

@@ -13,6 +13,7 @@ from keras_kd.losses.sparse import to_dense
 from keras_kd.targets.attached import attach_targets
 from keras_kd.targets.store.encodings import Sampled
 from keras_kd.targets.store.encodings import TopK
+from selection import quick
 
 
 def logits(rows=24):
@@ -37,7 +38,7 @@ def first_step(x, loss, **compile_arguments):
 
 
 @pytest.mark.parametrize(
-    "arguments", [{}, {"run_eagerly": True}, {"jit_compile": True}]
+    "arguments", quick(1, [{}, {"run_eagerly": True}, {"jit_compile": True}])
 )
 @pytest.mark.parametrize("divergence", ["forward_kl", "reverse_kl"])
 def test_all_but_one_class_train_as_all_of_them(divergence, arguments):
@@ -103,7 +104,8 @@ def test_nan_in_sparse_targets_is_refused():
 
 @pytest.mark.parametrize("jit_compile", [False, True])
 @pytest.mark.parametrize(
-    "loss", [losses.SoftTargets(2.0), losses.Decoupled(temperature=2.0)]
+    "loss",
+    quick(1, [losses.SoftTargets(2.0), losses.Decoupled(temperature=2.0)]),
 )
 def test_sparse_targets_of_classes_that_the_student_lacks_are_refused(
     loss, jit_compile

@@ -183,6 +183,7 @@ def test_measure_knows_probabilities_from_logits(activation, bias, says_yes):
     assert found["accuracy"] == pytest.approx((y == says_yes).mean())
 
 
+@pytest.mark.slow
 def test_measure_of_two_named_inputs_by_name():
     left = keras.Input((2,), name="left")
     right = keras.Input((2,), name="right")
@@ -208,6 +209,7 @@ def test_measure_of_two_named_inputs_by_name():
     assert found["peak_memory_bytes"] > 0
 
 
+@pytest.mark.slow
 def test_latency_ranks_all_kinds_before_a_far_larger_model(
     artefacts, trained, digits
 ):
@@ -276,6 +278,7 @@ def test_time_in_turn_stops_after_its_seconds():
     assert len(times["it"]) == 10
 
 
+@pytest.mark.slow
 def test_latency_says_why_an_artefact_failed(digits, tmp_path):
     path = tmp_path / "broken.tflite"
     path.write_bytes(b"not a model")

@@ -122,6 +122,7 @@ def test_export_publishes_nothing_when_one_format_fails(tmp_path):
     assert (tmp_path / "text" / "1" / "saved_model.pb").exists()
 
 
+@pytest.mark.slow
 def test_export_publishes_nothing_when_verification_fails(
     tmp_path, monkeypatch
 ):
@@ -143,6 +144,7 @@ def test_export_publishes_nothing_when_verification_fails(
     assert os.listdir(tmp_path / "student") == []
 
 
+@pytest.mark.slow
 def test_export_dict_of_int_and_float_with_recurrent_softmax(tmp_path):
     ids = keras.Input((6,), dtype="int32", name="ids")
     extra = keras.Input((2,), name="extra")
@@ -222,6 +224,7 @@ class Subclassed(keras.Model):
         return {"embedding": x, "scores": self.scores(x)}
 
 
+@pytest.mark.slow
 def test_export_subclassed_model_with_several_outputs(tmp_path):
     model = Subclassed()
     ids = np.array([[1, 2, 6], [0, 3, 5]], "int32")
@@ -247,6 +250,7 @@ module.export(model, sys.argv[1], "student", formats=["saved_model"])
 """
 
 
+@pytest.mark.slow
 def test_export_killed_before_the_rename_publishes_nothing(tmp_path):
     root = str(pathlib.Path(keras_kd.__file__).parents[1])
     process = subprocess.run(

@@ -286,6 +286,7 @@ def test_temperature_of_the_distiller_leaves_tau_alone():
     assert distiller.distillation_losses[1].tau == 0.07
 
 
+@pytest.mark.slow
 def test_mixed_precision_and_xla_keep_the_memory_in_float32():
     keras.config.set_dtype_policy("mixed_float16")
     try:
@@ -300,6 +301,7 @@ def test_mixed_precision_and_xla_keep_the_memory_in_float32():
     np.testing.assert_allclose(lengths, 1.0, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_two_replicas_hold_one_memory():
     with two_replicas().scope():
         two = make_distiller(memory=17, learning_rate=0.0)

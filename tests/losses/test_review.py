@@ -16,6 +16,7 @@ from distillers.tiny import cross_entropy
 from keras_kd.losses.review_fusion import ReviewFusion
 from keras_kd.losses.review_fusion import resize_nearest
 from keras_kd.recipes import digits
+from selection import quick
 
 RNG = np.random.default_rng(0)
 X = RNG.normal(size=(6, 8, 8, 1)).astype("float32")
@@ -160,7 +161,7 @@ def test_fusion_width_is_the_deepest_inputs_unless_given():
 # In the distiller.
 
 
-@pytest.mark.parametrize("jit_compile", [False, True])
+@pytest.mark.parametrize("jit_compile", quick(1, [False, True]))
 def test_taps_of_other_sizes_and_widths_are_matched(jit_compile):
     distiller = distil(jit_compile=jit_compile)
     fusion = distiller.projectors["review"]

@@ -16,6 +16,7 @@ from distillers.tiny import cross_entropy
 from distillers.tiny import log_softmax
 from distillers.tiny import softmax
 from keras_kd.recipes import digits
+from selection import quick
 
 NAMES = ["early", "middle", "last"]
 
@@ -76,7 +77,7 @@ def expected(model, x, threshold, probabilities=False):
     return every[np.arange(len(every)), chosen], chosen
 
 
-@pytest.mark.parametrize("threshold", [0.0, 0.6, 0.8, 1.0])
+@pytest.mark.parametrize("threshold", quick(2, [0.6, 1.0, 0.0, 0.8]))
 @pytest.mark.parametrize("activation", [None, "softmax"])
 def test_early_exit_answers_as_the_whole_model_would(activation, threshold):
     model, x = three_exits(activation), inputs()
@@ -176,6 +177,7 @@ def learned():
     return student
 
 
+@pytest.mark.slow
 def test_early_exit_answers_most_digits_early_and_as_well():
     x, y = digits.load_data().test
     student = learned()
@@ -194,7 +196,7 @@ def test_early_exit_answers_most_digits_early_and_as_well():
     assert right[exits == 0].mean() > 0.97
 
 
-@pytest.mark.parametrize("name", ["early", "last"])
+@pytest.mark.parametrize("name", quick(1, ["early", "last"]))
 def test_each_exit_is_exported_and_verified(tmp_path, name):
     exit = kd.exits_of(learned())[name]
     x, _ = digits.load_data().test

@@ -24,6 +24,7 @@ from keras_kd.pruning import sparsity_of
 from keras_kd.pruning.tfmot import import_engine
 from keras_kd.targets.attached import attach_targets
 from replicas import two_replicas
+from selection import quick
 
 FEATURES, CLASSES = 12, 4
 
@@ -106,7 +107,7 @@ OPTIMIZERS = {
 }
 
 
-@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+@pytest.mark.parametrize("optimizer", quick(1, OPTIMIZERS))
 def test_pruning_is_exact_after_every_batch(optimizer):
     model = compiled(dense_model(), OPTIMIZERS[optimizer]())
     pruning = Pruning(0.75)
@@ -233,7 +234,7 @@ def test_global_threshold_takes_the_smallest_weights_wherever_they_are():
     assert sparsity_of(pruning.kernels) == pytest.approx(0.7, abs=0.002)
 
 
-@pytest.mark.parametrize("optimizer", ["adam", "decay"])
+@pytest.mark.parametrize("optimizer", quick(1, ["adam", "decay"]))
 def test_global_threshold_is_exact_after_every_batch(optimizer):
     model = compiled(dense_model(), OPTIMIZERS[optimizer]())
     pruning = Pruning(0.75, threshold="global")
@@ -282,7 +283,7 @@ KINDS = [
 ]
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", quick(2, KINDS))
 def test_every_kind_of_layer_is_pruned_exactly(kind):
     model = compiled(kind_model(kind), run_eagerly=True)
     rng = np.random.default_rng(0)
@@ -332,7 +333,7 @@ def test_pruning_warns_when_the_target_is_missed():
         fit(compiled(dense_model()), Pruning(schedule=schedule))
 
 
-@pytest.mark.parametrize("first", [True, False])
+@pytest.mark.parametrize("first", quick(1, [True, False]))
 def test_pruning_survives_restored_weights(first):
     model = compiled(dense_model())
     pruning = Pruning(0.8)
@@ -383,14 +384,17 @@ def pruned_once():
 
 @pytest.mark.parametrize(
     ("order", "build"),
-    [
-        ("pruning_first", pruned_once),
-        ("backup_first", lambda: Pruning(0.8, end_step=28)),
-        (
-            "pruning_first",
-            lambda: Pruning(0.8, end_step=28, threshold="global"),
-        ),
-    ],
+    quick(
+        1,
+        [
+            ("pruning_first", pruned_once),
+            ("backup_first", lambda: Pruning(0.8, end_step=28)),
+            (
+                "pruning_first",
+                lambda: Pruning(0.8, end_step=28, threshold="global"),
+            ),
+        ],
+    ),
 )
 def test_pruning_resumes_as_if_never_interrupted(tmp_path, order, build):
     """Epoch 3 begins at step 21: after all pruning, or amid it."""
@@ -621,7 +625,7 @@ def test_prune_with_alpha_zero_equals_pruning_without_a_teacher():
         np.testing.assert_allclose(plain, distilled, atol=1e-6)
 
 
-@pytest.mark.parametrize("as_dataset", [True, False])
+@pytest.mark.parametrize("as_dataset", quick(1, [True, False]))
 def test_prune_passes_over_examples_without_a_label(as_dataset):
     x, y = arrays(640)
     hidden = np.where(np.arange(640) % 2, y, UNLABELLED)
@@ -782,6 +786,7 @@ print(os.environ.get("TF_USE_LEGACY_KERAS"), tf.keras.Model.__module__)
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("before", "imported", "expected"),
     [

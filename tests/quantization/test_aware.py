@@ -16,6 +16,7 @@ from keras_kd.export import run_tflite
 from keras_kd.quantization import FakeQuantize
 from keras_kd.quantization import quantization_aware
 from replicas import two_replicas
+from selection import quick
 
 CLASSES = 4
 
@@ -83,6 +84,7 @@ def ranges_of(model):
     }
 
 
+@pytest.mark.slow
 def test_aware_student_learns_from_its_teacher(distilled, images):
     aware, before, history = distilled
     assert history["loss"][-1] < 0.7 * history["loss"][0]
@@ -97,7 +99,7 @@ def test_aware_student_learns_from_its_teacher(distilled, images):
     ]
 
 
-@pytest.mark.parametrize("quantize", ["int8", "full_int8"])
+@pytest.mark.parametrize("quantize", quick(1, ["int8", "full_int8"]))
 def test_int8_file_answers_as_the_aware_student(
     distilled, images, tmp_path, quantize
 ):

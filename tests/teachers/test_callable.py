@@ -19,6 +19,7 @@ from distillers.tiny import linear
 from distillers.tiny import softmax
 from keras_kd.targets.attached import outputs_of
 from keras_kd.teachers import CallableTeacher
+from selection import quick
 from teachers.learning import digits
 from teachers.learning import learned_agreement
 
@@ -51,7 +52,7 @@ def test_callable_teacher_keeps_the_promises_of_a_teacher():
     )
 
 
-@pytest.mark.parametrize("mode", ["eager", "graph", "steps"])
+@pytest.mark.parametrize("mode", quick(1, ["eager", "graph", "steps"]))
 def test_callable_teacher_equals_the_model_it_computes(mode):
     compile_with = {
         "eager": {"run_eagerly": True},

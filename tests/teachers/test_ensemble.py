@@ -26,6 +26,7 @@ from keras_kd.teachers import FrozenTeacher
 from keras_kd.teachers.ensemble import confidence
 from keras_kd.teachers.ensemble import mixture
 from keras_kd.training.teacher_targets import TeacherTargets
+from selection import quick
 from teachers.learning import digits
 from teachers.learning import learned_agreement
 from teachers.learning import network
@@ -155,7 +156,9 @@ EQUAL_TO_ONE = {
 }
 
 
-@pytest.mark.parametrize("make", EQUAL_TO_ONE.values(), ids=EQUAL_TO_ONE)
+@pytest.mark.parametrize(
+    "make", quick(1, EQUAL_TO_ONE.values()), ids=EQUAL_TO_ONE
+)
 def test_ensemble_teacher_equals_a_single_one(make):
     single, expected = fit(linear(1))
     student, logs = fit(make(linear(1), linear(3)))
@@ -175,7 +178,7 @@ def test_ensemble_teacher_mixes_heads():
     assert_same_weights(first, second, 1e-5)
 
 
-@pytest.mark.parametrize("units", [1, 3])
+@pytest.mark.parametrize("units", quick(1, [1, 3]))
 def test_ensemble_teacher_averages_yes_no_units(units):
     y = RNG.integers(0, 2, (len(X), units))
     models = [linear(seed, units, "sigmoid") for seed in (1, 3)]
@@ -232,6 +235,7 @@ def test_ensemble_teacher_is_not_stored_once():
     )
 
 
+@pytest.mark.slow
 def test_ensemble_teacher_shows_each_member_its_part_of_the_input():
     """Two teachers of half an image each, and a student that sees it all."""
     x, y = digits()
@@ -270,6 +274,7 @@ def test_ensemble_teacher_shows_each_member_its_part_of_the_input():
     assert before < 0.3 < 0.9 < after
 
 
+@pytest.mark.slow
 def test_ensemble_teacher_teaches_digits_better_than_its_members_know_them():
     x, y = digits()
     halves = [trained(1, slice(0, 400)), trained(2, slice(400, 800))]

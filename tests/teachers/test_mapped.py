@@ -19,6 +19,7 @@ from keras_kd.data.splits import Data
 from keras_kd.teachers import ClassMapping
 from keras_kd.teachers import EnsembleTeacher
 from keras_kd.training.teacher_targets import TeacherTargets
+from selection import quick
 from teachers.learning import digits
 from teachers.learning import network
 from teachers.learning import same_choice
@@ -44,7 +45,7 @@ def reordered(order, activation=None):
     return model
 
 
-@pytest.mark.parametrize("activation", [None, "softmax"])
+@pytest.mark.parametrize("activation", quick(1, [None, "softmax"]))
 def test_class_mapping_undoes_an_order(activation):
     mapped = ClassMapping(reordered([2, 0, 1], activation), [2, 0, 1], 3)
     assert_same_weights(fit(mapped), fit(linear(1)), 1e-5)
@@ -111,6 +112,7 @@ def test_class_mapping_is_part_of_its_fingerprint():
     assert first != second
 
 
+@pytest.mark.slow
 def test_class_mapping_lets_teachers_of_some_digits_teach_all():
     x, y = digits()
     low = y < 5
@@ -151,6 +153,7 @@ def test_class_mapping_refuses(call, message):
         call()
 
 
+@pytest.mark.slow
 def test_class_mapping_takes_part_in_training_with_its_models_unchanged():
     model = trained(1, epochs=1)
     before = [w.copy() for w in model.get_weights()]

@@ -15,6 +15,7 @@ from distillers.tiny import features
 from distillers.tiny import labels
 from distillers.tiny import linear
 from keras_kd.teachers import SavedModelTeacher
+from selection import quick
 from teachers.learning import learned_agreement
 from teachers.learning import trained
 
@@ -50,7 +51,7 @@ def fit(teacher):
     return student
 
 
-@pytest.mark.parametrize("output", [None, "logits", "probabilities"])
+@pytest.mark.parametrize("output", quick(1, [None, "logits", "probabilities"]))
 def test_saved_model_teacher_equals_the_model_that_was_saved(tmp_path, output):
     teacher = SavedModelTeacher(write(tmp_path / "1", both), output)
     assert teacher.output == (output or "logits")
@@ -92,6 +93,7 @@ def test_saved_model_teacher_is_fed_by_name_and_dtype(tmp_path):
         SavedModelTeacher(path)(tf.constant(x))
 
 
+@pytest.mark.slow
 def test_saved_model_teacher_teaches_digits_from_its_published_file(tmp_path):
     kd.export(trained(1), tmp_path, name="digits", formats=("saved_model",))
     teacher = SavedModelTeacher(tmp_path / "digits" / "1")

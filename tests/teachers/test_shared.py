@@ -19,6 +19,7 @@ from keras_kd.teachers import EMATeacher
 from keras_kd.teachers import EnsembleTeacher
 from keras_kd.teachers import FrozenTeacher
 from keras_kd.teachers import Teacher
+from selection import quick
 
 X, Y = features(), labels()
 FIT = {"batch_size": 8, "shuffle": False, "verbose": 0}
@@ -48,7 +49,7 @@ class HoldsItsPass(Teacher):
         return self.tapped(x, training=False)
 
 
-@pytest.mark.parametrize("kind", [FrozenTeacher, HoldsItsPass])
+@pytest.mark.parametrize("kind", quick(1, [FrozenTeacher, HoldsItsPass]))
 def test_teacher_of_two_distillers_gives_each_its_own_taps(kind):
     def losses(tap, own):
         match = kd.losses.FeatureMatching(tap, own, projector=None)

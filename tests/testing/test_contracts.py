@@ -26,6 +26,7 @@ from keras_kd.testing import ContractError
 from keras_kd.testing import check_distiller
 from keras_kd.testing import check_loss
 from keras_kd.testing import check_teacher
+from selection import quick
 
 register = keras.saving.register_keras_serializable(package="test_testing")
 
@@ -529,16 +530,28 @@ class Retraces(Distiller):
 
 @pytest.mark.parametrize(
     ("broken", "promise"),
-    [
-        (TwiceTeacher, "the teacher runs once per training step, else never"),
-        (TwiceStudent, "the student runs once per batch"),
-        (TeacherInTest, "the teacher runs once per training step, else never"),
-        (TrackedTeacher, "its weights are the student's and the projectors'"),
-        (TrainsTeacher, "training leaves the teacher as it was"),
-        (Lazy, "training changes the student"),
-        (Retraces, "assigning alpha or temperature does not trace again"),
-        (ShortHistory, "the history tells every part of the loss"),
-    ],
+    quick(
+        3,
+        [
+            (
+                TwiceTeacher,
+                "the teacher runs once per training step, else never",
+            ),
+            (TwiceStudent, "the student runs once per batch"),
+            (
+                TeacherInTest,
+                "the teacher runs once per training step, else never",
+            ),
+            (
+                TrackedTeacher,
+                "its weights are the student's and the projectors'",
+            ),
+            (TrainsTeacher, "training leaves the teacher as it was"),
+            (Lazy, "training changes the student"),
+            (Retraces, "assigning alpha or temperature does not trace again"),
+            (ShortHistory, "the history tells every part of the loss"),
+        ],
+    ),
     ids=lambda value: getattr(value, "__name__", ""),
 )
 def test_check_distiller_names_the_broken_promise(broken, promise):

@@ -14,6 +14,7 @@ import keras_kd as kd
 from keras_kd.training import step_tuning
 from keras_kd.training.step_tuning import StepSettings
 from replicas import two_replicas
+from selection import quick
 
 rng = np.random.default_rng(0)
 X = rng.normal(size=(76, 4)).astype("float32")
@@ -88,7 +89,7 @@ def assert_equal(first, second):
         np.testing.assert_array_equal(a, b)
 
 
-@pytest.mark.parametrize("make", MODELS)
+@pytest.mark.parametrize("make", quick(1, MODELS))
 def test_training_after_it_is_equal_to_the_bit(make):
     """Shuffled arrays, dropout, running means and the optimizer's state.
 
@@ -102,6 +103,7 @@ def test_training_after_it_is_equal_to_the_bit(make):
     assert_equal(train(make), train(make, measured_and_set))
 
 
+@pytest.mark.slow
 def test_training_goes_on_as_if_nothing_had_been_measured():
     def trained_before(model):
         model.fit(X, Y, batch_size=8, verbose=0)
@@ -114,6 +116,7 @@ def test_training_goes_on_as_if_nothing_had_been_measured():
     assert_equal(expected, train(distiller, and_measured))
 
 
+@pytest.mark.slow
 def test_training_on_another_attached_set_is_equal_to_the_bit(tmp_path):
     cache = kd.TeacherCache(tmp_path / "labels")
     cache.build(build(), (X, Y), verbose=False)
@@ -141,6 +144,7 @@ def test_settings_and_counters_are_put_back():
         assert float(value) == 0.0
 
 
+@pytest.mark.slow
 def test_candidate_that_does_not_run_is_left_out_under_two_replicas():
     """There Keras cannot run several steps in one execution."""
     with two_replicas().scope():
@@ -178,7 +182,7 @@ def test_bad_data_raises_and_everything_is_put_back():
     assert (model.steps_per_execution, model._guard.batch) == (2, 0)
 
 
-@pytest.mark.parametrize("make", [distiller, mutual])
+@pytest.mark.parametrize("make", quick(1, [distiller, mutual]))
 def test_guard_names_the_execution_that_a_bad_label_is_in(make):
     y = Y.copy()
     y[42] = 7  # in batch 5 of 8 samples each
@@ -200,6 +204,7 @@ def test_callbacks_hear_of_each_execution_once():
     assert int(model.optimizer.iterations) == 10
 
 
+@pytest.mark.slow
 def test_warm_up_of_a_loss_counts_steps_not_executions():
     def make():
         loss = kd.losses.SoftTargets(2.0, warm_up_steps=7)
@@ -223,7 +228,7 @@ def slowed(monkeypatch, seconds):
 
 
 @pytest.mark.parametrize(
-    ("eight", "expected"), [(0.98, 1), (0.96, 8), (0.5, 8), (1.5, 1)]
+    ("eight", "expected"), quick(1, [(0.98, 1), (0.96, 8), (0.5, 8), (1.5, 1)])
 )
 def test_another_setting_must_be_three_percent_faster(
     monkeypatch, eight, expected
@@ -236,6 +241,7 @@ def test_another_setting_must_be_three_percent_faster(
     assert f"{name} {1 / eight:.2f}x" in str(found)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("xla", [0.5, 5.0])
 def test_xla_is_chosen_only_where_it_is_faster(monkeypatch, xla):
     seconds = {(False, 1): 1.0, (False, 8): 0.8}

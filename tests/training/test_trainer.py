@@ -14,6 +14,7 @@ from keras_kd.training import step_tuning
 from keras_kd.training.step_tuning import steps_together
 from keras_kd.training.trainer import train
 from replicas import two_replicas
+from selection import quick
 
 LEARN = {"title": "test", "epochs": 3, "batch_size": 16, "learning_rate": 0.01}
 
@@ -66,7 +67,7 @@ def test_stored_targets_teach_as_the_live_teacher_does():
         np.testing.assert_allclose(a, b, atol=1e-5)
 
 
-@pytest.mark.parametrize("dataset", [False, True])
+@pytest.mark.parametrize("dataset", quick(1, [False, True]))
 def test_control_sees_the_labelled_examples_only(dataset):
     # The one labelled class is learned; nothing else can be.
     x, y = make_data().train
@@ -88,6 +89,7 @@ def test_best_epoch_on_validation_is_kept():
     assert accuracy == pytest.approx(facts["val_accuracy"])
 
 
+@pytest.mark.slow
 def test_losses_are_copied_for_every_training():
     loss = kd.losses.SoftTargets(2.0)
     train(
@@ -108,7 +110,7 @@ def test_control_without_any_label_is_refused():
 KINDS = ["arrays", "dataset", "unknown count", "cache", "control"]
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", quick(2, KINDS))
 def test_steps_that_run_together_change_no_bit(kind, monkeypatch, tmp_path):
     """Weights and history, with sets that know which pass they are in."""
     data, options = make_data(), {"teacher": build()}
@@ -171,6 +173,7 @@ def test_model_that_was_trained_runs_single_steps():
     assert model.get_compile_config().get("steps_per_execution", 1) == 1
 
 
+@pytest.mark.slow
 def test_training_on_two_replicas_runs_single_steps():
     with two_replicas().scope():
         _, facts = train(build, make_data(), **LEARN)

@@ -66,6 +66,7 @@ def test_born_again_one_generation_equals_train():
     assert_same_weights(result.best, trained(data, seed=3))
 
 
+@pytest.mark.slow
 def test_born_again_each_generation_learns_from_the_one_before():
     data = make_data()
     result = kd.born_again(
@@ -157,6 +158,7 @@ def test_born_again_refuses(name):
 # Chains.
 
 
+@pytest.mark.slow
 def test_teach_through_one_builder_equals_plain_distillation():
     data, teacher = make_data(), build_middle()
     student, records = kd.teach_through(

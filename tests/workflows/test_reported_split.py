@@ -12,15 +12,16 @@ import pytest
 import keras_kd as kd
 from keras_kd.cli import main
 from saved_before import made_by
+from selection import quick
 
-GIVEN = {"test": made_by.split(32, 2), "validation": None}
+GIVEN = {"validation": None, "test": made_by.split(32, 2)}
 PHRASES = {
     "test": "the test split",
     "validation": "validation (no test split was given)",
 }
 
 
-@pytest.fixture(scope="module", params=GIVEN)
+@pytest.fixture(scope="module", params=quick(1, GIVEN))
 def run(request, tmp_path_factory):
     folder = tmp_path_factory.mktemp("run") / request.param
     data = kd.Data(
@@ -74,6 +75,7 @@ def test_a_report_of_before_the_split_was_kept_still_loads(run):
     assert kd.Report.load(folder / "old").records == report.records
 
 
+@pytest.mark.slow
 def test_a_search_does_not_call_the_validation_split_a_test(tmp_path):
     found = kd.search(
         made_by.build_teacher(),

@@ -9,6 +9,7 @@ import pytest
 
 import keras_kd as kd
 from saved_before import made_by
+from selection import quick
 
 # TensorFlow's own log, which TF_CPP_MIN_LOG_LEVEL silences, as `make test`
 # does. Only its information: a warning would be told here.
@@ -70,7 +71,8 @@ def export(folder, verbose):
 
 
 @pytest.mark.parametrize(
-    "work", [compress, search, born_again, teach_through, label, export]
+    "work",
+    quick(3, [label, export, born_again, teach_through, search, compress]),
 )
 def test_verbose_0_prints_nothing(work, tmp_path, capfd):
     work(tmp_path / "quiet", verbose=0)

@@ -14,6 +14,7 @@ from keras_kd.export import run_tflite
 from keras_kd.export import write_saved_model
 from keras_kd.export import write_tflite
 from keras_kd.export.formats import litert
+from selection import quick
 
 layers = keras.layers
 
@@ -44,8 +45,11 @@ def pruned(tmp_path_factory):
 
 @pytest.mark.parametrize(
     "quantize, share, tolerance",
-    [(None, 0.4, 1e-5), ("float16", 0.25, 1e-3), ("dynamic", 0.3, 0.05)]
-    + [("int8", 0.3, 0.05), ("full_int8", 0.3, 0.05)],
+    quick(
+        1,
+        [(None, 0.4, 1e-5), ("float16", 0.25, 1e-3), ("dynamic", 0.3, 0.05)]
+        + [("int8", 0.3, 0.05), ("full_int8", 0.3, 0.05)],
+    ),
 )
 def test_write_tflite_is_small_and_right(
     pruned, tmp_path, quantize, share, tolerance
@@ -96,7 +100,7 @@ SPARSE_IN_DENSE = [
 ]
 
 
-@pytest.mark.parametrize("quantize, text", SPARSE_IN_DENSE)
+@pytest.mark.parametrize("quantize, text", quick(1, SPARSE_IN_DENSE))
 def test_write_tflite_refuses_what_does_not_load(
     pruned, tmp_path, quantize, text
 ):
@@ -167,7 +171,7 @@ def tiny(tmp_path_factory):
     return write_saved_model(model, folder, batch_size=1)
 
 
-@pytest.mark.parametrize("quantize", ["float16", "dynamic"])
+@pytest.mark.parametrize("quantize", quick(1, ["float16", "dynamic"]))
 def test_write_tflite_refuses_quantising_that_saves_nothing(
     tiny, tmp_path, quantize
 ):
@@ -183,6 +187,7 @@ def test_write_tflite_says_where_int8_grows_the_file(tiny, tmp_path, caplog):
     assert "does not make this small model smaller" in caplog.text
 
 
+@pytest.mark.slow
 def test_write_tflite_outlives_a_converter_that_dies(tmp_path):
     """If int8 converts now, LiteRT has learned it: then it may be offered."""
     model = keras.Sequential([keras.Input((6, 64), name="x"), layers.LSTM(32)])

@@ -40,6 +40,7 @@ def data():
     return Data(train=(x, np.arange(400) % 5), validation=(x[:5], np.arange(5)))
 
 
+@pytest.mark.slow
 def test_export_writes_and_verifies_a_file_for_each_choice(
     student, data, tmp_path
 ):
@@ -71,6 +72,7 @@ def test_export_writes_and_verifies_a_file_for_each_choice(
     assert checked == dict.fromkeys(files.values())
 
 
+@pytest.mark.slow
 def test_export_publishes_no_file_if_one_is_refused(tmp_path):
     model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(3)])
     with pytest.raises(RuntimeError, match='quantize="float16" does not make'):

@@ -138,6 +138,7 @@ print(json.dumps([publish(source, base, keep=int(sys.argv[4])).name
 """
 
 
+@pytest.mark.slow
 def test_two_processes_publish_at_once_and_win_each_number_once(tmp_path):
     root = str(pathlib.Path(keras_kd.__file__).parents[1])
     base, mark = tmp_path / "models", tmp_path / "ready-"

@@ -116,6 +116,7 @@ def test_write_warmup_refuses_more_than_a_server_takes(tmp_path):
     assert not warmup_path(tmp_path).exists()
 
 
+@pytest.mark.slow
 def test_export_writes_records_that_its_manifest_covers(exported):
     requests = read_warmup(exported.version)
     assert [len(arrays["image"]) for _, arrays in requests] == [1, 8]

@@ -37,6 +37,7 @@ def flip(path, offset=-400):
     path.write_bytes(content)
 
 
+@pytest.mark.slow
 def test_verify_directory_accepts_a_copy(copy):
     found = list(verify_directory(copy))
     names = ["1", "model.tflite", "serving"]

@@ -158,6 +158,7 @@ def integers(tmp_path_factory):
     return folder / "m" / "m.tflite"
 
 
+@pytest.mark.slow
 def test_run_tflite_of_integers_refuses_nan(integers):
     x = np.full((1, 4), np.nan, "float32")
     with pytest.raises(ValueError, match="has no NaN"):

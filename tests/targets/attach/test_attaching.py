@@ -13,6 +13,7 @@ from keras_kd.targets.attach import lookup
 from keras_kd.targets.augment.mixing import CutMix
 from keras_kd.targets.augment.mixing import Mixup
 from replicas import two_replicas
+from selection import quick
 
 SAMPLES, SIDE, CLASSES = 50, 6, 3
 
@@ -370,7 +371,7 @@ def test_build_refuses_an_augmentation_with_a_state(teacher, tmp_path):
         build(tmp_path, teacher, augment=augment)
 
 
-@pytest.mark.parametrize("mixing", [Mixup(0.5), CutMix()])
+@pytest.mark.parametrize("mixing", quick(1, [Mixup(0.5), CutMix()]))
 def test_mixed_views_meet_their_targets_and_labels(mixing, teacher, tmp_path):
     cache = build(tmp_path, teacher, views=2, augment=mixing)
     x, y = images(), np.eye(SAMPLES, dtype="float32")
