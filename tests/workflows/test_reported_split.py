@@ -21,7 +21,7 @@ PHRASES = {
 }
 
 
-@pytest.fixture(scope="module", params=quick(1, GIVEN))
+@pytest.fixture(scope="module", params=quick(0, GIVEN))
 def run(request, tmp_path_factory):
     folder = tmp_path_factory.mktemp("run") / request.param
     data = kd.Data(
