@@ -151,7 +151,9 @@ def _stream(split: keras.utils.PyDataset) -> tf.data.Dataset:
         )
 
     def batch(number):
-        return tf.nest.map_structure(np.asarray, _tuples(split[number]))
+        # tf.data takes a list for one tensor.
+        parts = keras.tree.lists_to_tuples(split[number])
+        return tf.nest.map_structure(np.asarray, parts)
 
     batches = tf.data.Dataset.from_generator(
         lambda: map(batch, range(count)),
@@ -159,15 +161,6 @@ def _stream(split: keras.utils.PyDataset) -> tf.data.Dataset:
     )
     cardinality = tf.data.experimental.assert_cardinality(count)
     return batches.apply(cardinality).prefetch(tf.data.AUTOTUNE)
-
-
-def _tuples(value):
-    # tf.data takes a list for one tensor.
-    if isinstance(value, (list, tuple)):
-        return tuple(map(_tuples, value))
-    if isinstance(value, dict):
-        return {key: _tuples(part) for key, part in value.items()}
-    return value
 
 
 def batch_specs(x: Any) -> Any:
