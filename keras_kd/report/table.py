@@ -34,6 +34,13 @@ class Column:
     is_optional: bool = False
     page_only: bool = False
 
+    def cell(self, record: StageRecord) -> str:
+        """Returns the figure as text; an en dash where there is none."""
+        value = record.metrics.get(self.metric)
+        # NaN is the one number that differs from itself.
+        is_missing = value is None or value != value
+        return MISSING if is_missing else self.text(value)
+
 
 def _percent(value):
     return f"{100 * value:.2f}"
@@ -107,16 +114,10 @@ def to_cells(
         column
         for column in columns
         if not column.is_optional
-        or any(_has(record, column) for record in records)
+        or any(column.cell(record) != MISSING for record in records)
     ]
     rows = [
-        [record.name]
-        + [
-            column.text(record.metrics[column.metric])
-            if _has(record, column)
-            else MISSING
-            for column in columns
-        ]
+        [record.name, *(column.cell(record) for column in columns)]
         for record in records
     ]
     return ["model"] + [column.header for column in columns], rows
@@ -165,9 +166,3 @@ def latency_caption(records: Sequence[StageRecord]) -> str | None:
                 f"{threads} thread{'s' if threads > 1 else ''}{runs}."
             )
     return None
-
-
-def _has(record: StageRecord, column: Column) -> bool:
-    value = record.metrics.get(column.metric)
-    # NaN is the one number that differs from itself.
-    return value is not None and value == value
