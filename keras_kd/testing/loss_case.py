@@ -11,6 +11,7 @@ import numpy as np
 import tensorflow as tf
 
 from keras_kd import losses
+from keras_kd.testing import contract
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,6 +28,14 @@ class LossCase:
     nonnegative: bool
     relational: bool
     temperature_squared: bool
+
+    def require(self, holds, *about) -> None:
+        """Raises a `ContractError` about the loss unless a promise holds."""
+        contract.require(holds, self.loss, *about)
+
+    def require_close(self, *about, **tolerance) -> None:
+        """Raises a `ContractError` about the loss unless two arrays agree."""
+        contract.require_close(self.loss, *about, **tolerance)
 
     def draw(self, seed=0, scale=1.0):
         """Returns a teacher's and a student's tap, in float32."""
