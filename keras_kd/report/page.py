@@ -36,11 +36,8 @@ EXPLAINED = {
 def render(report: Report, picture: bytes) -> str:
     """Returns a run as one HTML document that needs nothing else.
 
-    A part that was not measured is left out.
-
-    Args:
-        report: What is shown.
-        picture: PNG of accuracy against size and latency.
+    A part that was not measured is left out. `picture` is the PNG of
+    accuracy against size and latency.
     """
     records, remarks, split = report.records, report.remarks, report.split
     try:

@@ -40,10 +40,6 @@ def render(records: Sequence[StageRecord], split: str = "test") -> bytes:
 
     Small dots are the single seeds of the control and the student. A row
     that lacks a number is left out of the panel that needs it.
-
-    Args:
-        records: Records of the stages, in any order.
-        split: See `Report`.
     """
     records = table.order(records)
     is_accuracy = any("accuracy" in record.metrics for record in records)

@@ -17,22 +17,13 @@ STAGES = ("teacher", "control", "student", "prune", "export")
 
 @dataclasses.dataclass(frozen=True)
 class Column:
-    """A column: its header with the unit, its metric, and how to print it.
-
-    Args:
-        header: What stands above it.
-        metric: Name of the figure in `StageRecord.metrics`.
-        text: Turns the figure into a cell.
-        is_optional: Whether to leave the column out if no row has it.
-        page_only: Whether the terminal and report.md, which are narrow, do
-            without it.
-    """
+    """A column: its header with the unit, its metric, and how to print it."""
 
     header: str
     metric: str
     text: Callable[[Any], str]
-    is_optional: bool = False
-    page_only: bool = False
+    is_optional: bool = False  # left out if no row has it
+    page_only: bool = False  # too many for a terminal and for report.md
 
     def cell(self, record: StageRecord) -> str:
         """Returns the figure as text; an en dash where there is none."""
@@ -97,17 +88,10 @@ def order(records: Sequence[StageRecord]) -> list[StageRecord]:
 def to_cells(
     records: Sequence[StageRecord], columns: Sequence[Column] = COLUMNS
 ) -> tuple[list[str], list[list[str]]]:
-    """Returns the header and the rows of the table as text.
+    """Returns the column titles, and a list of cells per record.
 
     A figure that no stage measured is an en dash. "max. difference" is
     between a file's outputs and those of the model it was made from.
-
-    Args:
-        records: Records of the stages, in any order.
-        columns: The columns, `COLUMNS` or `ALL_COLUMNS`.
-
-    Returns:
-        `(header, rows)`: column titles, and one list of cells per record.
     """
     records = order(records)
     columns = [
