@@ -3,10 +3,10 @@
 
 from __future__ import annotations
 
-import keras
 import numpy as np
 
 from keras_kd import teachers
+from keras_kd.data.batches import rows_of
 from keras_kd.testing.contract import changed
 from keras_kd.testing.contract import require
 from keras_kd.testing.contract import state_of
@@ -26,7 +26,7 @@ def check_run(distiller, data, steps, frozen_teacher):
     predicted = {k: v for k, v in evaluated.items() if k != "y"}
     with counted_layers(distiller.student) as counts:
         # Eager and once, so what it takes is what one pass takes.
-        distiller(_rows(data["x"], data["batch_size"]), training=False)
+        distiller(rows_of(data["x"], slice(data["batch_size"])), training=False)
         one_pass = counts()
         before = state_of(given)
         student_before = distiller.student.get_weights()
@@ -57,12 +57,6 @@ def check_run(distiller, data, steps, frozen_teacher):
         "training leaves the teacher as it was",
         "weights, statistics and `trainable` bit for bit",
         f"changes in {moved[:3]}",
-    )
-
-
-def _rows(x, count):
-    return keras.tree.map_structure(
-        lambda a: keras.ops.convert_to_tensor(a[:count]), x
     )
 
 
