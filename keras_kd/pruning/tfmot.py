@@ -62,13 +62,11 @@ class WholeModelEngine:
         return self._each.weight_mask_op()
 
     def _update(self):
-        sizes = [
-            tf.reshape(tf.abs(weight), [-1]) for weight, *_ in self._pruned
-        ]
-        sizes = tf.sort(tf.concat(sizes, 0))
+        flat = [tf.reshape(weight, [-1]) for weight, _, _ in self._pruned]
+        sizes = tf.sort(tf.abs(tf.concat(flat, 0)), direction="DESCENDING")
         share = 1.0 - self._schedule(self._step)[1]
         kept = tf.round(tf.cast(tf.size(sizes), "float32") * share)
-        smallest = sizes[-tf.cast(tf.maximum(kept, 1.0), "int32")]
+        smallest = sizes[tf.cast(tf.maximum(kept, 1.0), "int32") - 1]
         for weight, mask, _ in self._pruned:
             mask.assign(tf.cast(tf.abs(weight) >= smallest, mask.dtype))
         return tf.no_op()
