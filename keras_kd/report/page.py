@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import json
 import time
-from typing import TYPE_CHECKING
+from typing import Any
 
 from keras_kd.evaluation import environment as environments
 from keras_kd.evaluation.disagreements import FILE
@@ -14,9 +14,6 @@ from keras_kd.evaluation.examples import png_of
 from keras_kd.report import page_builder as html
 from keras_kd.report import table
 from keras_kd.report.same_runtime import TEACHER_FILE
-
-if TYPE_CHECKING:
-    from keras_kd.report.report import Report
 
 CLASSES = 40
 EXPLAINED = {
@@ -33,8 +30,8 @@ EXPLAINED = {
 }
 
 
-def render(report: Report, picture: bytes) -> str:
-    """Returns a run as one HTML document that needs nothing else.
+def render(report: Any, picture: bytes) -> str:
+    """Returns a `Report` as one HTML document that needs nothing else.
 
     A part that was not measured is left out. `picture` is the PNG of
     accuracy against size and latency.
