@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import argparse
 
+import keras_kd as kd
 from keras_kd.cli.arguments import add_command
 from keras_kd.cli.arguments import add_recipe
 from keras_kd.cli.arguments import pairs_of
@@ -49,7 +50,6 @@ def add_search(commands: argparse._SubParsersAction) -> None:
 
 def _search(options):
     """Search temperature and alpha."""
-    from keras_kd import recipes
     from keras_kd.tuning.trials.worker import SearchError
     from keras_kd.workflows import recipe_runs
 
@@ -60,7 +60,7 @@ def _search(options):
         arguments["epochs"] = options.epochs
     try:
         result = recipe_runs.search_recipe(
-            recipes.load(options.recipe),
+            kd.recipes.load(options.recipe),
             directory,
             settings=pairs_of(options.set, "--set"),
             data_options=pairs_of(options.data, "--data"),

@@ -10,6 +10,7 @@ import shutil
 import subprocess
 import sys
 
+import keras_kd as kd
 from keras_kd.cli.arguments import add_command
 
 INSTALL = """\
@@ -42,9 +43,6 @@ def add_serve(commands: argparse._SubParsersAction) -> None:
 
 def _serve(options):
     """Serve an exported model."""
-    from keras_kd.export import docker_command
-    from keras_kd.export import server_command
-
     directory = options.directory
     if not any(directory.glob("[1-9]*/saved_model.pb")):
         raise FileNotFoundError(
@@ -52,7 +50,8 @@ def _serve(options):
             f"{directory / '1'} with a saved_model.pb, as export writes."
         )
     how = (directory, options.port, options.rest_port, options.batching)
-    native, docker = server_command(*how), docker_command(*how)
+    native = kd.export.server_command(*how)
+    docker = kd.export.docker_command(*how)
     if shutil.which(native[0]):
         return _become(native)
     if _docker_runs():
