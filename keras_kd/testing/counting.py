@@ -17,34 +17,22 @@ import tensorflow as tf
 from keras_kd.teachers import Teacher
 
 
-class Asked:
-    """How often a teacher was asked, and how often traced or asked eagerly."""
+def counted(teacher: Teacher) -> tuple[Teacher, tf.Variable, list]:
+    """Returns a twin of a teacher, how often it is asked, and its traces.
 
-    def __init__(self):
-        self.traces = 0
-        self._calls = tf.Variable(0, trainable=False)
-
-    @property
-    def calls(self) -> int:
-        return int(self._calls)
-
-    def count(self):
-        self.traces += 1
-        self._calls.assign_add(1)
-
-
-def counted(teacher: Teacher) -> tuple[Teacher, Asked]:
-    """Returns a teacher's twin, of a class that counts, and its count."""
-    asked = Asked()
+    A trace is an item of the list; so is a call outside of a compiled step.
+    """
+    calls, traces = tf.Variable(0, trainable=False), []
 
     class Counted(type(teacher)):
         def __call__(self, x):
-            asked.count()
+            traces.append(None)
+            calls.assign_add(1)
             return super().__call__(x)
 
     twin = copy.copy(teacher)
     twin.__class__ = Counted
-    return twin, asked
+    return twin, calls, traces
 
 
 @contextlib.contextmanager
