@@ -14,6 +14,8 @@ import textwrap
 from collections.abc import Sequence
 from typing import Any
 
+from rich.console import Console
+
 from keras_kd.core.records import StageRecord
 from keras_kd.core.records import write_atomically
 from keras_kd.data.splits import REPORTED_ON
@@ -116,12 +118,8 @@ class Report:
 
     def render(self) -> str:
         """Returns the table and the remarks as text for a terminal."""
-        from rich import console
-
         buffer = io.StringIO()
-        console.Console(file=buffer, width=140).print(
-            table.to_rich(self.records)
-        )
+        Console(file=buffer, width=140).print(table.to_rich(self.records))
         lines = [line.rstrip() for line in buffer.getvalue().splitlines()]
         lines += [textwrap.fill(remark, 80) for remark in self.remarks]
         return "\n".join(lines).strip("\n")

@@ -9,6 +9,10 @@ from collections.abc import Callable
 from collections.abc import Sequence
 from typing import Any
 
+from rich.box import SIMPLE_HEAD
+from rich.table import Table
+from rich.text import Text
+
 from keras_kd.core.records import StageRecord
 
 MISSING = "\N{EN DASH}"
@@ -116,21 +120,17 @@ def to_markdown(records: Sequence[StageRecord]) -> str:
     return "\n".join(f"| {' | '.join(line)} |" for line in escaped) + "\n"
 
 
-def to_rich(records: Sequence[StageRecord]) -> Any:
-    """Returns the table as a `rich.table.Table` for the terminal."""
-    from rich import box
-    from rich import table
-    from rich import text
-
+def to_rich(records: Sequence[StageRecord]) -> Table:
+    """Returns the table for the terminal."""
     header, rows = to_cells(records)
-    result = table.Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    result = Table(box=SIMPLE_HEAD, pad_edge=False)
     result.add_column(header[0], no_wrap=True)
     for title in header[1:]:
         title = textwrap.fill(title, 14)  # narrow enough for a terminal
         result.add_column(title, justify="right")
     for row in rows:
         # As Text, since a name may hold what rich takes for markup.
-        result.add_row(*(text.Text(cell) for cell in row))
+        result.add_row(*(Text(cell) for cell in row))
     return result
 
 
