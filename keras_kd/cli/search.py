@@ -34,7 +34,9 @@ def add_search(commands: argparse._SubParsersAction) -> None:
         "--objective",
         help="what to compare, such as val_accuracy (the default)",
     )
-    parser.add_argument("--epochs", type=int, help="of one trial")
+    parser.add_argument(
+        "--epochs", type=int, default=argparse.SUPPRESS, help="of one trial"
+    )
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument(
         "--confirm",
@@ -54,18 +56,14 @@ def _search(options):
     from keras_kd.workflows import recipe_runs
 
     directory = run_directory(options)
-    names = ("trials", "tuner", "objective", "seed", "confirm", "workers")
-    arguments = {name: getattr(options, name) for name in names}
-    if options.epochs is not None:
-        arguments["epochs"] = options.epochs
+    own = ("command", "recipe", "directory", "set", "data")
     try:
         result = recipe_runs.search_recipe(
             kd.recipes.load(options.recipe),
             directory,
             settings=pairs_of(options.set, "--set"),
             data_options=pairs_of(options.data, "--data"),
-            overwrite=options.overwrite,
-            **arguments,
+            **{k: v for k, v in vars(options).items() if k not in own},
         )
     except SearchError as error:
         raise ValueError(error) from error  # told without a traceback
