@@ -66,11 +66,9 @@ class Data:
 
 
 def check_split(split: Split, name: str = "split") -> None:
-    """Raises unless `split` is `(x, y)` arrays or a `tf.data.Dataset`.
+    """Raises a ValueError unless it is a `tf.data.Dataset`, or arrays `(x, y)`.
 
-    Raises:
-        ValueError: If it is neither, is empty, or `x` and `y` differ in
-            length.
+    Those are of one length, at least 1.
     """
     if isinstance(split, tf.data.Dataset):
         return
@@ -171,17 +169,12 @@ def batch_specs(x: Any) -> Any:
 
 
 def compile_for(function: Callable, x: Any, autograph: bool = True) -> Callable:
-    """Compiles a function of one batch, for batches of any size.
+    """Compiles a function of one batch, such as `x`, for batches of any size.
 
     It is traced once: a last, smaller batch would trace a second graph, and
-    TensorFlow warns of functions that trace as often as they run.
-
-    Args:
-        function: Takes one batch of inputs.
-        x: A batch that tells shapes and dtypes.
-        autograph: Whether it may hold Python's `if` and `for` over tensors.
-            Keras runs its models without; a large one is traced in half the
-            time.
+    TensorFlow warns of functions that trace as often as they run. Without
+    `autograph` it may not hold Python's `if` and `for` over tensors. Keras
+    runs its models without; a large one is traced in half the time.
     """
     compiled = tf.function(function, autograph=autograph)
     return compiled.get_concrete_function(batch_specs(x))

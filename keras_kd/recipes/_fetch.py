@@ -88,11 +88,7 @@ def read(folder: pathlib.Path, names: Mapping[str, str]) -> Files:
 
 
 def check_hashes(files: Files, hashes: Mapping[str, str]) -> None:
-    """Raises unless every expected file is there, bit for bit.
-
-    Raises:
-        ValueError: If a file is missing or its sha256 differs.
-    """
+    """Raises a ValueError unless each expected file is there, bit for bit."""
     for name, expected in hashes.items():
         found = hashlib.sha256(files.get(name, b"")).hexdigest()
         if found != expected:
@@ -149,11 +145,7 @@ def private_lists(folder: pathlib.Path) -> list[str]:
 
 
 def run(command: list[str], folder: pathlib.Path) -> None:
-    """Runs a command in `folder`.
-
-    Raises:
-        OSError: If it fails or takes longer than five minutes.
-    """
+    """Runs a command in a folder; an OSError if it fails or takes 5 minutes."""
     if command[0] == "apt-get":
         command = [*command, "-oAcquire::http::Timeout=15", "-qq"]
     try:

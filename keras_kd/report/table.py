@@ -75,11 +75,7 @@ COLUMNS = tuple(column for column in ALL_COLUMNS if not column.page_only)
 
 
 def order(records: Sequence[StageRecord]) -> list[StageRecord]:
-    """Returns the records in the order of the stages, else as they came.
-
-    Raises:
-        ValueError: If a record's stage is not known.
-    """
+    """Returns the records in the order of the stages, which must be known."""
     for record in records:
         if record.stage not in STAGES:
             raise ValueError(
