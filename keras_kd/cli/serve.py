@@ -74,9 +74,8 @@ def _docker_runs():
 
 def _become(command):
     print(shlex.join(command), flush=True)
-    environment = dict(os.environ)
     # The command line sets it to silence its own TensorFlow.
-    if environment.get("TF_CPP_MIN_LOG_LEVEL") == "3":
-        del environment["TF_CPP_MIN_LOG_LEVEL"]
+    if os.environ.get("TF_CPP_MIN_LOG_LEVEL") == "3":
+        del os.environ["TF_CPP_MIN_LOG_LEVEL"]
     # Not a child: a signal sent to this process reaches the server.
-    os.execvpe(command[0], command, environment)
+    os.execvp(command[0], command)
