@@ -19,10 +19,8 @@ def add_command(
 ) -> argparse.ArgumentParser:
     """Adds a function as a command: its name, and its docstring as the help.
 
-    Args:
-        commands: Where to add it.
-        command: Takes the options and returns the exit code.
-        directory: Says what the command's directory is, if it takes one.
+    It takes the options and returns the exit code. `directory` says what the
+    command's directory is, if it takes one.
     """
     name = command.__name__.removeprefix("_")
     parser = commands.add_parser(name, help=command.__doc__)

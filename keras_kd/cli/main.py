@@ -8,6 +8,10 @@ import os
 import sys
 from collections.abc import Sequence
 
+from rich.console import Console
+from rich.table import Table
+
+import keras_kd as kd
 from keras_kd.cli.arguments import add_command
 from keras_kd.cli.arguments import add_recipe
 from keras_kd.cli.arguments import pairs_of
@@ -85,7 +89,6 @@ def _parser():
 
 def _run(options):
     """Run a recipe from the teacher to the report."""
-    from keras_kd import recipes
     from keras_kd.workflows import recipe_runs
 
     directory = run_directory(options)
@@ -94,7 +97,7 @@ def _run(options):
         kinds = [None if k == "float32" else k for k in options.quantize]
         settings["quantize"] = kinds[0] if len(kinds) == 1 else kinds
     report = recipe_runs.run_recipe(
-        recipes.load(options.recipe),
+        kd.recipes.load(options.recipe),
         directory,
         settings=settings,
         data_options=pairs_of(options.data, "--data"),
@@ -105,29 +108,21 @@ def _run(options):
 
 def _report(options):
     """Print the report of a run."""
-    from keras_kd.report import Report
-
-    print(Report.load(options.directory))
+    print(kd.Report.load(options.directory))
     return 0
 
 
 def _verify(options):
     """Check the exported files of a run in fresh processes."""
-    from keras_kd.export import verify_directory
-
-    return tell(verify_directory(options.directory))
+    return tell(kd.export.verify_directory(options.directory))
 
 
 def _methods(options):
     """List the methods."""
-    from rich.console import Console
-    from rich.table import Table
-
-    from keras_kd import losses
     from keras_kd.losses.cards import card_of
 
     table = Table("loss", "what it does", "use it", "do not", "suggested")
-    for card in map(card_of, losses.METHODS):
+    for card in map(card_of, kd.losses.METHODS):
         table.add_row(
             card.name, card.summary, card.use, card.avoid, card.suggested
         )
@@ -137,9 +132,7 @@ def _methods(options):
 
 def _recipes(options):
     """List the recipes."""
-    from keras_kd import recipes
-
-    for name in recipes.available():
-        summary = recipes.load(name).__doc__.splitlines()[0]
+    for name in kd.recipes.available():
+        summary = kd.recipes.load(name).__doc__.splitlines()[0]
         print(f"{name:<22}{summary}")
     return 0

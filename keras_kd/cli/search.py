@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import argparse
 
+import keras_kd as kd
 from keras_kd.cli.arguments import add_command
 from keras_kd.cli.arguments import add_recipe
 from keras_kd.cli.arguments import pairs_of
@@ -33,7 +34,9 @@ def add_search(commands: argparse._SubParsersAction) -> None:
         "--objective",
         help="what to compare, such as val_accuracy (the default)",
     )
-    parser.add_argument("--epochs", type=int, help="of one trial")
+    parser.add_argument(
+        "--epochs", type=int, default=argparse.SUPPRESS, help="of one trial"
+    )
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument(
         "--confirm",
@@ -49,23 +52,18 @@ def add_search(commands: argparse._SubParsersAction) -> None:
 
 def _search(options):
     """Search temperature and alpha."""
-    from keras_kd import recipes
     from keras_kd.tuning.trials.worker import SearchError
     from keras_kd.workflows import recipe_runs
 
     directory = run_directory(options)
-    names = ("trials", "tuner", "objective", "seed", "confirm", "workers")
-    arguments = {name: getattr(options, name) for name in names}
-    if options.epochs is not None:
-        arguments["epochs"] = options.epochs
+    own = ("command", "recipe", "directory", "set", "data")
     try:
         result = recipe_runs.search_recipe(
-            recipes.load(options.recipe),
+            kd.recipes.load(options.recipe),
             directory,
             settings=pairs_of(options.set, "--set"),
             data_options=pairs_of(options.data, "--data"),
-            overwrite=options.overwrite,
-            **arguments,
+            **{k: v for k, v in vars(options).items() if k not in own},
         )
     except SearchError as error:
         raise ValueError(error) from error  # told without a traceback

@@ -10,6 +10,7 @@ import shutil
 import subprocess
 import sys
 
+import keras_kd as kd
 from keras_kd.cli.arguments import add_command
 
 INSTALL = """\
@@ -42,9 +43,6 @@ def add_serve(commands: argparse._SubParsersAction) -> None:
 
 def _serve(options):
     """Serve an exported model."""
-    from keras_kd.export import docker_command
-    from keras_kd.export import server_command
-
     directory = options.directory
     if not any(directory.glob("[1-9]*/saved_model.pb")):
         raise FileNotFoundError(
@@ -52,7 +50,8 @@ def _serve(options):
             f"{directory / '1'} with a saved_model.pb, as export writes."
         )
     how = (directory, options.port, options.rest_port, options.batching)
-    native, docker = server_command(*how), docker_command(*how)
+    native = kd.export.server_command(*how)
+    docker = kd.export.docker_command(*how)
     if shutil.which(native[0]):
         return _become(native)
     if _docker_runs():
@@ -64,8 +63,6 @@ def _serve(options):
 
 
 def _docker_runs():
-    if not shutil.which("docker"):
-        return False
     try:
         # The client may be there without its daemon.
         command = ["docker", "info"]
@@ -77,9 +74,8 @@ def _docker_runs():
 
 def _become(command):
     print(shlex.join(command), flush=True)
-    environment = dict(os.environ)
     # The command line sets it to silence its own TensorFlow.
-    if environment.get("TF_CPP_MIN_LOG_LEVEL") == "3":
-        del environment["TF_CPP_MIN_LOG_LEVEL"]
+    if os.environ.get("TF_CPP_MIN_LOG_LEVEL") == "3":
+        del os.environ["TF_CPP_MIN_LOG_LEVEL"]
     # Not a child: a signal sent to this process reaches the server.
-    os.execvpe(command[0], command, environment)
+    os.execvp(command[0], command)

@@ -6,6 +6,7 @@ from __future__ import annotations
 import argparse
 import pathlib
 
+import keras_kd as kd
 from keras_kd.cli.arguments import add_command
 from keras_kd.cli.arguments import add_recipe
 from keras_kd.cli.arguments import pairs_of
@@ -49,10 +50,7 @@ def _build(options):
     """Label a recipe's training data; goes on after a stop."""
     import keras
 
-    from keras_kd import recipes
-    from keras_kd.targets.cache import TeacherCache
-
-    recipe = recipes.load(options.recipe)
+    recipe = kd.recipes.load(options.recipe)
     run = pathlib.Path("saved_models") / pathlib.Path(options.recipe).stem
     path = options.teacher or run / "stages" / "trained-teacher.keras"
     if not path.is_file():
@@ -63,7 +61,7 @@ def _build(options):
     teacher = keras.saving.load_model(path, compile=False)
     data = recipe.load_data(**pairs_of(options.data, "--data"))
     directory = options.directory or run / "targets"
-    cache = TeacherCache(directory, **pairs_of(options.set, "--set"))
+    cache = kd.TeacherCache(directory, **pairs_of(options.set, "--set"))
     cache.build(
         teacher,
         data.train,
@@ -86,24 +84,18 @@ def _part(text):
 
 def _info(options):
     """Say what is in a cache."""
-    from keras_kd.targets.cache import TeacherCache
-
-    for key, value in TeacherCache.open(options.directory).info().items():
+    for key, value in kd.TeacherCache.open(options.directory).info().items():
         print(f"{key:<26}{value}")
     return 0
 
 
 def _verify(options):
     """Check every file of a cache."""
-    from keras_kd.targets.cache import TeacherCache
-
-    return tell(TeacherCache.open(options.directory).verify())
+    return tell(kd.TeacherCache.open(options.directory).verify())
 
 
 def _merge(options):
     """Make one cache of all parts."""
-    from keras_kd.targets.cache import TeacherCache
-
-    cache = TeacherCache.merge(options.directories, options.into)
+    cache = kd.TeacherCache.merge(options.directories, options.into)
     print(f"{len(cache)} samples in {options.into}")
     return 0

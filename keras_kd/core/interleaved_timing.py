@@ -19,11 +19,10 @@ from typing import Any
 def in_turn(
     functions: Mapping[Any, Callable[[Any], Any]], rounds: Iterable
 ) -> dict[Any, list]:
-    """Calls each function once a round; returns what each gave, by name.
+    """Calls each function with the item of each round.
 
-    Args:
-        functions: Name to function, which returns what it measured.
-        rounds: What the functions are called with, one item a round.
+    Returns:
+        What each function measured, by its name.
     """
     found: dict[Any, list] = {name: [] for name in functions}
     for number, item in enumerate(rounds):

@@ -20,13 +20,7 @@ from rich.progress import TimeRemainingColumn
 
 
 def say(line: Any, verbose: int = 1, file: TextIO | None = None) -> None:
-    """Prints one line, as it is.
-
-    Args:
-        line: What to print.
-        verbose: 0 prints nothing.
-        file: Where to; the standard output if `None`.
-    """
+    """Prints one line, as it is; nothing if `verbose` is 0."""
     if verbose:
         plain = Console(
             file=file, force_jupyter=False, markup=False, highlight=False
@@ -67,13 +61,7 @@ def progress_bar(
     """Yields a function that is told how many units were done.
 
     Shows units a second and the time left. Where the output is no terminal,
-    only the finished line is printed.
-
-    Args:
-        title: What is being done.
-        total: How many units there are at most, `None` if not known.
-        unit: What is counted, in the plural.
-        verbose: 0 shows nothing.
+    only the finished line is printed; nothing at all if `verbose` is 0.
     """
     with _bar(verbose) as bar:
         task = bar.add_task(title, total=total, unit=unit, figure="")
@@ -92,11 +80,7 @@ class TrainingProgress(keras.callbacks.Callback):
 
     Keras' own bar takes a line per epoch, which buries a run of ten
     trainings. Where the output is no terminal, only the finished line is
-    printed.
-
-    Args:
-        title: What is being trained.
-        watched: Key in `logs` to show.
+    printed. `watched` is the key in `logs` to show.
     """
 
     def __init__(self, title: str, watched: str = "val_accuracy"):

@@ -19,11 +19,8 @@ def write_atomically(path: str | os.PathLike, content: bytes | str) -> None:
 
     The content goes to a temporary name in the same folder, is flushed to
     the disk, and takes its final name by one rename. A crash or a full disk
-    leaves the old file as it was.
-
-    Args:
-        path: Final path. Its folder is created if needed.
-        content: Text (written as UTF-8) or bytes.
+    leaves the old file as it was. Text is written as UTF-8, and the folder
+    is created if needed.
     """
     if isinstance(content, str):
         content = content.encode("utf-8")

@@ -109,8 +109,8 @@ def fingerprint(value: Any) -> str:
 def fingerprint_of_split(split: Any) -> str:
     """Returns a sha256 of a split's arrays.
 
-    A `tf.data.Dataset` is known by its element types and its
-    length only: reading all of it could take as long as training.
+    A `tf.data.Dataset` is known by its element types and its length only:
+    reading all of it could take as long as training.
     """
     if isinstance(split, tf.data.Dataset):
         # No batch of it: a shuffled set starts with another every time.

@@ -144,10 +144,8 @@ def _inputs(data, batch_size, seed):
         return split.map(lambda x, *_: x)
     if isinstance(split, (tuple, list)):
         split = split[0]
-    if isinstance(split, dict):
-        return tf.data.Dataset.from_tensors(split)  # refused by its spec
     dataset = tf.data.Dataset.from_tensor_slices(split)
-    return dataset.shuffle(len(split), seed=seed).batch(batch_size)
+    return dataset.shuffle(len(dataset), seed=seed).batch(batch_size)
 
 
 def _check_images(spec):

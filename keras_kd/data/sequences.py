@@ -81,17 +81,14 @@ def generate(
     ```
     """
     _check(start, end, max_length, beam, padding)
-    search = None
-    found = []
-    total = -(-len(inputs) // batch_size)
+    batches = as_dataset((inputs,), batch_size)
+    search = compile_for(
+        lambda x: beam_search(model, x, start, end, max_length, beam, padding),
+        *batches.element_spec,
+    )
+    found, total = [], len(batches)
     with progress_bar("generating", total, "batches", verbose) as advance:
-        for (source,) in as_dataset((inputs,), batch_size):
-            search = search or compile_for(
-                lambda x: beam_search(
-                    model, x, start, end, max_length, beam, padding
-                ),
-                source,
-            )
+        for (source,) in batches:
             sequences, scores = search(source)
             if np.isnan(scores).any():
                 raise ValueError(

@@ -66,11 +66,9 @@ class Data:
 
 
 def check_split(split: Split, name: str = "split") -> None:
-    """Raises unless `split` is `(x, y)` arrays or a `tf.data.Dataset`.
+    """Raises a ValueError unless it is a `tf.data.Dataset`, or arrays `(x, y)`.
 
-    Raises:
-        ValueError: If it is neither, is empty, or `x` and `y` differ in
-            length.
+    Those are of one length, at least 1.
     """
     if isinstance(split, tf.data.Dataset):
         return
@@ -151,7 +149,9 @@ def _stream(split: keras.utils.PyDataset) -> tf.data.Dataset:
         )
 
     def batch(number):
-        return tf.nest.map_structure(np.asarray, _tuples(split[number]))
+        # tf.data takes a list for one tensor.
+        parts = keras.tree.lists_to_tuples(split[number])
+        return tf.nest.map_structure(np.asarray, parts)
 
     batches = tf.data.Dataset.from_generator(
         lambda: map(batch, range(count)),
@@ -159,15 +159,6 @@ def _stream(split: keras.utils.PyDataset) -> tf.data.Dataset:
     )
     cardinality = tf.data.experimental.assert_cardinality(count)
     return batches.apply(cardinality).prefetch(tf.data.AUTOTUNE)
-
-
-def _tuples(value):
-    # tf.data takes a list for one tensor.
-    if isinstance(value, (list, tuple)):
-        return tuple(map(_tuples, value))
-    if isinstance(value, dict):
-        return {key: _tuples(part) for key, part in value.items()}
-    return value
 
 
 def batch_specs(x: Any) -> Any:
@@ -178,17 +169,12 @@ def batch_specs(x: Any) -> Any:
 
 
 def compile_for(function: Callable, x: Any, autograph: bool = True) -> Callable:
-    """Compiles a function of one batch, for batches of any size.
+    """Compiles a function of one batch, such as `x`, for batches of any size.
 
     It is traced once: a last, smaller batch would trace a second graph, and
-    TensorFlow warns of functions that trace as often as they run.
-
-    Args:
-        function: Takes one batch of inputs.
-        x: A batch that tells shapes and dtypes.
-        autograph: Whether it may hold Python's `if` and `for` over tensors.
-            Keras runs its models without; a large one is traced in half the
-            time.
+    TensorFlow warns of functions that trace as often as they run. Without
+    `autograph` it may not hold Python's `if` and `for` over tensors. Keras
+    runs its models without; a large one is traced in half the time.
     """
     compiled = tf.function(function, autograph=autograph)
     return compiled.get_concrete_function(batch_specs(x))

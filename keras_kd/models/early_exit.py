@@ -44,9 +44,8 @@ def exits_of(
     ```
     """
     check_graph(student)
-    names = (
-        list(output_heads.named_outputs(student)) if names is None else names
-    )
+    if names is None:
+        names = list(output_heads.named_outputs(student))
     tapped = tap(student, names)
     return {
         name: keras.Model(
@@ -237,11 +236,8 @@ def _nodes_before(tensors):
 
 def _check_class_scores(name, tensor):
     activation = output_heads.activation_of_tensor(tensor)
-    if (
-        len(tensor.shape) != 2
-        or tensor.shape[-1] in (None, 1)
-        or (activation == "sigmoid")
-    ):
+    is_classes = len(tensor.shape) == 2 and tensor.shape[-1] not in (None, 1)
+    if not is_classes or activation == "sigmoid":
         raise ValueError(
             f"The exit '{name}' has no class scores to be sure of. Expected "
             "logits or a softmax of shape (batch, classes). Received: shape "

@@ -141,16 +141,14 @@ class MeanPrediction(keras.layers.Layer):
         return mean_prediction(outputs, activation, self.binary)
 
     def get_config(self):
-        serialize = keras.saving.serialize_keras_object
         return {
             **super().get_config(),
-            "models": [serialize(model) for model in self.models],
+            "models": keras.saving.serialize_keras_object(self.models),
             "activation": keras.activations.serialize(self.activation),
             "binary": self.binary,
         }
 
     @classmethod
     def from_config(cls, config):
-        deserialize = keras.saving.deserialize_keras_object
-        models = [deserialize(model) for model in config["models"]]
+        models = keras.saving.deserialize_keras_object(config["models"])
         return cls(**{**config, "models": models})

@@ -138,9 +138,8 @@ def prune(
     }
     if distilled:
         settings["alpha"] = alpha
-        settings["distillation_losses"] = [
-            serialize(loss) for loss in trained.distillation_losses
-        ]
+        losses = list(trained.distillation_losses)
+        settings["distillation_losses"] = serialize(losses)
     return pruned, StageRecord(
         "prune",
         "pruned",

@@ -43,21 +43,15 @@ def import_engine():
 class WholeModelEngine:
     """Masks the smallest weights of all kernels, wherever they are.
 
-    tfmot's engine sees all kernels laid end to end as a single one; its mask
-    is then cut up again. The arguments are the engine's own: the variable of
-    the step, `(weight, mask, threshold)` of each kernel, and the schedule.
+    As tfmot's engine does within each kernel, of which it has the arguments:
+    the variable of the step, `(weight, mask, threshold)` of each kernel, and
+    the schedule.
     """
 
     def __init__(self, step, pruned, schedule):
         self._step, self._pruned, self._schedule = step, pruned, schedule
-        self._sizes = [mask.shape.num_elements() for _, mask, _ in pruned]
-        size, dtype = sum(self._sizes), pruned[0][0].dtype
-        self._weights = tf.Variable(tf.zeros(size, dtype), trainable=False)
-        self._mask = tf.Variable(tf.ones(size, dtype), trainable=False)
-        whole = (self._weights, self._mask, tf.Variable(0, dtype=dtype))
-        build, options = import_engine(), (schedule, (1, 1), "AVG", None)
-        self._whole = build(lambda: step, [whole], *options)
-        self._each = build(lambda: step, pruned, *options)
+        options = (schedule, (1, 1), "AVG", None)
+        self._each = import_engine()(lambda: step, pruned, *options)
 
     def conditional_mask_update(self):
         """Updates the masks if the schedule says so."""
@@ -69,11 +63,12 @@ class WholeModelEngine:
 
     def _update(self):
         flat = [tf.reshape(weight, [-1]) for weight, _, _ in self._pruned]
-        self._weights.assign(tf.concat(flat, 0))
-        self._whole.conditional_mask_update()
-        parts = tf.split(self._mask, self._sizes)
-        for (_, mask, _), part in zip(self._pruned, parts, strict=True):
-            mask.assign(tf.reshape(part, mask.shape))
+        sizes = tf.sort(tf.abs(tf.concat(flat, 0)), direction="DESCENDING")
+        share = 1.0 - self._schedule(self._step)[1]
+        kept = tf.round(tf.cast(tf.size(sizes), "float32") * share)
+        smallest = sizes[tf.cast(tf.maximum(kept, 1.0), "int32") - 1]
+        for weight, mask, _ in self._pruned:
+            mask.assign(tf.cast(tf.abs(weight) >= smallest, mask.dtype))
         return tf.no_op()
 
 

@@ -34,10 +34,7 @@ def fake_quantize_kernel(kernel, axes):
     Written in plain arithmetic, which LiteRT's converter folds into weights
     that it then quantises to these very integers. Of a fake quantisation op
     it would lose track where it transposes the kernel, as it does for Dense.
-
-    Args:
-        kernel: Float tensor.
-        axes: Axes over which a scale is shared: all but the channels'.
+    `axes` share a scale: all but the channels'.
     """
     largest = ops.max(ops.abs(kernel), axis=axes, keepdims=True)
     scale = ops.where(largest > 0, largest, ops.ones_like(largest)) / LEVELS
@@ -82,8 +79,8 @@ class FakeQuantize(layers.Layer):
         self.observing = False
 
     def build(self, input_shape):
-        for name in ("lowest", "highest"):
-            value = self.minimum if name == "lowest" else self.maximum
+        ends = {"lowest": self.minimum, "highest": self.maximum}
+        for name, value in ends.items():
             variable = self.add_weight(
                 shape=(),
                 initializer=keras.initializers.Constant(value),

@@ -15,7 +15,6 @@ from keras_kd.pruning.structured.trace import check_graph
 from keras_kd.pruning.structured.trace import graph_of
 from keras_kd.quantization.fake import FakeQuantize
 from keras_kd.quantization.fake import FakeQuantizedKernel
-from keras_kd.quantization.folding import fold
 
 KERNELS = (
     layers.Dense,
@@ -156,7 +155,7 @@ class _Walk:
             config["activation"] = "linear"
         if norm is not None:
             config["use_bias"] = True
-            weights = list(fold(layer, norm.operation))
+            weights = list(_folded(layer, norm.operation))
         copy = type(layer).from_config(config)
         if type(layer) is layers.BatchNormalization:
             copy.trainable = False  # int8 has no statistics of a batch
@@ -209,6 +208,32 @@ class _Walk:
             return FakeQuantize(*fixed, momentum=1.0, name=name)
         self.ranges.append(FakeQuantize(momentum=self.momentum, name=name))
         return self.ranges[-1]
+
+
+def _folded(layer: layers.Layer, norm: layers.BatchNormalization):
+    """Returns the kernel and bias of a layer that does what both do.
+
+    LiteRT's converter does it too. It has to come before the rounding, or
+    other weights would be trained than those that are shipped. The layer has
+    a linear activation; of the norm, which is of the last axis, the moving
+    averages are used, as in inference.
+    """
+    numpy = keras.ops.convert_to_numpy
+    factor = 1.0 / np.sqrt(numpy(norm.moving_variance) + norm.epsilon)
+    if norm.scale:
+        factor = factor * numpy(norm.gamma)
+    bias = numpy(layer.bias) if layer.use_bias else 0.0
+    bias = (bias - numpy(norm.moving_mean)) * factor
+    if norm.center:
+        bias = bias + numpy(norm.beta)
+    kernel = numpy(layer.kernel)
+    if isinstance(layer, layers.DepthwiseConv2D):
+        kernel = kernel * factor.reshape(kernel.shape[-2:])
+    elif isinstance(layer, layers.Conv2DTranspose):
+        kernel = kernel * factor[:, None]
+    else:
+        kernel = kernel * factor
+    return kernel, bias
 
 
 def _activation(layer):

@@ -5,11 +5,10 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Sequence
 from typing import Any
 
-from keras_kd.core.records import StageRecord
 from keras_kd.evaluation import environment as environments
+from keras_kd.evaluation.disagreements import FILE
 from keras_kd.evaluation.disagreements import Disagreements
 from keras_kd.evaluation.examples import png_of
 from keras_kd.report import page_builder as html
@@ -31,32 +30,21 @@ EXPLAINED = {
 }
 
 
-def render(
-    records: Sequence[StageRecord],
-    remarks: Sequence[str],
-    picture: bytes,
-    command: str,
-    environment: dict[str, Any],
-    lineage: Sequence[StageRecord] = (),
-    disagreements: Disagreements | None = None,
-    split: str = "test",
-) -> str:
-    """Returns a run as one HTML document that needs nothing else.
+def render(report: Any, picture: bytes) -> str:
+    """Returns a `Report` as one HTML document that needs nothing else.
 
-    A part that was not measured is left out.
-
-    Args:
-        records: Rows of the report.
-        remarks: Sentences on the result, the most important first.
-        picture: PNG of accuracy against size and latency.
-        command: The command that made the run.
-        environment: Machine and versions of the run.
-        lineage: Its stages, see `read_lineage`.
-        disagreements: Where student and teacher differ.
-        split: See `Report`.
+    A part that was not measured is left out. `picture` is the PNG of
+    accuracy against size and latency.
     """
-    records = table.order(records)
-    names = disagreements.class_names if disagreements else ()
+    records, remarks, split = report.records, report.remarks, report.split
+    try:
+        found = Disagreements.load(report.directory / "stages" / FILE)
+    except FileNotFoundError:
+        found = None
+    except ValueError as error:
+        found, remarks = None, [*remarks, str(error)]
+    names = found.class_names if found else ()
+    machine = environments.describe(report.environment)
     caption = (
         f"{split.capitalize()} accuracy against size on disk and against "
         "latency"
@@ -76,13 +64,13 @@ def render(
         html.section("Accuracy by class", _classes(records, names)),
         html.section(
             "Where student and teacher disagree",
-            _disagreements(disagreements, split) if disagreements else "",
+            _disagreements(found, split) if found else "",
         ),
-        html.section("Lineage", *map(_stage, lineage)),
+        html.section("Lineage", *map(_stage, report.lineage)),
         html.section(
             "Do it again",
-            html.code(command),
-            html.paragraphs(environments.describe(environment), kind="small"),
+            html.code(report.command),
+            html.paragraphs(machine, kind="small"),
         ),
     )
 

@@ -28,12 +28,9 @@ def tidy(panel: Any) -> None:
 
 
 def plain_log_scale(panel: Any, text: str, **locator: Any) -> None:
-    """Makes the x axis logarithmic, with numbers written out.
+    """Makes the x axis logarithmic, with numbers of a format written out.
 
-    Args:
-        panel: The axes.
-        text: Format of a number, such as `"{:g}"`.
-        **locator: Arguments of matplotlib's `LogLocator`.
+    `locator` are arguments of matplotlib's `LogLocator`.
     """
     from matplotlib import ticker
 

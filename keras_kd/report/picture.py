@@ -40,10 +40,6 @@ def render(records: Sequence[StageRecord], split: str = "test") -> bytes:
 
     Small dots are the single seeds of the control and the student. A row
     that lacks a number is left out of the panel that needs it.
-
-    Args:
-        records: Records of the stages, in any order.
-        split: See `Report`.
     """
     records = table.order(records)
     is_accuracy = any("accuracy" in record.metrics for record in records)
@@ -53,13 +49,10 @@ def render(records: Sequence[StageRecord], split: str = "test") -> bytes:
     axes = figure.subplots(1, len(AXES), sharey=True)
     placed = []
     for panel, (cost, unit, title) in zip(axes, AXES, strict=True):
-        needed = [
-            (r, r.metrics.get(cost), r.metrics.get(metric)) for r in records
-        ]
         points = [
-            (record, x / unit, scale * y)
-            for record, x, y in needed
-            if x is not None and y is not None
+            (r, r.metrics[cost] / unit, scale * r.metrics[metric])
+            for r in records
+            if None not in (r.metrics.get(cost), r.metrics.get(metric))
         ]
         placed.append([_scatter(panel, *point, scale) for point in points])
         if any(seeds for *_, seeds in placed[-1]):

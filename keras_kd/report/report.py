@@ -14,12 +14,12 @@ import textwrap
 from collections.abc import Sequence
 from typing import Any
 
+from rich.console import Console
+
 from keras_kd.core.records import StageRecord
 from keras_kd.core.records import write_atomically
 from keras_kd.data.splits import REPORTED_ON
 from keras_kd.evaluation import environment as environments
-from keras_kd.evaluation.disagreements import FILE
-from keras_kd.evaluation.disagreements import Disagreements
 from keras_kd.evaluation.gain import Gain
 from keras_kd.evaluation.gain import gain_of
 from keras_kd.report import page
@@ -118,12 +118,8 @@ class Report:
 
     def render(self) -> str:
         """Returns the table and the remarks as text for a terminal."""
-        from rich import console
-
         buffer = io.StringIO()
-        console.Console(file=buffer, width=140).print(
-            table.to_rich(self.records)
-        )
+        Console(file=buffer, width=140).print(table.to_rich(self.records))
         lines = [line.rstrip() for line in buffer.getvalue().splitlines()]
         lines += [textwrap.fill(remark, 80) for remark in self.remarks]
         return "\n".join(lines).strip("\n")
@@ -149,23 +145,8 @@ class Report:
         Args:
             image: The picture, if it is drawn.
         """
-        remarks = self.remarks
-        try:
-            found = Disagreements.load(self.directory / "stages" / FILE)
-        except FileNotFoundError:
-            found = None
-        except ValueError as error:
-            found, remarks = None, [*remarks, str(error)]
-        return page.render(
-            self.records,
-            remarks,
-            image or picture.render(self.records, self.split),
-            self.command,
-            self.environment,
-            self.lineage,
-            found,
-            self.split,
-        )
+        image = image or picture.render(self.records, self.split)
+        return page.render(self, image)
 
     def save(self) -> pathlib.Path:
         """Writes report.{html,md,png,json}; returns the folder.

@@ -9,6 +9,10 @@ from collections.abc import Callable
 from collections.abc import Sequence
 from typing import Any
 
+from rich.box import SIMPLE_HEAD
+from rich.table import Table
+from rich.text import Text
+
 from keras_kd.core.records import StageRecord
 
 MISSING = "\N{EN DASH}"
@@ -17,22 +21,20 @@ STAGES = ("teacher", "control", "student", "prune", "export")
 
 @dataclasses.dataclass(frozen=True)
 class Column:
-    """A column: its header with the unit, its metric, and how to print it.
-
-    Args:
-        header: What stands above it.
-        metric: Name of the figure in `StageRecord.metrics`.
-        text: Turns the figure into a cell.
-        is_optional: Whether to leave the column out if no row has it.
-        page_only: Whether the terminal and report.md, which are narrow, do
-            without it.
-    """
+    """A column: its header with the unit, its metric, and how to print it."""
 
     header: str
     metric: str
     text: Callable[[Any], str]
-    is_optional: bool = False
-    page_only: bool = False
+    is_optional: bool = False  # left out if no row has it
+    page_only: bool = False  # too many for a terminal and for report.md
+
+    def cell(self, record: StageRecord) -> str:
+        """Returns the figure as text; an en dash where there is none."""
+        value = record.metrics.get(self.metric)
+        # NaN is the one number that differs from itself.
+        is_missing = value is None or value != value
+        return MISSING if is_missing else self.text(value)
 
 
 def _percent(value):
@@ -73,11 +75,7 @@ COLUMNS = tuple(column for column in ALL_COLUMNS if not column.page_only)
 
 
 def order(records: Sequence[StageRecord]) -> list[StageRecord]:
-    """Returns the records in the order of the stages, else as they came.
-
-    Raises:
-        ValueError: If a record's stage is not known.
-    """
+    """Returns the records in the order of the stages, which must be known."""
     for record in records:
         if record.stage not in STAGES:
             raise ValueError(
@@ -90,33 +88,20 @@ def order(records: Sequence[StageRecord]) -> list[StageRecord]:
 def to_cells(
     records: Sequence[StageRecord], columns: Sequence[Column] = COLUMNS
 ) -> tuple[list[str], list[list[str]]]:
-    """Returns the header and the rows of the table as text.
+    """Returns the column titles, and a list of cells per record.
 
     A figure that no stage measured is an en dash. "max. difference" is
     between a file's outputs and those of the model it was made from.
-
-    Args:
-        records: Records of the stages, in any order.
-        columns: The columns, `COLUMNS` or `ALL_COLUMNS`.
-
-    Returns:
-        `(header, rows)`: column titles, and one list of cells per record.
     """
     records = order(records)
     columns = [
         column
         for column in columns
         if not column.is_optional
-        or any(_has(record, column) for record in records)
+        or any(column.cell(record) != MISSING for record in records)
     ]
     rows = [
-        [record.name]
-        + [
-            column.text(record.metrics[column.metric])
-            if _has(record, column)
-            else MISSING
-            for column in columns
-        ]
+        [record.name, *(column.cell(record) for column in columns)]
         for record in records
     ]
     return ["model"] + [column.header for column in columns], rows
@@ -131,21 +116,17 @@ def to_markdown(records: Sequence[StageRecord]) -> str:
     return "\n".join(f"| {' | '.join(line)} |" for line in escaped) + "\n"
 
 
-def to_rich(records: Sequence[StageRecord]) -> Any:
-    """Returns the table as a `rich.table.Table` for the terminal."""
-    from rich import box
-    from rich import table
-    from rich import text
-
+def to_rich(records: Sequence[StageRecord]) -> Table:
+    """Returns the table for the terminal."""
     header, rows = to_cells(records)
-    result = table.Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    result = Table(box=SIMPLE_HEAD, pad_edge=False)
     result.add_column(header[0], no_wrap=True)
     for title in header[1:]:
         title = textwrap.fill(title, 14)  # narrow enough for a terminal
         result.add_column(title, justify="right")
     for row in rows:
         # As Text, since a name may hold what rich takes for markup.
-        result.add_row(*(text.Text(cell) for cell in row))
+        result.add_row(*(Text(cell) for cell in row))
     return result
 
 
@@ -165,9 +146,3 @@ def latency_caption(records: Sequence[StageRecord]) -> str | None:
                 f"{threads} thread{'s' if threads > 1 else ''}{runs}."
             )
     return None
-
-
-def _has(record: StageRecord, column: Column) -> bool:
-    value = record.metrics.get(column.metric)
-    # NaN is the one number that differs from itself.
-    return value is not None and value == value

@@ -96,9 +96,7 @@ def close(received, expected, tolerance: float = 1e-4) -> bool:
     beside a large one is not asked for more digits than float32 has.
     """
     received, expected = numbers(received), numbers(expected)
-    if received.shape != expected.shape:
-        return False
-    if not np.all(np.isfinite(received)):
+    if received.shape != expected.shape or not np.all(np.isfinite(received)):
         return False
     scale = max(1.0, float(np.max(np.abs(expected), initial=0.0)))
     return bool(np.all(np.abs(received - expected) <= tolerance * scale))

@@ -11,8 +11,6 @@ import tensorflow as tf
 from keras_kd.testing.contract import close
 from keras_kd.testing.contract import compiled_answers
 from keras_kd.testing.contract import numbers
-from keras_kd.testing.contract import require
-from keras_kd.testing.contract import require_close
 from keras_kd.testing.contract import shown
 
 
@@ -20,18 +18,16 @@ def check_gradients(case):
     """The student learns, the teacher does not."""
     _, into_teacher, into_student = case.gradients(*case.draw())
     leaked = numbers(0.0 if into_teacher is None else into_teacher)
-    require(
+    case.require(
         not np.any(leaked),
-        case.loss,
         "no gradient reaches the teacher",
         "None or 0",
         shown(leaked),
         "leave __call__() to the base class, or stop the gradient there with "
         "keras.ops.stop_gradient(y_true)",
     )
-    require(
+    case.require(
         into_student is not None and np.any(numbers(into_student)),
-        case.loss,
         "the gradient reaches the student",
         "a gradient that is not 0",
         "none" if into_student is None else "0 everywhere",
@@ -60,9 +56,8 @@ def check_finite(case):
             for n, t in (("value", value), ("gradient", gradient))
             if t is not None and not np.all(np.isfinite(numbers(t)))
         ]
-        require(
+        case.require(
             not bad,
-            case.loss,
             "values and gradients are finite",
             f"finite numbers for {name}",
             f"NaN or Inf in the {' and the '.join(bad)}",
@@ -85,7 +80,7 @@ def check_compiled(case):
     )
     for way, received in answers:
         promise = f"compiled and eager values are equal ({way})"
-        require_close(case.loss, promise, loss(*pair), received)
+        case.require_close(promise, loss(*pair), received)
 
 
 def check_descent(case):
@@ -99,9 +94,8 @@ def check_descent(case):
         student = student - (0.05 / length * numbers(gradient))
         student = student.astype("float32")
         last, _, gradient = step(teacher, student)
-    require(
+    case.require(
         numbers(last) < numbers(first),
-        case.loss,
         "gradient descent lowers it",
         f"less than {shown(first)} after 20 steps",
         shown(last),
@@ -126,18 +120,16 @@ def check_temperature(case):
         loss.temperature = temperature
         received.append(numbers(step()))
         expected = numbers(loss(target, student))
-    require(
+    case.require(
         len(traces) == 1 and close(received[1], expected),
-        case.loss,
         "assigning `temperature` changes a compiled step",
         f"{shown(expected)} at T=6 without tracing again",
         f"{shown(received[1])} after {len(traces)} trace(s)",
         "declare `temperature = Scalar(...)` in the class and read it in "
         "call() by Scalar.tensor(self, 'temperature')",
     )
-    require(
+    case.require(
         not close(received[0], received[1]),
-        case.loss,
         "`temperature` matters",
         "other values at T=6 than at T=2",
         f"{shown(received[1])} at both",
@@ -154,9 +146,8 @@ def _check_scale(case):
         _, _, gradient = case.gradients(*case.draw(), loss=loss)
         norms.append(np.linalg.norm(numbers(gradient)))
     ratio = norms[0] / norms[1]
-    require(
+    case.require(
         0.75 < ratio < 1.33,
-        case.loss,
         "the gradient keeps its scale at high temperatures (T^2)",
         "gradient norms at T=10 and T=20 in a ratio of about 1",
         f"{norms[0]:.3g} and {norms[1]:.3g}, ratio {ratio:.3g}",

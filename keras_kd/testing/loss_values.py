@@ -12,8 +12,6 @@ from keras_kd import losses
 from keras_kd.core.constructors import constructor_arguments
 from keras_kd.testing.contract import ContractError
 from keras_kd.testing.contract import numbers
-from keras_kd.testing.contract import require
-from keras_kd.testing.contract import require_close
 from keras_kd.testing.contract import shown
 
 
@@ -39,11 +37,10 @@ def check_config(case):
     before, after = case.loss.get_config(), copy.get_config()
     missing = sorted(constructor_arguments(type(case.loss)) - set(before))
     expected = f"{missing} in get_config"
-    require(not missing, case.loss, promise, expected, before, fix)
+    case.require(not missing, promise, expected, before, fix)
     first, second = (json.dumps(c, default=str) for c in (before, after))
-    require(first == second, case.loss, promise, before, after, fix)
-    require_close(
-        case.loss,
+    case.require(first == second, promise, before, after, fix)
+    case.require_close(
         promise,
         case.values(*case.draw(), loss=case.loss),
         case.values(*case.draw(), loss=copy),
@@ -71,17 +68,15 @@ def check_values(case):
     """One value per example, however far apart the inputs are."""
     for teacher, student in (case.draw(), case.draw(seed=1, scale=1e4)):
         values, rows = case.values(teacher, student), len(teacher)
-        require(
+        case.require(
             values.shape[:1] == (rows,),
-            case.loss,
             "one value per example",
             f"call() to return {rows} values, shape ({rows}, ...)",
             f"shape {tuple(values.shape)}",
             "reduce over features only, never over the batch; the base "
             "class does that, with sample weights",
         )
-        require_close(
-            case.loss,
+        case.require_close(
             "the loss is the mean of its values",
             numbers(values).mean(),
             case.fresh()(*case.pair(teacher, student)),
@@ -98,8 +93,7 @@ def check_reference(case):
     # on clipped probabilities stop growing.
     for scale in (1.0, 30.0):
         teacher, student = case.draw(scale=scale)
-        require_close(
-            case.loss,
+        case.require_close(
             f"the value equals the reference (inputs of scale {scale:g})",
             case.reference(
                 teacher.astype("float64"), student.astype("float64"), *labels
@@ -114,9 +108,8 @@ def check_sign(case):
     """Never below 0, and 0 for a student that equals the teacher."""
     for seed in range(3) if case.nonnegative else ():
         values = numbers(case.values(*case.draw(seed)))
-        require(
+        case.require(
             values.min() >= -1e-5,
-            case.loss,
             "the loss is not negative",
             "values of at least 0",
             shown(values),
@@ -125,8 +118,7 @@ def check_sign(case):
     if case.zero_at_equal:
         teacher, _ = case.draw()
         values = case.values(teacher, teacher)
-        require_close(
-            case.loss,
+        case.require_close(
             "a student that equals the teacher has loss 0",
             np.zeros(values.shape),
             values,
@@ -139,8 +131,7 @@ def check_rows(case):
     teacher, student = case.draw()
     values = numbers(case.values(teacher, student))
     order = np.roll(np.arange(len(teacher)), 1)
-    require_close(
-        case.loss,
+    case.require_close(
         "values move along when rows change places",
         values[order],
         case.values(teacher, student, order),
@@ -148,8 +139,7 @@ def check_rows(case):
     if case.relational:
         return
     few = order[: max(1, len(order) // 2)]
-    require_close(
-        case.loss,
+    case.require_close(
         "an example's value does not depend on the others",
         values[few],
         case.values(teacher, student, few),
@@ -165,8 +155,7 @@ def check_sample_weight(case):
     values = numbers(case.values(teacher, student))
     trailing = (slice(None), *[None] * (values.ndim - 1))
     received, _, gradient = case.gradients(teacher, student, weight)
-    require_close(
-        case.loss,
+    case.require_close(
         "sample weights count: the loss is the mean of value times weight",
         (values * weight[trailing]).mean(),
         received,
@@ -175,9 +164,8 @@ def check_sample_weight(case):
     )
     if gradient is None or case.relational:
         return
-    require(
+    case.require(
         not np.any(numbers(gradient)[0]),
-        case.loss,
         "weight 0 removes an example",
         "no gradient for it",
         shown(numbers(gradient)[0]),
@@ -193,8 +181,7 @@ def check_mask(case):
     expected = numbers(case.values(teacher, student))[mask].mean()
     target, student = case.pair(teacher, student)
     student._keras_mask = tf.constant(mask)
-    require_close(
-        case.loss,
+    case.require_close(
         "a mask leaves positions out: the loss is the mean over the rest",
         expected,
         case.fresh()(target, student),

@@ -15,12 +15,7 @@ from keras_kd.core import output_heads
 from keras_kd.core.type_aliases import Arrays
 from keras_kd.core.type_aliases import TeacherLike
 from keras_kd.losses.base import compatible
-from keras_kd.testing.contract import changed
-from keras_kd.testing.contract import compiled_answers
-from keras_kd.testing.contract import numbers
-from keras_kd.testing.contract import require
-from keras_kd.testing.contract import require_close
-from keras_kd.testing.contract import state_of
+from keras_kd.testing import contract
 
 
 def check_teacher(
@@ -44,7 +39,7 @@ def check_teacher(
     """
     taps = tuple(taps)
     teacher = teachers.get(teacher).ready_for(taps)
-    before = state_of(teacher)
+    before = contract.state_of(teacher)
     x = tf.nest.map_structure(tf.convert_to_tensor, x)
     given = teacher(x)
     _check_taps(teacher, taps, given, len(tf.nest.flatten(x)[0]))
@@ -55,7 +50,7 @@ def check_teacher(
         "it gives one answer to one question",
         "run the model with training=False, and draw no random numbers",
     )
-    answers = compiled_answers(
+    answers = contract.compiled_answers(
         teacher,
         "it runs in a compiled step",
         lambda x: teacher(x),
@@ -68,8 +63,8 @@ def check_teacher(
         received = keras.tree.map_structure(ops.convert_to_tensor, received)
         promise = f"compiled and eager answers are equal ({way})"
         _check_same(teacher, given, received, promise)
-    moved = changed(before, state_of(teacher))
-    require(
+    moved = contract.changed(before, contract.state_of(teacher))
+    contract.require(
         not moved,
         teacher,
         "asking a teacher changes nothing in it",
@@ -81,7 +76,7 @@ def check_teacher(
 
 def _check_taps(teacher, taps, given, rows):
     is_dict = isinstance(given, dict)
-    require(
+    contract.require(
         is_dict and set(taps) <= set(given),
         teacher,
         "it gives the taps it was prepared for",
@@ -91,21 +86,21 @@ def _check_taps(teacher, taps, given, rows):
     )
     for name in taps:
         shape = tuple(given[name].shape)
-        require(
+        contract.require(
             shape[:1] == (rows,),
             teacher,
             "a tap has one row per example",
             f"'{name}' of shape ({rows}, ...)",
             shape,
         )
-        require(
+        contract.require(
             compatible(teacher.shape(name), shape),
             teacher,
             "shape() tells the shape of a tap",
             f"shape('{name}') = {shape}, None where unknown",
             teacher.shape(name),
         )
-        _check_activation(teacher, name, numbers(given[name]))
+        _check_activation(teacher, name, contract.numbers(given[name]))
 
 
 def _check_activation(teacher, name, values):
@@ -113,13 +108,13 @@ def _check_activation(teacher, name, values):
     activation, known = teacher.activation_of(name), output_heads.ACTIVATIONS
     expected = f"None or one of {known}"
     is_known = activation in (None, *known)
-    require(is_known, teacher, promise, expected, activation)
+    contract.require(is_known, teacher, promise, expected, activation)
     fits = True
     if activation in ("softmax", "sigmoid"):
         fits = values.min() >= 0.0 and values.max() <= 1.0
     if activation == "softmax":
         fits = fits and np.all(np.abs(values.sum(axis=-1) - 1.0) <= 1e-2)
-    require(
+    contract.require(
         fits,
         teacher,
         promise,
@@ -132,4 +127,4 @@ def _check_activation(teacher, name, values):
 def _check_same(teacher, first, second, promise, fix=""):
     for name, expected in first.items():
         about = f"{promise}: '{name}'"
-        require_close(teacher, about, expected, second[name], fix)
+        contract.require_close(teacher, about, expected, second[name], fix)

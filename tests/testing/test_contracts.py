@@ -501,7 +501,7 @@ class TrackedTeacher(Distiller):
 
 class TrainsTeacher(Distiller):
     def train_step(self, data):
-        for weight in self._loss_terms.given_teacher.teacher.model.weights:
+        for weight in self._loss_terms.given_teacher.model.weights:
             weight.assign(weight * 1.001)
         return super().train_step(data)
 

@@ -140,11 +140,8 @@ def _free(groups, exclude):
 
 
 def _names_any(names, paths) -> bool:
-    return any(
-        name == path or name in path.split("/")
-        for name in names
-        for path in paths
-    )
+    parts = {part for path in paths for part in (path, *path.split("/"))}
+    return not parts.isdisjoint(names)
 
 
 def _ratio_for(group, ratios) -> float:

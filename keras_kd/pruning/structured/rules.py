@@ -10,13 +10,8 @@ import keras
 import numpy as np
 from keras import layers
 
+from keras_kd.pruning.structured import kinds
 from keras_kd.pruning.structured.channels import ChannelGraph
-from keras_kd.pruning.structured.kinds import DEPTHWISE
-from keras_kd.pruning.structured.kinds import ELEMENTWISE
-from keras_kd.pruning.structured.kinds import FOLLOWERS
-from keras_kd.pruning.structured.kinds import MERGES
-from keras_kd.pruning.structured.kinds import MERGING_OPERATIONS
-from keras_kd.pruning.structured.kinds import PRODUCERS
 
 
 class Unsupported(Exception):
@@ -70,7 +65,7 @@ def _check(layer):
         raise Unsupported("it is adapted by LoRA")
     if getattr(layer, "quantization_mode", None):
         raise Unsupported("it is quantized")
-    mixing = None if type(layer) in PRODUCERS else _activation(layer)
+    mixing = None if type(layer) in kinds.PRODUCERS else _activation(layer)
     if mixing:
         raise Unsupported(mixing)
     noise_shape = getattr(layer, "noise_shape", None)
@@ -81,7 +76,7 @@ def _check(layer):
 def _activation(layer):
     """Returns why a layer's activation mixes channels, or `None`."""
     activation = getattr(layer, "activation", None)
-    if activation is None or activation in ELEMENTWISE:
+    if activation is None or activation in kinds.ELEMENTWISE:
         return None
     name = getattr(activation, "__name__", type(activation).__name__)
     return f"activation {name} is not known to work channel by channel"
@@ -125,7 +120,7 @@ def _merge(graph, layer, path, inputs, shapes, shape, node):
 
 def _operation(graph, operation, path, inputs, shapes, shape, node):
     kind = type(operation).__name__
-    if kind not in MERGING_OPERATIONS:
+    if kind not in kinds.MERGING_OPERATIONS:
         raise Unsupported(f"keras.ops.{kind} is not handled")
     known = (numbers.Number, keras.KerasTensor)
     if not all(isinstance(value, known) for value in _arguments(node)):
@@ -149,10 +144,10 @@ def _rescale(graph, layer, path, inputs, shapes, shape, node):
 
 
 _RULES = {
-    **dict.fromkeys(PRODUCERS, _produce),
-    **dict.fromkeys(FOLLOWERS, _follow),
-    **dict.fromkeys(DEPTHWISE, _depthwise),
-    **dict.fromkeys((*MERGES, layers.Concatenate), _merge),
+    **dict.fromkeys(kinds.PRODUCERS, _produce),
+    **dict.fromkeys(kinds.FOLLOWERS, _follow),
+    **dict.fromkeys(kinds.DEPTHWISE, _depthwise),
+    **dict.fromkeys((*kinds.MERGES, layers.Concatenate), _merge),
     **dict.fromkeys((layers.Flatten, layers.Reshape), _flatten),
     layers.Rescaling: _rescale,
 }

@@ -15,10 +15,7 @@ from keras_kd.core.type_aliases import Arrays
 from keras_kd.core.type_aliases import Split
 from keras_kd.data.splits import Data
 from keras_kd.pruning.selection import check_lists
-from keras_kd.pruning.structured.groups import choose
-from keras_kd.pruning.structured.groups import groups_of
-from keras_kd.pruning.structured.groups import names_of
-from keras_kd.pruning.structured.groups import paths_of
+from keras_kd.pruning.structured import groups
 from keras_kd.pruning.structured.scores import CRITERIA
 from keras_kd.pruning.structured.scores import mean_scores
 from keras_kd.pruning.structured.surgery import cut
@@ -94,10 +91,12 @@ def prune_channels(
     _check(ratio, by, include, exclude, multiple_of)
     began = time.perf_counter()
     graph = trace(model)
-    exclude = names_of(exclude or (), graph)
+    exclude = groups.names_of(exclude or (), graph)
     if include is not None:
-        include = names_of(include, graph, exclude)
-    chosen = choose(groups_of(graph), _paths(model), ratio, include, exclude)
+        include = groups.names_of(include, graph, exclude)
+    chosen = groups.choose(
+        groups.groups_of(graph), _paths(model), ratio, include, exclude
+    )
     scores = mean_scores(graph, CRITERIA[by](graph, model, data))
     unscored = [g for g in chosen if np.isnan(scores[g.channels]).any()]
     if unscored:
@@ -105,7 +104,7 @@ def prune_channels(
             f"by={by!r} finds nothing that scores the channels of "
             f"{[list(group.layers) for group in unscored]}. Prune by "
             "'magnitude', or leave them whole with "
-            f"exclude={paths_of(unscored, exclude)}."
+            f"exclude={groups.paths_of(unscored, exclude)}."
         )
     kept = np.ones(graph.size, bool)
     for group in chosen:
