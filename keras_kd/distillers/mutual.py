@@ -58,7 +58,9 @@ class MutualDistiller(StepChecked, keras.Model):
             ensemble's answer is of the same kind.
         temperature: Softening T > 0. Assignable at any time, as is alpha.
         alpha: Weight of the peers in `[0, 1]`. At 1 nothing is learned from
-            the labels; 0.5 is the paper's equal weight.
+            the labels; 0.5 is the paper's equal weight, of half its loss
+            (it adds the two): its learning rate for SGD is twice as high
+            here.
         name: Name of the model.
 
     Raises:
