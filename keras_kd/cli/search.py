@@ -7,6 +7,7 @@ import argparse
 
 from keras_kd.cli.arguments import add_command
 from keras_kd.cli.arguments import add_recipe
+from keras_kd.cli.arguments import options_of
 from keras_kd.cli.arguments import pairs_of
 from keras_kd.cli.arguments import run_directory
 from keras_kd.cli.arguments import tell_result
@@ -58,12 +59,13 @@ def _search(options):
     arguments = {name: getattr(options, name) for name in names}
     if options.epochs is not None:
         arguments["epochs"] = options.epochs
+    recipe = recipes.load(options.recipe)
     try:
         result = recipe_runs.search_recipe(
-            recipes.load(options.recipe),
+            recipe,
             directory,
             settings=pairs_of(options.set, "--set"),
-            data_options=pairs_of(options.data, "--data"),
+            data_options=options_of(options.data, "--data", recipe.load_data),
             overwrite=options.overwrite,
             **arguments,
         )

@@ -8,7 +8,7 @@ import pathlib
 
 from keras_kd.cli.arguments import add_command
 from keras_kd.cli.arguments import add_recipe
-from keras_kd.cli.arguments import pairs_of
+from keras_kd.cli.arguments import options_of
 from keras_kd.cli.arguments import tell
 
 
@@ -53,6 +53,8 @@ def _build(options):
     from keras_kd.targets.cache import TeacherCache
 
     recipe = recipes.load(options.recipe)
+    settings = options_of(options.set, "--set", TeacherCache)
+    asked = options_of(options.data, "--data", recipe.load_data)
     run = pathlib.Path("saved_models") / pathlib.Path(options.recipe).stem
     path = options.teacher or run / "stages" / "trained-teacher.keras"
     if not path.is_file():
@@ -61,9 +63,9 @@ def _build(options):
             f"`keras-kd run {options.recipe}`, or give --teacher FILE.keras."
         )
     teacher = keras.saving.load_model(path, compile=False)
-    data = recipe.load_data(**pairs_of(options.data, "--data"))
+    data = recipe.load_data(**asked)
     directory = options.directory or run / "targets"
-    cache = TeacherCache(directory, **pairs_of(options.set, "--set"))
+    cache = TeacherCache(**{"directory": directory, **settings})
     cache.build(
         teacher,
         data.train,

@@ -25,12 +25,7 @@ def refuse_arguments(temperature, arguments: dict) -> None:
         temperature: The third argument: the losses, in Keras.
         arguments: Keyword arguments that are none of ours.
     """
-    kinds = (
-        list,
-        tuple,
-        keras.losses.Loss,
-        keras.distillation.DistillationLoss,
-    )
+    theirs = keras.distillation.DistillationLoss
     if isinstance(temperature, (list, tuple, keras.losses.Loss, theirs)):
         raise ValueError(
             "The third argument of kd.Distiller is the temperature; losses "

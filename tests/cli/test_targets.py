@@ -60,6 +60,8 @@ def test_targets_merge_makes_one_of_parts(recipe, tmp_path, capsys):
     ("call", "text"),
     [
         (["build", "digits", "--teacher", "no.keras"], "keras-kd run digits"),
+        (["build", "digits", "--set", "topk=4"], "Did you mean 'top_k'"),
+        (["build", "digits", "--data", "labeled=4"], "mean 'labelled'"),
         (["info", "nowhere"], "no teacher cache"),
         (["verify", "nowhere"], "no teacher cache"),
         (["merge", "nowhere", "--into", "merged"], "finished part"),
