@@ -26,7 +26,8 @@ def add_targets(commands: argparse._SubParsersAction) -> None:
     build.add_argument(
         "--teacher",
         type=pathlib.Path,
-        help="a .keras file (default: the teacher that `keras-kd run` left)",
+        help="a .keras file (default: the recipe's load_teacher, or the "
+        "teacher that `keras-kd run` left)",
     )
     build.add_argument(
         "--part", metavar="I/N", help="only the I-th (from 0) of N parts"
@@ -51,18 +52,25 @@ def _build(options):
 
     from keras_kd import recipes
     from keras_kd.targets.cache import TeacherCache
+    from keras_kd.workflows import recipe_runs
 
     recipe = recipes.load(options.recipe)
     settings = options_of(options.set, "--set", TeacherCache)
     asked = options_of(options.data, "--data", recipe.load_data)
     run = pathlib.Path("saved_models") / pathlib.Path(options.recipe).stem
-    path = options.teacher or run / "stages" / "trained-teacher.keras"
-    if not path.is_file():
-        raise FileNotFoundError(
-            f"There is no trained teacher {str(path)!r}. Train it with "
-            f"`keras-kd run {options.recipe}`, or give --teacher FILE.keras."
-        )
-    teacher = keras.saving.load_model(path, compile=False)
+    teacher = None
+    if options.teacher is None:
+        known = recipes.settings_of(recipe)
+        teacher = recipe_runs.finished_teacher(recipe, known)
+    if teacher is None:
+        path = options.teacher or run / "stages" / "trained-teacher.keras"
+        if not path.is_file():
+            raise FileNotFoundError(
+                f"There is no trained teacher {str(path)!r}. Train it with "
+                f"`keras-kd run {options.recipe}`, or give --teacher "
+                "FILE.keras."
+            )
+        teacher = keras.saving.load_model(path, compile=False)
     data = recipe.load_data(**asked)
     directory = options.directory or run / "targets"
     cache = TeacherCache(**{"directory": directory, **settings})
