@@ -70,6 +70,12 @@ def progressive(end: float, epochs: int) -> Callable[[int], float]:
     """Is 0 in the first of `epochs`, then their share of `end` (PS-KD).
 
     Epoch e, from 0, gets `end * (e + 1) / epochs`: the last one gets `end`.
+
+    Example:
+
+    ```python
+    list(map(kd.callbacks.progressive(0.8, 4), range(4)))   # 0, .4, .6, .8
+    ```
     """
     _check_epochs(epochs)
     return lambda epoch: end * min((epoch + 1) / epochs, 1.0) * (epoch > 0)
