@@ -140,7 +140,7 @@ ROWS = {
         teacher=lambda steps: teachers.LastEpochTeacher(steps // EPOCHS),
         callbacks=lambda epochs: [
             kd.callbacks.Schedule(
-                "alpha", kd.callbacks.linear(0.0, 0.8, epochs)
+                "alpha", kd.callbacks.progressive(0.8, epochs)
             )
         ],
     ),

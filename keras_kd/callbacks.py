@@ -18,7 +18,7 @@ class Schedule(keras.callbacks.Callback):
     Args:
         attribute: `"alpha"`, `"temperature"`, or another number of the model.
         schedule: Function from the epoch (0 for the first) to the value;
-            `linear` and `cosine` make common ones.
+            `linear`, `cosine` and `progressive` make common ones.
 
     Example:
 
@@ -64,6 +64,21 @@ def linear(start: float, end: float, epochs: int) -> Callable[[int], float]:
     """
     _check_epochs(epochs)
     return lambda epoch: start + (end - start) * min(epoch / epochs, 1.0)
+
+
+def progressive(end: float, epochs: int) -> Callable[[int], float]:
+    """Is 0 in the first of `epochs`, then their share of `end` (PS-KD).
+
+    Epoch e, from 0, gets `end * (e + 1) / epochs`: the last one gets `end`.
+
+    Example:
+
+    ```python
+    list(map(kd.callbacks.progressive(0.8, 4), range(4)))   # 0, .4, .6, .8
+    ```
+    """
+    _check_epochs(epochs)
+    return lambda epoch: end * min((epoch + 1) / epochs, 1.0) * (epoch > 0)
 
 
 def cosine(start: float, end: float, epochs: int) -> Callable[[int], float]:

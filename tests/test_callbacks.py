@@ -12,11 +12,18 @@ import keras_kd as kd
 from keras_kd.callbacks import Schedule
 from keras_kd.callbacks import cosine
 from keras_kd.callbacks import linear
+from keras_kd.callbacks import progressive
 
 
 def test_linear_goes_in_equal_steps_and_stays():
     values = [linear(0.0, 0.8, epochs=4)(epoch) for epoch in range(7)]
     assert values == pytest.approx([0.0, 0.2, 0.4, 0.6, 0.8, 0.8, 0.8])
+
+
+def test_progressive_is_the_schedule_of_the_authors_of_ps_kd():
+    """In their code the first epoch's targets are the labels."""
+    values = [progressive(0.8, epochs=4)(epoch) for epoch in range(6)]
+    assert values == pytest.approx([0.0, 0.4, 0.6, 0.8, 0.8, 0.8])
 
 
 def test_cosine_goes_along_half_a_cosine_and_stays():

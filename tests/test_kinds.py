@@ -132,7 +132,7 @@ def test_last_epoch_makes_a_student_less_confident_and_as_good():
         )
         distiller.compile(keras.optimizers.Adam(1e-2), cross_entropy())
         rising = kd.callbacks.Schedule(
-            "alpha", kd.callbacks.linear(0.0, end, epochs)
+            "alpha", kd.callbacks.progressive(end, epochs)
         )
         distiller.fit(
             x, y, batch_size=BATCH, epochs=epochs, callbacks=[rising], verbose=0

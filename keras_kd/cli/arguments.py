@@ -5,11 +5,14 @@ from __future__ import annotations
 
 import argparse
 import ast
+import inspect
 import pathlib
 from collections.abc import Callable
 from collections.abc import Iterable
 from collections.abc import Sequence
 from typing import Any
+
+from keras_kd.recipes import did_you_mean
 
 
 def add_command(
@@ -67,6 +70,37 @@ def tell_result(result: Any, paths: Iterable[pathlib.Path]) -> int:
     print(f"\n{result}\n")
     print(*paths, sep="\n")
     return 0
+
+
+def options_of(texts: Sequence[str], flag: str, taker: Callable) -> dict:
+    """Parses `key=value` texts as keyword arguments of `taker`."""
+    pairs = pairs_of(texts, flag)
+    parameters = inspect.signature(taker).parameters
+    if any(p.kind is p.VAR_KEYWORD for p in parameters.values()):
+        return pairs
+    for key in pairs:
+        if key not in parameters:
+            raise ValueError(
+                f"{flag} {key}: {taker.__name__} takes no such argument."
+                f"{did_you_mean(key, parameters)} Expected any of "
+                f"{sorted(parameters)}."
+            )
+    return pairs
+
+
+def repeated(
+    words: Sequence[str], flag: str, values: Sequence[str]
+) -> list[str]:
+    """Returns `--flag a b` as `--flag a --flag b`.
+
+    So the flag takes several values, and no word that is none of them: a
+    recipe's name may follow.
+    """
+    found: list[str] = []
+    for word in words:
+        follows = len(found) > 1 and found[-2] == flag and found[-1] in values
+        found += [flag, word] if follows and word in values else [word]
+    return found
 
 
 def pairs_of(texts: Sequence[str], flag: str) -> dict:

@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 from collections.abc import Sequence
 
@@ -14,13 +13,18 @@ from rich.table import Table
 import keras_kd as kd
 from keras_kd.cli.arguments import add_command
 from keras_kd.cli.arguments import add_recipe
+from keras_kd.cli.arguments import options_of
 from keras_kd.cli.arguments import pairs_of
+from keras_kd.cli.arguments import repeated
 from keras_kd.cli.arguments import run_directory
 from keras_kd.cli.arguments import tell
 from keras_kd.cli.arguments import tell_result
+from keras_kd.cli.quiet import load_tensorflow
 from keras_kd.cli.search import add_search
 from keras_kd.cli.serve import add_serve
 from keras_kd.cli.targets import add_targets
+
+_KINDS = ("float32", "float16", "dynamic", "int8", "full_int8")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -33,11 +37,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if words[:1] == ["labels"]:
         print("keras-kd labels is called targets now.", file=sys.stderr)
         words[0] = "targets"
-    options = _parser().parse_args(words)
-    # TensorFlow's start-up notices would bury the table; what goes wrong is
-    # raised as an error anyway.
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    options = _parser().parse_args(repeated(words, "--quantize", _KINDS))
     try:
+        load_tensorflow()  # its notices would bury the table
         return options.command(options)
     except KeyboardInterrupt:
         print(
@@ -56,6 +58,8 @@ def _parser():
         prog="keras-kd",
         description="Distil, prune, export and verify small Keras models.",
     )
+    version = f"keras-kd {kd.__version__}"
+    parser.add_argument("--version", action="version", version=version)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
     run = add_command(commands, _run)
@@ -66,8 +70,8 @@ def _parser():
     )
     run.add_argument(
         "--quantize",
-        nargs="+",
-        choices=("float32", "float16", "dynamic", "int8", "full_int8"),
+        action="append",
+        choices=_KINDS,
         help="kinds of .tflite file: one, or several for one file each "
         "(default: the recipe's)",
     )
@@ -96,11 +100,12 @@ def _run(options):
     if options.quantize:
         kinds = [None if k == "float32" else k for k in options.quantize]
         settings["quantize"] = kinds[0] if len(kinds) == 1 else kinds
+    recipe = kd.recipes.load(options.recipe)
     report = recipe_runs.run_recipe(
-        kd.recipes.load(options.recipe),
+        recipe,
         directory,
         settings=settings,
-        data_options=pairs_of(options.data, "--data"),
+        data_options=options_of(options.data, "--data", recipe.load_data),
         search=options.search,
     )
     return tell_result(report, recipe_runs.results(directory))

@@ -8,6 +8,7 @@ import argparse
 import keras_kd as kd
 from keras_kd.cli.arguments import add_command
 from keras_kd.cli.arguments import add_recipe
+from keras_kd.cli.arguments import options_of
 from keras_kd.cli.arguments import pairs_of
 from keras_kd.cli.arguments import run_directory
 from keras_kd.cli.arguments import tell_result
@@ -56,13 +57,14 @@ def _search(options):
     from keras_kd.workflows import recipe_runs
 
     directory = run_directory(options)
+    recipe = kd.recipes.load(options.recipe)
     own = ("command", "recipe", "directory", "set", "data")
     try:
         result = recipe_runs.search_recipe(
-            kd.recipes.load(options.recipe),
+            recipe,
             directory,
             settings=pairs_of(options.set, "--set"),
-            data_options=pairs_of(options.data, "--data"),
+            data_options=options_of(options.data, "--data", recipe.load_data),
             **{k: v for k, v in vars(options).items() if k not in own},
         )
     except SearchError as error:

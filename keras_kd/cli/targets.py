@@ -9,7 +9,7 @@ import pathlib
 import keras_kd as kd
 from keras_kd.cli.arguments import add_command
 from keras_kd.cli.arguments import add_recipe
-from keras_kd.cli.arguments import pairs_of
+from keras_kd.cli.arguments import options_of
 from keras_kd.cli.arguments import tell
 
 
@@ -27,7 +27,8 @@ def add_targets(commands: argparse._SubParsersAction) -> None:
     build.add_argument(
         "--teacher",
         type=pathlib.Path,
-        help="a .keras file (default: the teacher that `keras-kd run` left)",
+        help="a .keras file (default: the recipe's load_teacher, or the "
+        "teacher that `keras-kd run` left)",
     )
     build.add_argument(
         "--part", metavar="I/N", help="only the I-th (from 0) of N parts"
@@ -50,18 +51,28 @@ def _build(options):
     """Label a recipe's training data; goes on after a stop."""
     import keras
 
+    from keras_kd.workflows import recipe_runs
+
     recipe = kd.recipes.load(options.recipe)
+    settings = options_of(options.set, "--set", kd.TeacherCache)
+    asked = options_of(options.data, "--data", recipe.load_data)
     run = pathlib.Path("saved_models") / pathlib.Path(options.recipe).stem
-    path = options.teacher or run / "stages" / "trained-teacher.keras"
-    if not path.is_file():
-        raise FileNotFoundError(
-            f"There is no trained teacher {str(path)!r}. Train it with "
-            f"`keras-kd run {options.recipe}`, or give --teacher FILE.keras."
-        )
-    teacher = keras.saving.load_model(path, compile=False)
-    data = recipe.load_data(**pairs_of(options.data, "--data"))
+    teacher = None
+    if options.teacher is None:
+        known = kd.recipes.settings_of(recipe)
+        teacher = recipe_runs.finished_teacher(recipe, known)
+    if teacher is None:
+        path = options.teacher or run / "stages" / "trained-teacher.keras"
+        if not path.is_file():
+            raise FileNotFoundError(
+                f"There is no trained teacher {str(path)!r}. Train it with "
+                f"`keras-kd run {options.recipe}`, or give --teacher "
+                "FILE.keras."
+            )
+        teacher = keras.saving.load_model(path, compile=False)
+    data = recipe.load_data(**asked)
     directory = options.directory or run / "targets"
-    cache = kd.TeacherCache(directory, **pairs_of(options.set, "--set"))
+    cache = kd.TeacherCache(**{"directory": directory, **settings})
     cache.build(
         teacher,
         data.train,

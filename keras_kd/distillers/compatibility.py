@@ -27,6 +27,25 @@ def check_known_shapes(loss, source, student_pass) -> None:
     loss.check_shapes(teacher, student)
 
 
+def check_alike(loss, heads: tuple) -> None:
+    """Raises if a loss of Keras' would compare logits with probabilities.
+
+    Args:
+        loss: Any distillation loss.
+        heads: What teacher and student end in, `None` where unknown.
+    """
+    as_given = getattr(loss, "as_given", False)
+    if as_given and None not in heads and heads[0] != heads[1]:
+        raise ValueError(
+            f"{type(loss.loss).__name__} of keras.distillation compares "
+            "outputs as they are, and these cannot be compared. Expected two "
+            "that end alike; stored targets and ensembles are logits "
+            "('linear'). Received: a teacher that ends in '{}', a student "
+            "that ends in '{}'. Use keras_kd.losses.SoftTargets, which reads "
+            "each side for what it is.".format(*heads)
+        )
+
+
 def check_not_itself(loss, own_taps: dict) -> None:
     """Raises if a loss compares a tap of the student with itself."""
     for theirs, ours in zip(*loss.taps, strict=False):

@@ -16,6 +16,9 @@ from keras_kd.core.type_aliases import LossLike
 from keras_kd.core.type_aliases import TeacherLike
 from keras_kd.distillers import unlabelled
 from keras_kd.distillers.compatibility import check_pair
+from keras_kd.distillers.custom_loops import CustomLoops
+from keras_kd.distillers.keras_names import KerasNames
+from keras_kd.distillers.keras_names import refuse_arguments
 from keras_kd.distillers.loss_metrics import LossMetrics
 from keras_kd.distillers.loss_terms import LossTerms
 from keras_kd.distillers.step_checks import StepChecked
@@ -24,7 +27,7 @@ from keras_kd.targets.attached import split_targets
 
 
 @keras.saving.register_keras_serializable(package="keras_kd")
-class Distiller(StepChecked, keras.Model):
+class Distiller(StepChecked, KerasNames, CustomLoops, keras.Model):
     """Trains a student from a teacher and from the labels.
 
         total = alpha * distillation + (1 - alpha) * student_loss
@@ -89,6 +92,7 @@ class Distiller(StepChecked, keras.Model):
         name: str = "distiller",
         **kwargs,
     ):
+        refuse_arguments(temperature, kwargs)
         check_pair(teacher, student)
         # The student's policy decides on loss scaling, as in student.fit.
         kwargs.setdefault("dtype", student.dtype_policy)
@@ -187,21 +191,8 @@ class Distiller(StepChecked, keras.Model):
         x, attached = split_targets(x)
         targets = self._loss_terms.targets(x, attached, self._guard)
         with tf.GradientTape() as tape:
-            y_pred, taps = self._student_pass(x, targets.taps, training=True)
-            student_loss = self._compute_loss(
-                x, y, y_pred, sample_weight, training=True
-            )
-            values, agreement = self._loss_terms.values(
-                targets, taps, self.projectors, self.loss, y, sample_weight
-            )
-            distillation = self._loss_terms.weighted_sum(
-                values, self.optimizer.iterations
-            )
-            alpha = Scalar.tensor(self, "alpha")
-            # The student's loss holds its regularisation; adding it to the
-            # other side too gives it full weight at every alpha.
-            loss = alpha * (distillation + unlabelled.regularisation(self))
-            loss = loss + (1.0 - alpha) * student_loss
+            parts = self._parts(x, targets, y, sample_weight)
+            loss, values, agreement, y_pred = parts
             scaled = self.optimizer.scale_loss(loss)
         weights = self.trainable_weights
         if weights:
@@ -215,10 +206,32 @@ class Distiller(StepChecked, keras.Model):
         replicas = self.distribute_strategy.num_replicas_in_sync
         self._loss_tracker.update_state(loss * replicas, batch_size)
         logs = self.compute_metrics(x, y, y_pred, sample_weight)
-        values = {"student_loss": student_loss, **values}
         return {**logs, **self._log.update(values, agreement, batch_size)}
 
-    def compute_loss(
+    def _parts(self, x, targets, y, sample_weight):
+        """Returns the total, its parts by name, the agreement, the answer."""
+        y_pred, taps = self._student_pass(x, targets.taps, training=True)
+        student_loss = self._compute_loss(x, y, y_pred, sample_weight)
+        values, agreement = self._loss_terms.values(
+            targets, taps, self.projectors, self.loss, y, sample_weight
+        )
+        distillation = self._loss_terms.weighted_sum(
+            values, self.optimizer.iterations
+        )
+        alpha = Scalar.tensor(self, "alpha")
+        # The student's loss holds its regularisation; adding it to the
+        # other side too gives it full weight at every alpha.
+        total = alpha * (distillation + unlabelled.regularisation(self))
+        total = total + (1.0 - alpha) * student_loss
+        values = {"student_loss": student_loss, **values}
+        return total, values, agreement, y_pred
+
+    def _total_loss(self, x, y, sample_weight):
+        x, attached = split_targets(x)
+        targets = self._loss_terms.targets(x, attached, self._guard)
+        return self._parts(x, targets, y, sample_weight)[0]
+
+    def _compute_loss(
         self, x=None, y=None, y_pred=None, sample_weight=None, training=True
     ):
         """Returns what `student.fit` would minimise (no distillation)."""
@@ -229,7 +242,9 @@ class Distiller(StepChecked, keras.Model):
         labels = unlabelled.separate(y, y_pred, self.loss, sample_weight)
         if labels.out_of_range is not None:
             self._guard.count("labels", labels.out_of_range)
-        return super().compute_loss(x, labels.y, y_pred, labels.weight)
+        return keras.Model.compute_loss(
+            self, x, labels.y, y_pred, labels.weight
+        )
 
     def compute_metrics(self, x, y, y_pred, sample_weight=None):
         if y is None:

@@ -18,6 +18,7 @@ from keras_kd.core.taps import shape_of
 from keras_kd.distillers import unlabelled
 from keras_kd.distillers.class_ids import class_ids
 from keras_kd.distillers.class_ids import labels_of_output
+from keras_kd.distillers.compatibility import check_alike
 from keras_kd.distillers.compatibility import check_known_shapes
 from keras_kd.distillers.compatibility import check_not_itself
 from keras_kd.distillers.compatibility import losses_by_name
@@ -169,6 +170,7 @@ class LossTerms:
             own = {k: taps[tap] for k, tap in self._own_taps.items()}
             given = {**own, **given}
         for name, loss in self.losses.items():
+            check_alike(loss, self._heads(loss, targets.attached))
             teacher = for_taps(loss.teacher, lambda tap: _tap(given, tap))
             student = for_taps(loss.student, taps.get)
             combines = loss.logits and MEMBERS in given
@@ -225,12 +227,17 @@ class LossTerms:
         guard.count("classes", ids >= shape[-1])
         return {**target, "ids": ops.minimum(ids, shape[-1] - 1)}
 
+    def _heads(self, loss, attached) -> tuple:
+        """Returns what both sides of a loss end in; attached are logits."""
+        head = self.student_pass.activation(loss.student)
+        if attached:
+            return "linear", head
+        return self.teacher.activation_of(loss.teacher), head
+
     def _scores(self, loss, teacher, student, attached, binary):
         """Returns both sides as comparable logits."""
-        head = self.student_pass.activation(loss.student)
-        teacher_head = "linear"
+        teacher_head, head = self._heads(loss, attached)
         if not attached:
-            teacher_head = self.teacher.activation_of(loss.teacher)
             binary = binary or self.teacher.binary
         binary = binary or "sigmoid" in (teacher_head, head)
         student = output_heads.to_logits(student, head)

@@ -186,7 +186,7 @@ def _values(distiller, batch):
     targets = terms.targets(x, attached, distiller._guard)
     y_pred, taps = distiller._student_pass(x, targets.taps, training=True)
     if label_loss is not None and y is not None:
-        values[STUDENT_LOSS] = distiller.compute_loss(
+        values[STUDENT_LOSS] = distiller._compute_loss(
             x, y, y_pred, sample_weight
         )
     found, _ = terms.values(

@@ -15,6 +15,7 @@ from keras_kd.core.scalars import Scalar
 from keras_kd.core.type_aliases import Split
 from keras_kd.data.splits import as_dataset
 from keras_kd.distillers import unlabelled
+from keras_kd.distillers.custom_loops import CustomLoops
 from keras_kd.distillers.loss_metrics import LossMetrics
 from keras_kd.distillers.mutual_optimizers import MutualOptimizers
 from keras_kd.distillers.mutual_students import MutualStudents
@@ -24,7 +25,7 @@ from keras_kd.distillers.step_checks import StepChecks
 
 
 @keras.saving.register_keras_serializable(package="keras_kd")
-class MutualDistiller(StepChecked, keras.Model):
+class MutualDistiller(StepChecked, CustomLoops, keras.Model):
     """Trains several students at once, each learning from all the others.
 
         loss_i = alpha * mean over j != i of T^2 KL(p_j || p_i)
@@ -58,7 +59,9 @@ class MutualDistiller(StepChecked, keras.Model):
             ensemble's answer is of the same kind.
         temperature: Softening T > 0. Assignable at any time, as is alpha.
         alpha: Weight of the peers in `[0, 1]`. At 1 nothing is learned from
-            the labels; 0.5 is the paper's equal weight.
+            the labels; 0.5 is the paper's equal weight, of half its loss
+            (it adds the two): its learning rate for SGD is twice as high
+            here.
         name: Name of the model.
 
     Raises:
@@ -200,10 +203,16 @@ class MutualDistiller(StepChecked, keras.Model):
             x, y, answers, self.loss, self._guard, sample_weight
         )
         mean = self._peers.mean(answers, self.loss)
-        loss = self.compute_loss(x, y, mean, sample_weight, training=False)
+        loss = self._compute_loss(x, y, mean, sample_weight)
         return self._update(x, y, answers, losses, loss, sample_weight)
 
-    def compute_loss(
+    def _total_loss(self, x, y, sample_weight):
+        raise ValueError(
+            "A MutualDistiller has one loss for each student. Train by fit or "
+            "train_on_batch; training=False gives the ensemble's label loss."
+        )
+
+    def _compute_loss(
         self, x=None, y=None, y_pred=None, sample_weight=None, training=True
     ):
         """Returns the label loss of the ensemble, without regularisation."""

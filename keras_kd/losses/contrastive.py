@@ -68,6 +68,10 @@ class Contrastive(DistillationLoss):
     take turns in a row. Under `tf.distribute` all replicas share one memory.
     Paper: Tian et al. 2020, https://arxiv.org/abs/1910.10699
 
+    Negatives are any other samples, so no label is needed. The authors' loader
+    draws them from other classes only; with C balanced classes one in C of
+    those here shares the class.
+
     It makes its own projector, a `ContrastiveMemory`, which holds the heads
     and the memory; `tau` and all other settings are fixed from then on.
 

@@ -10,8 +10,10 @@ from keras_kd.core.scalars import Scalar
 from keras_kd.core.type_aliases import ScalarLike
 from keras_kd.core.type_aliases import Tensor
 from keras_kd.losses.base import DistillationLoss
+from keras_kd.losses.geometry import lengths
 
-# That of the authors' code: where one side varies less, nothing correlates.
+# Added to the product of the lengths, as in the authors' code: where a side
+# varies less, nothing correlates.
 _EPSILON = 1e-8
 
 
@@ -45,19 +47,23 @@ def correlation(
     temperature = ops.cast(temperature, "float32")
     teacher = ops.softmax(ops.cast(teacher_logits, "float32") / temperature)
     student = ops.softmax(ops.cast(student_logits, "float32") / temperature)
-    inter = 1.0 - _pearson(teacher, student, axis=-1)
-    examples = tuple(range(len(teacher.shape) - 1))
-    intra = 1.0 - ops.mean(_pearson(teacher, student, axis=examples))
+    inter = 1.0 - _pearson(teacher, student)
+    intra = 1.0 - ops.mean(_pearson(_by_class(teacher), _by_class(student)))
     values = inter_weight * inter + intra_weight * intra
     return ops.square(temperature) * values
 
 
-def _pearson(a, b, axis):
-    a = a - ops.mean(a, axis=axis, keepdims=True)
-    b = b - ops.mean(b, axis=axis, keepdims=True)
-    products = ops.sum(a * b, axis=axis)
-    squares = ops.sum(a * a, axis=axis) * ops.sum(b * b, axis=axis)
-    return products / ops.sqrt(squares + _EPSILON**2)
+def _by_class(probabilities):
+    """Returns `(classes, examples)`, positions counting as examples."""
+    classes = probabilities.shape[-1]
+    return ops.transpose(ops.reshape(probabilities, (-1, classes)))
+
+
+def _pearson(a, b):
+    a = a - ops.mean(a, axis=-1, keepdims=True)
+    b = b - ops.mean(b, axis=-1, keepdims=True)
+    product_of_lengths = (lengths(a) * lengths(b))[..., 0]
+    return ops.sum(a * b, axis=-1) / (product_of_lengths + _EPSILON)
 
 
 @keras.saving.register_keras_serializable(package="keras_kd")

@@ -79,7 +79,9 @@ class HiddenStates(DistillationLoss):
     (TinyBERT with 4 layers of 12).
     Paper: Sanh et al. 2019, https://arxiv.org/abs/1910.01108
 
-    See also https://arxiv.org/abs/1909.10351 ("mse").
+    See also https://arxiv.org/abs/1909.10351 ("mse"). TinyBERT's code takes the
+    mean over classes in the soft targets that follow: the
+    gradient of `SoftTargets(1.0)` is theirs times the number of classes.
 
     Args:
         teacher: Tap of the teacher: a layer that gives `(batch, positions,

@@ -128,7 +128,10 @@ class Stage(layers.Layer):
             kernel_initializer="lecun_uniform",
             dtype=self.dtype_policy,
         )
-        normalization = layers.BatchNormalization(dtype=self.dtype_policy)
+        normalization = layers.BatchNormalization(
+            epsilon=1e-5,  # the authors'; Keras' own is 1e-3
+            dtype=self.dtype_policy,
+        )
         return keras.Sequential([convolution, normalization])
 
 

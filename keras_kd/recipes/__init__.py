@@ -10,8 +10,15 @@ def build_student(): ...  # returns a keras.Model with logits as output
 settings = {"epochs": 20}  # any of the keys of DEFAULT_SETTINGS
 ```
 
-and, if the teacher learns from other data than the student (more labels, for
-example), also
+A teacher that is trained already takes the place of `build_teacher`:
+
+```python
+def load_teacher(): ...  # returns a trained keras.Model, or a Teacher
+```
+
+(With `teacher_epochs=0` what `build_teacher` returns is not trained either.)
+If the teacher learns from other data than the student (more labels, for
+example), a recipe also has
 
 ```python
 def load_teacher_data(): ...  # returns a keras_kd.data.Data
@@ -49,7 +56,7 @@ DEFAULT_SETTINGS: dict[str, Any] = {
 """What a recipe's `settings` may set, and what holds where it does not."""
 
 FUNCTIONS = ("load_data", "build_teacher", "build_student")
-REQUIRED = (*FUNCTIONS, "settings")
+OPTIONAL = ("load_teacher", "load_teacher_data")
 
 
 def available() -> list[str]:
@@ -120,15 +127,19 @@ def check(recipe: ModuleType, name: str) -> None:
         ValueError: If a function or `settings` is missing or of the wrong
             kind, or a setting is unknown.
     """
-    missing = [key for key in REQUIRED if not hasattr(recipe, key)]
+    required = [*FUNCTIONS, "settings"]
+    if hasattr(recipe, "load_teacher"):
+        required.remove("build_teacher")
+    missing = [key for key in required if not hasattr(recipe, key)]
     if missing:
         raise ValueError(
             f"The recipe {name!r} lacks {', '.join(missing)}. A recipe must "
-            "define load_data(**options), build_teacher(), build_student() "
-            "and settings = dict(...); keras_kd/recipes/digits.py is one to "
+            "define load_data(**options), build_teacher() (or load_teacher(), "
+            "for one that is trained), build_student() and "
+            "settings = dict(...); keras_kd/recipes/digits.py is one to "
             "copy from."
         )
-    for key in (*FUNCTIONS, "load_teacher_data"):
+    for key in (*FUNCTIONS, *OPTIONAL):
         if hasattr(recipe, key) and not callable(getattr(recipe, key)):
             raise ValueError(
                 f"`{key}` of the recipe {name!r} must be a function. "

@@ -187,6 +187,12 @@ class Report:
             ValueError: If report.json is not a report.
         """
         path = pathlib.Path(directory) / "report.json"
+        if not path.is_file():
+            raise FileNotFoundError(
+                f"There is no report in {str(directory)!r}. Expected the "
+                "folder of a finished run, with its report.json, such as "
+                "saved_models/digits."
+            )
         try:
             content = json.loads(path.read_text("utf-8"))
             lineage = content.get("lineage")  # older reports have none

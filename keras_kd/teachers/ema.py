@@ -26,6 +26,10 @@ class EMATeacher(EarlierSelf):
     few labels its mistakes stay. With momentum 0 the teacher is the student
     of the step before.
 
+    It answers in inference mode, where the authors of Mean Teacher leave it
+    in training mode: without dropout of its own, and with the averages of
+    the student's batch statistics.
+
     The average is part of no file that the distiller writes. To resume, set
     `distiller.teacher = EMATeacher(...)` on the loaded distiller: it starts
     at the student as it is. Keep the average itself, which is often the

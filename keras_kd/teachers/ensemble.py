@@ -91,7 +91,8 @@ class EnsembleTeacher(Teacher):
         weights: `None` for equal ones; a number per teacher, scaled to the
             sum 1; or `"confidence"`, which weighs each example's teachers by
             how right they are on its label (CA-MKD), and equally where there
-            is none.
+            is none. The authors' code also divides the loss by the number K
+            of teachers: their weight a is a / K here.
 
     Raises:
         ValueError: If there is no teacher, weights do not fit, classes

@@ -20,9 +20,13 @@ class LastEpochTeacher(EarlierSelf):
     weights.
 
     The paper's target in epoch t of n is `(1 - a_t) y + a_t p_(t-1)` with
-    `a_t = 0.8 t / n`: `SoftTargets(1.0)` and a linear schedule of alpha. In
-    the first epoch there is no last one (the copy is the student as it was
-    made), and the schedule gives it no weight.
+    `a_t = 0.8 t / n`, and y alone in the first epoch, which has no last one:
+    `SoftTargets(1.0)` and `kd.callbacks.progressive(0.8, n)` for alpha.
+
+    The authors keep what the student said of each example while it trained
+    (dropout on, weights of that step, the augmented image of that epoch).
+    Here the student of the epoch's end answers, in inference mode, on the
+    image at hand: steadier answers, for one more pass.
 
     To resume, set `distiller.teacher = LastEpochTeacher(...)` on a distiller
     that was saved at the end of an epoch: the copy starts there.
@@ -47,8 +51,9 @@ class LastEpochTeacher(EarlierSelf):
     last_epoch = kd.teachers.LastEpochTeacher(steps_per_epoch=2)
     distiller = kd.Distiller(last_epoch, student, temperature=1.0, alpha=0.0)
     distiller.compile("adam", loss=cross_entropy)
-    rising = kd.callbacks.Schedule("alpha", kd.callbacks.linear(0.0, 0.8, 3))
-    distiller.fit(x, y, batch_size=24, epochs=3, callbacks=[rising])
+    rising = kd.callbacks.progressive(0.8, epochs=3)
+    schedule = kd.callbacks.Schedule("alpha", rising)
+    distiller.fit(x, y, batch_size=24, epochs=3, callbacks=[schedule])
     ```
 
     Reference: https://arxiv.org/abs/2006.12000

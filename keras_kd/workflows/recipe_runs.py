@@ -9,14 +9,13 @@ from types import ModuleType
 from typing import TYPE_CHECKING
 from typing import Any
 
-import keras
-
 from keras_kd import recipes
 from keras_kd.core.progress import say
 from keras_kd.core.records import StageRecord
 from keras_kd.core.stage_cache import StageFolder
-from keras_kd.core.stage_cache import fingerprint_of_model
+from keras_kd.core.stage_cache import fingerprint_of_builder
 from keras_kd.core.stage_cache import fingerprint_of_split
+from keras_kd.core.type_aliases import TeacherLike
 from keras_kd.data.splits import Data
 from keras_kd.report import Report
 from keras_kd.training.trainer import train
@@ -34,6 +33,9 @@ def run_recipe(
     search: int | None = None,
 ) -> Report:
     """Trains a recipe's teacher, unless that is done, and compresses it.
+
+    A recipe with `load_teacher`, or with 0 `teacher_epochs`, brings its teacher
+    trained; its weights are what the run's stages depend on.
 
     Args:
         recipe: What `keras_kd.recipes.load` returned.
@@ -97,6 +99,33 @@ def search_recipe(
     )
 
 
+def finished_teacher(
+    recipe: ModuleType, settings: dict[str, Any]
+) -> TeacherLike | None:
+    """Returns the teacher of a recipe that is not to be trained, else `None`.
+
+    Args:
+        recipe: What `keras_kd.recipes.load` returned.
+        settings: Its settings, complete.
+
+    Raises:
+        ValueError: If the recipe returns no teacher.
+    """
+    if hasattr(recipe, "load_teacher"):
+        name, teacher = "load_teacher", recipe.load_teacher()
+    elif settings["teacher_epochs"] == 0:
+        name, teacher = "build_teacher", recipe.build_teacher()
+    else:
+        return None
+    if teacher is None:
+        raise ValueError(
+            f"{name}() of {recipe.__file__} returned None. Expected a trained "
+            "keras.Model, such as keras.saving.load_model('teacher.keras'), "
+            "or a keras_kd.teachers.Teacher."
+        )
+    return teacher
+
+
 def _training(settings, epochs, learning_rate):
     return {
         "epochs": settings[epochs],
@@ -107,9 +136,12 @@ def _training(settings, epochs, learning_rate):
 
 def _teacher_and_data(
     recipe, directory, settings, data_options
-) -> tuple[keras.Model, Data]:
-    stages = StageFolder(pathlib.Path(directory).absolute() / "stages", say=say)
+) -> tuple[TeacherLike, Data]:
     data = recipe.load_data(**(data_options or {}))
+    teacher = finished_teacher(recipe, settings)
+    if teacher is not None:
+        return teacher, data
+    stages = StageFolder(pathlib.Path(directory).absolute() / "stages", say=say)
     teacher_data = getattr(recipe, "load_teacher_data", lambda: data)()
     training = _training(settings, "teacher_epochs", "teacher_learning_rate")
 
@@ -122,12 +154,11 @@ def _teacher_and_data(
             "teacher", "teacher", dict(training), facts, {}, facts["seconds"]
         )
 
-    model = recipe.build_teacher()
     record = stages.run(
         "trained-teacher",
         {
             "data": fingerprint_of_split(teacher_data.train),
-            "model": fingerprint_of_model(model, weights=False),
+            "model": fingerprint_of_builder(recipe.build_teacher),
             **training,
         },
         make,

@@ -15,7 +15,7 @@ from keras_kd.core.progress import TrainingProgress
 from keras_kd.core.progress import say
 from keras_kd.core.records import StageRecord
 from keras_kd.core.stage_cache import StageFolder
-from keras_kd.core.stage_cache import fingerprint_of_model
+from keras_kd.core.stage_cache import fingerprint_of_builder
 from keras_kd.data.splits import Data
 from keras_kd.data.splits import take
 from keras_kd.evaluation.evaluator import Evaluator
@@ -74,7 +74,7 @@ class CompressionStages:
         # of these keys ("lesson": teacher and data), so they keep their names.
         self.common = {
             "lesson": self.teacher_targets.fingerprint,
-            "student": fingerprint_of_model(build_student(), weights=False),
+            "student": fingerprint_of_builder(build_student),
             **as_json(training),
         }
 

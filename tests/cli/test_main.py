@@ -4,12 +4,17 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 
 import pytest
 
+import keras_kd
 from cli.tiny_recipe import RECIPE
 from keras_kd import recipes
 from keras_kd.cli import main
+from keras_kd.cli.quiet import held_stderr
 from keras_kd.core.records import file_sha256
 from keras_kd.report import Report
 
@@ -143,6 +148,8 @@ def test_run_without_a_tflite_teacher_says_so(tmp_path, monkeypatch):
         ([], (None, "int8")),
         (["--quantize", "float32"], None),
         (["--quantize", "float16", "int8"], ["float16", "int8"]),
+        (["--quantize", "int8", "int8", "RECIPE"], ["int8", "int8"]),
+        (["--quantize", "int8", "RECIPE"], "int8"),
     ],
 )
 def test_quantize_of_the_call_goes_before_the_recipes(
@@ -161,7 +168,10 @@ def test_quantize_of_the_call_goes_before_the_recipes(
         "keras_kd.workflows.recipe_runs._teacher_and_data",
         lambda *args: (None, None),
     )
-    call = ["run", str(recipe), "--directory", str(tmp_path / "mine"), *words]
+    if words[-1:] != ["RECIPE"]:
+        words = ["RECIPE", *words]
+    words = [str(recipe) if word == "RECIPE" else word for word in words]
+    call = ["run", "--directory", str(tmp_path / "mine"), *words]
     assert main(call) == 130
     assert asked["quantize"] == expected
 
@@ -236,13 +246,60 @@ def test_verify_passes_then_names_the_damaged_file(run, capsys):
         (["run", "nowhere/recipe.py"], "no recipe file"),
         (["run", "digits", "--set", "temprature=2"], "temperature"),
         (["run", "digits", "--set", "temperature"], "KEY=VALUE"),
-        (["report", "nowhere"], "nowhere"),
+        (["run", "digits", "--data", "labeled=9"], "'labelled'"),
+        (["search", "digits", "--data", "labeled=9"], "'labelled'"),
+        (["report", "nowhere"], "no report in 'nowhere'. Expected"),
         (["verify", "nowhere"], "holds no exported model"),
     ],
 )
 def test_bad_call_is_answered_in_words(call, text, capsys):
     assert main(call) == 2
     assert text in capsys.readouterr().err
+
+
+def test_verify_of_the_parent_finds_the_models_in_it(tmp_path, monkeypatch):
+    checked = []
+    monkeypatch.setattr(
+        "keras_kd.export.verification.directory._check", checked.append
+    )
+    for path in ("a/1/saved_model.pb", "b/b.tflite", "b/serving/x", "c/x"):
+        (tmp_path / path).parent.mkdir(parents=True)
+        (tmp_path / path).touch()
+    assert main(["verify", str(tmp_path)]) == 0
+    expected = ["a/1", "b/b.tflite", "b/serving"]
+    assert checked == [tmp_path / path for path in expected]
+
+
+def test_version_is_told(capsys):
+    with pytest.raises(SystemExit, match="0"):
+        main(["--version"])
+    assert keras_kd.__version__ in capsys.readouterr().out
+
+
+def test_stderr_is_held_and_given_back_on_error(capfd):
+    with held_stderr():
+        os.write(2, b"a notice")
+    assert capfd.readouterr().err == ""
+    with pytest.raises(ImportError), held_stderr():
+        os.write(2, b"why it failed")
+        raise ImportError
+    assert capfd.readouterr().err == "why it failed"
+    os.write(2, b"open again")
+    assert capfd.readouterr().err == "open again"
+
+
+@pytest.mark.slow
+def test_first_words_are_ours():
+    environment = dict(os.environ)
+    environment.pop("TF_CPP_MIN_LOG_LEVEL", None)
+    done = subprocess.run(
+        [sys.executable, "-m", "keras_kd.cli", "report", "nowhere"],
+        capture_output=True,
+        text=True,
+        env=environment,
+    )
+    assert done.stderr.startswith("keras-kd: There is no report in 'nowhere'")
+    assert done.stdout == ""
 
 
 def test_methods_and_recipes_are_listed(capsys):

@@ -44,6 +44,16 @@ def test_targets_build_info_and_verify(recipe, tmp_path, capsys):
     assert path.read_bytes() == content
 
 
+def test_targets_build_takes_the_recipes_finished_teacher(
+    tmp_path, monkeypatch, capsys
+):
+    monkeypatch.chdir(tmp_path)
+    source = RECIPE.replace("def build_teacher", "def load_teacher")
+    (tmp_path / "mine.py").write_text(source)
+    assert main(["targets", "build", "mine.py"]) == 0
+    assert "32 samples" in capsys.readouterr().out
+
+
 def test_targets_merge_makes_one_of_parts(recipe, tmp_path, capsys):
     build = ["targets", "build", recipe, "--set", "shard_size=8"]
     assert main([*build, "--directory", "whole"]) == 0
@@ -60,6 +70,8 @@ def test_targets_merge_makes_one_of_parts(recipe, tmp_path, capsys):
     ("call", "text"),
     [
         (["build", "digits", "--teacher", "no.keras"], "keras-kd run digits"),
+        (["build", "digits", "--set", "topk=4"], "Did you mean 'top_k'"),
+        (["build", "digits", "--data", "labeled=4"], "mean 'labelled'"),
         (["info", "nowhere"], "no teacher cache"),
         (["verify", "nowhere"], "no teacher cache"),
         (["merge", "nowhere", "--into", "merged"], "finished part"),

@@ -10,6 +10,7 @@ import tensorflow as tf
 
 from keras_kd.core.records import StageRecord
 from keras_kd.core.stage_cache import StageFolder
+from keras_kd.core.stage_cache import fingerprint_of_builder
 from keras_kd.core.stage_cache import fingerprint_of_model
 from keras_kd.core.stage_cache import fingerprint_of_split
 
@@ -48,6 +49,27 @@ def test_stage_is_made_again_when_its_settings_change(stages):
     stages.run("a", {"epochs": 1}, stage)
     stages.run("a", {"epochs": 2}, stage)
     assert stage.made == 2
+
+
+def test_builder_is_known_by_the_weights_it_loads_not_by_those_it_draws():
+    plain = fingerprint_of_model(tiny(), weights=False)
+    assert fingerprint_of_builder(tiny) == plain
+
+    def loading(kernel):
+        def build():
+            model = tiny()
+            model.set_weights([kernel, np.zeros(2)])
+            return model
+
+        return build
+
+    kernel = np.arange(6.0).reshape(3, 2)
+    first, again, other = (
+        fingerprint_of_builder(loading(given))
+        for given in (kernel, kernel, kernel + 1.0)
+    )
+    assert first == again
+    assert len({plain, first, other}) == 3
 
 
 @pytest.mark.parametrize("damage", ["flip", "truncate", "missing", "record"])

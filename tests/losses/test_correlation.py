@@ -43,6 +43,23 @@ def test_examples_that_are_all_alike_leave_the_inter_part(rows):
     assert np.all(np.isfinite(tape.gradient(values, student)))
 
 
+def test_gradient_at_a_thousand_classes_is_that_of_the_authors_code():
+    """Most classes' probabilities hardly vary: the guard weighs in there."""
+    rng = np.random.default_rng(1)
+    teacher, student = rng.normal(size=(2, 8, 1000)) * [[[5.0]], [[1.0]]]
+    variable = tf.Variable(student, dtype="float32")
+    with tf.GradientTape() as tape:
+        value = tf.reduce_sum(correlation(teacher, variable))
+    gradient = np.asarray(tape.gradient(value, variable), "float64")
+    for direction in (teacher, rng.normal(size=student.shape)):
+        ahead, behind = (
+            reference.correlation(teacher, student + step).sum()
+            for step in (1e-5 * direction, -1e-5 * direction)
+        )
+        received = (gradient * direction).sum()
+        assert received == pytest.approx((ahead - behind) / 2e-5, rel=1e-3)
+
+
 def test_weight_zero_leaves_an_example_in_the_correlation():
     weight = np.array([0.0, *[1.0] * 7], "float32")
     values = np.asarray(Correlation().call(TEACHER, STUDENT))

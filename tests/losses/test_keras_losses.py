@@ -9,6 +9,7 @@ import warnings
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 
 import reference
 from keras_kd import losses
@@ -45,12 +46,62 @@ def test_logits_distillation_equals_soft_targets(temperature):
 def test_keras_default_is_not_hintons_loss_and_warns():
     """Keras applies the string default to raw logits (3.15)."""
     default = keras.distillation.LogitsDistillation(temperature=3.0)
-    with pytest.warns(UserWarning, match="to raw logits. For Hinton's loss"):
+    with pytest.warns(UserWarning, match="to raw outputs.*For Hinton's loss"):
         adapted = losses.get(default)
     theirs = float(default.compute_loss(TEACHER, STUDENT))
     hinton = reference.soft_targets(TEACHER, STUDENT, 3.0).mean()
     assert abs(theirs - hinton) > 0.1 * hinton
     np.testing.assert_allclose(adapted(TEACHER, STUDENT), theirs, rtol=1e-4)
+
+
+class GramMatrices(keras.distillation.DistillationLoss):
+    """Compares examples with each other: nothing to say of one alone."""
+
+    def compute_loss(self, teacher_outputs, student_outputs, **kwargs):
+        rows = keras.losses.CosineSimilarity(reduction=None)
+        return keras.ops.mean(
+            rows(teacher_outputs, keras.ops.roll(teacher_outputs, 1, axis=0))
+            - rows(student_outputs, keras.ops.roll(student_outputs, 1, axis=0))
+        )
+
+
+def squared_range(teacher, student):
+    """A function of one's own over the batch."""
+    return keras.ops.square(
+        keras.ops.max(teacher, axis=0)
+        - keras.ops.min(student, axis=0)
+        - keras.ops.mean(teacher, axis=0)
+    )
+
+
+@pytest.mark.parametrize(
+    "loss",
+    [
+        GramMatrices(),
+        keras.distillation.FeatureDistillation(loss=squared_range),
+    ],
+    ids=["class", "function"],
+)
+def test_batch_level_loss_is_computed_on_the_batch_and_has_its_gradient(loss):
+    student = tf.Variable(STUDENT)
+    gradients = []
+    adapted = losses.get(loss)
+    for value in (loss.compute_loss, adapted):
+        with tf.GradientTape() as tape:
+            received = value(TEACHER, student)
+        gradients.append(tape.gradient(received, student))
+    np.testing.assert_allclose(*gradients, rtol=1e-5, atol=1e-8)
+    assert np.abs(gradients[0]).max() > 1e-3
+    assert adapted.call(TEACHER, student).shape == (len(STUDENT),)
+
+
+def test_loss_of_ones_own_must_return_a_scalar_as_in_keras():
+    class ByExample(keras.distillation.DistillationLoss):
+        def compute_loss(self, teacher_outputs, student_outputs, **kwargs):
+            return keras.ops.sum(student_outputs, axis=-1)
+
+    with pytest.raises(ValueError, match=r"scalar.*shape \(6,\)"):
+        losses.get(ByExample())(TEACHER, STUDENT)
 
 
 def test_hintons_loss_does_not_warn():

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+import reference
 from keras_kd import losses
 
 RNG = np.random.default_rng(0)
@@ -37,6 +38,20 @@ def test_standardized_logits_are_left_alone():
         losses.soft_targets(teacher, student, 2.0),
         rtol=1e-4,
     )
+
+
+def test_settings_of_the_authors_code_carry_over_as_documented():
+    """Their deviation divides by C - 1: T and the weight 9 change with it."""
+    classes = TEACHER.shape[1]
+    scores = [
+        (z - z.mean(axis=1, keepdims=True)) / z.std(1, ddof=1, keepdims=True)
+        for z in (TEACHER.astype("float64"), STUDENT.astype("float64"))
+    ]
+    theirs = 9.0 * reference.soft_targets(*scores, temperature=2.0)
+    temperature = 2.0 * np.sqrt(classes / (classes - 1))
+    weight = 9.0 * (classes - 1) / classes
+    ours = losses.standardized_targets(TEACHER, STUDENT, temperature)
+    np.testing.assert_allclose(weight * ours, theirs, rtol=1e-4)
 
 
 def test_default_equals_the_function():

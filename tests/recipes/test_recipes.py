@@ -10,6 +10,8 @@ import numpy as np
 import pytest
 
 from keras_kd import recipes
+from keras_kd.core.stage_cache import fingerprint_of_model
+from keras_kd.workflows import recipe_runs
 
 FOLDER = pathlib.Path(recipes.__file__).parent
 NAMES = [p.stem for p in FOLDER.glob("*.py") if not p.name.startswith("_")]
@@ -78,6 +80,54 @@ def test_recipe_states_its_command_and_is_readable_in_one_go(name):
     assert len(source.splitlines()) < 250
 
 
+FINISHED = """
+import numpy as np
+
+def load_teacher():
+    model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(2)])
+    model.set_weights([{weight} * np.ones((2, 2)), np.zeros(2)])
+    return model
+"""
+
+
+@pytest.mark.parametrize(
+    ("source", "settings"),
+    [
+        (GOOD.replace("build_teacher", "other") + FINISHED, {}),
+        (
+            GOOD.replace("def build_teacher", "def other")
+            + FINISHED.replace("load_teacher", "build_teacher"),
+            {"teacher_epochs": 0},
+        ),
+    ],
+    ids=["load_teacher", "no_epochs"],
+)
+def test_finished_teacher_is_not_trained_and_known_by_its_weights(
+    tmp_path, monkeypatch, source, settings
+):
+    monkeypatch.setattr(recipe_runs, "train", None)
+    taught = []
+    monkeypatch.setattr(
+        recipe_runs,
+        "compress",
+        lambda teacher, *_, **__: taught.append(teacher),
+    )
+    for weight in (1.0, 1.0, 0.0):
+        text = source.replace("{weight}", str(weight))
+        recipe = recipes.load(written(tmp_path, text))
+        recipe_runs.run_recipe(recipe, tmp_path / "run", settings)
+        assert np.all(taught[-1].get_weights()[0] == weight)
+    first, again, zeroed = map(fingerprint_of_model, taught)
+    assert first == again != zeroed
+
+
+def test_finished_teacher_that_is_none_is_told_with_the_recipes_path(tmp_path):
+    source = GOOD + "\ndef load_teacher(): pass"
+    recipe = recipes.load(written(tmp_path, source))
+    with pytest.raises(ValueError, match=r"load_teacher\(\) of .*mine\.py"):
+        recipe_runs.run_recipe(recipe, tmp_path / "run")
+
+
 def test_load_runs_a_users_own_file(tmp_path):
     recipe = recipes.load(written(tmp_path, GOOD))
     assert recipe.settings == {"alpha": 0.5}
@@ -114,6 +164,7 @@ def test_load_error_for_a_missing_file(tmp_path, name):
         ("alpha=", "alhpa=", "Unknown setting 'alhpa'.*mean 'alpha'"),
         ("settings", "build_student = 3\nsettings", "`build_student`.*func"),
         ("settings", "load_teacher_data = 3\nsettings", "`load_teacher_data`"),
+        ("settings", "load_teacher = 3\nsettings", "`load_teacher` of"),
     ],
 )
 def test_load_error_for_a_broken_recipe(tmp_path, old, new, fragment):

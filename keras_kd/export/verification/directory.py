@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import os
 import pathlib
-import re
 from collections.abc import Iterator
 
 from keras_kd.export.manifest import VerificationError
@@ -25,7 +24,8 @@ def verify_directory(
     golden requests, and must refuse or outlive hostile ones, see `verify`.
 
     Args:
-        directory: The folder `export` wrote: versions and .tflite files.
+        directory: The folder `export` wrote: versions and .tflite files; or
+            a folder of such folders.
 
     Yields:
         Each version folder, each .tflite file, and the folder `serving`,
@@ -36,18 +36,16 @@ def verify_directory(
     """
     directory = pathlib.Path(directory)
     names = sorted(os.listdir(directory)) if directory.is_dir() else []
-    paths = versions_in(directory) if names else []
-    # A file that begins with a dot was never finished.
-    files = [n for n in names if re.fullmatch(r"[^.].*\.tflite", n)]
-    paths += [directory / name for name in files]
+    paths = _exported(directory)
+    if not paths:
+        below = [directory / name for name in names if name[0] != "."]
+        paths = [path for folder in below for path in _exported(folder)]
     if not paths:
         raise FileNotFoundError(
             f"{directory} holds no exported model: expected numbered version "
-            "folders or .tflite files. Received: "
+            "folders or .tflite files, there or one folder below. Received: "
             f"{names[:5] if names else 'no such folder, or an empty one'}"
         )
-    if (directory / FOLDER).is_dir():
-        paths.append(directory / FOLDER)
     for path in paths:
         try:
             _check(path)
@@ -57,6 +55,18 @@ def verify_directory(
             yield path, f"{path} could not be checked: {error}"
         else:
             yield path, None
+
+
+def _exported(directory):
+    """Returns what is to be checked in a model's folder; nothing elsewhere."""
+    if not directory.is_dir():
+        return []
+    # A file that begins with a dot was never finished.
+    files = sorted(directory.glob("[!.]*.tflite"))
+    paths = [*versions_in(directory), *files]
+    if paths and (directory / FOLDER).is_dir():
+        paths.append(directory / FOLDER)
+    return paths
 
 
 def _check(path):

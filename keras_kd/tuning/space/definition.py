@@ -12,7 +12,7 @@ import keras
 import keras_tuner
 
 from keras_kd.core.stage_cache import fingerprint
-from keras_kd.core.stage_cache import fingerprint_of_model
+from keras_kd.core.stage_cache import fingerprint_of_builder
 from keras_kd.training.settings_json import as_json
 from keras_kd.training.teacher_targets import TeacherTargets
 from keras_kd.tuning.space.searchable import is_choice
@@ -41,7 +41,7 @@ def definition_of(
     return fingerprint(
         [
             targets.fingerprint,
-            fingerprint_of_model(job.student(), weights=False),
+            fingerprint_of_builder(job.student),
             _source(job.build_student),
             hyperparameters.get_config()["space"],
             space,

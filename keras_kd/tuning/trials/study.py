@@ -29,6 +29,11 @@ WAIT = "wait"
 MAX_ATTEMPTS = 3
 FILE = "study.json"
 
+_AGAIN = (
+    "delete that folder to begin again (search has overwrite=True for it, and "
+    "`keras-kd search` --overwrite)"
+)
+
 
 @dataclasses.dataclass(frozen=True)
 class Attempt:
@@ -177,8 +182,8 @@ class Study:
             raise ValueError(
                 f"{self.directory / FILE} cannot be read by keras-tuner "
                 f"{keras_tuner.__version__}; it was written by "
-                f"{content['keras_tuner']}. Install that version, or begin "
-                f"again with overwrite=True. Received: {error}"
+                f"{content['keras_tuner']}. Install that version, or "
+                f"{_AGAIN}. Received: {error}"
             ) from error
         rows = {row["name"]: TrialRecord(**row) for row in content["rows"]}
         return _State(oracle, rows, content["running"], content["attempts"])
@@ -203,7 +208,7 @@ class Study:
         except (KeyError, TypeError, ValueError) as error:
             raise ValueError(
                 f"{path} is damaged: {error}. Restore it from a backup, or "
-                "begin again with overwrite=True."
+                f"{_AGAIN}."
             ) from error
         if self.definition is None:
             self.definition = content["definition"]
@@ -213,8 +218,8 @@ class Study:
                 f"{self.directory} holds another search: the teacher, the "
                 "data, the student or a setting differs from what is asked "
                 "now. Expected the same arguments (only `trials` and "
-                "`workers` may change). Use another directory, or begin "
-                "again with overwrite=True."
+                "`workers` may change). Use another directory, or "
+                f"{_AGAIN}."
             )
         return content
 
