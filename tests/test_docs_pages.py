@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The pages of the documentation: their code runs, their tables are kept ones."""
+"""The documentation: the code of its pages runs, its tables are kept ones."""
 
 from __future__ import annotations
 
