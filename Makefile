@@ -65,7 +65,8 @@ check: $(INSTALLED) docs ## Check format, lint, types, notebooks and docs
 	@$(BIN)/pre-commit run --all-files
 
 docs: $(INSTALLED) ## Build the documentation into site/; a dead link fails
-	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+	@# Not --quiet: what it does not print does not fail the build either.
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 format: $(INSTALLED) ## Repair format, import order and notebooks
 	@$(BIN)/ruff check --fix --exit-zero --quiet
