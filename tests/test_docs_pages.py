@@ -77,7 +77,7 @@ def test_tables_are_those_of_the_kept_results(results):
 
 def test_start_quotes_the_kept_result(results):
     words = PAGES["index.md"].replace("\n> ", " ")
-    assert f"> {results.Report.load(results.RESULTS / 'digits').gain}" in words
+    assert str(results.Report.load(results.RESULTS / "digits").gain) in words
 
 
 def test_every_kept_table_is_on_a_page():
