@@ -33,7 +33,7 @@ export TF_CPP_MIN_LOG_LEVEL ?= 3
 # Whatever pre-commit keeps stays in the checkout, not in the home folder.
 export PRE_COMMIT_HOME := $(CURDIR)/$(VENV)/pre-commit
 
-.PHONY: help install test coverage test-fast test-docs test-slow demo check format bench \
+.PHONY: help install test coverage test-fast test-docs test-slow demo check docs format bench \
 	bench-methods results clean
 
 help: ## Show this list
@@ -52,7 +52,7 @@ coverage: $(INSTALLED) ## Run the tests and print what they cover
 test-fast: $(INSTALLED) ## Run the tests of a minute, for the inner loop
 	@$(BIN)/python -m pytest -q -n auto $(FAST)
 
-test-docs: $(INSTALLED) ## Run the README, the notebooks and all examples
+test-docs: $(INSTALLED) ## Run README, docs, notebooks and all examples
 	@$(BIN)/python -m pytest -n auto --dist worksteal -m 'docs and not slow'
 
 test-slow: $(INSTALLED) ## Run the slow tests
@@ -61,8 +61,12 @@ test-slow: $(INSTALLED) ## Run the slow tests
 demo: $(INSTALLED) ## Distil, prune and export a small model of digits
 	@$(BIN)/keras-kd run digits
 
-check: $(INSTALLED) ## Check format, lint, types and notebooks; changes nothing
+check: $(INSTALLED) docs ## Check format, lint, types, notebooks and docs
 	@$(BIN)/pre-commit run --all-files
+
+docs: $(INSTALLED) ## Build the documentation into site/; a dead link fails
+	@# Not --quiet: what it does not print does not fail the build either.
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 format: $(INSTALLED) ## Repair format, import order and notebooks
 	@$(BIN)/ruff check --fix --exit-zero --quiet
@@ -76,11 +80,11 @@ bench: $(INSTALLED) ## Run the benchmarks of time, size and memory
 bench-methods: $(INSTALLED) ## Compare all methods on one student; takes hours
 	@$(BIN)/python benchmarks/methods.py
 
-results: $(INSTALLED) ## Run all recipes and write the README's tables
+results: $(INSTALLED) ## Run all recipes and write the tables of the docs
 	@$(BIN)/python benchmarks/results.py
 
 clean: ## Remove caches and build leftovers; .venv stays
-	rm -rf build dist *.egg-info .pytest_cache .ruff_cache .mypy_cache
+	rm -rf build dist site *.egg-info .pytest_cache .ruff_cache .mypy_cache
 	find keras_kd tests benchmarks -name __pycache__ -type d -prune \
 		-exec rm -rf {} +
 

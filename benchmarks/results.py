@@ -1,12 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Runs the recipes whose tables are in the README, and writes them there.
+"""Runs the recipes whose tables are in the documentation, and writes them.
 
     make results                                     # all; half an hour
     .venv/bin/python benchmarks/results.py digits    # one of them
-    .venv/bin/python benchmarks/results.py --render  # the README only
+    .venv/bin/python benchmarks/results.py --render  # the pages only
 
 Each run's report.json is kept in benchmarks/results/, with machine and
-versions, and the README's tables are rendered from those files.
+versions, and the tables of docs/results/index.md are rendered from those
+files. The table of docs/methods.md is rendered from the methods' docstrings.
 """
 
 from __future__ import annotations
@@ -26,10 +27,22 @@ from keras_kd.report import to_markdown
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "benchmarks" / "results"
-README = ROOT / "README.md"
+DOCS = ROOT / "docs"
+PAGES = (
+    DOCS / "results" / "index.md",
+    DOCS / "methods.md",
+    DOCS / "explanations" / "when_it_does_not_pay.md",
+)
+ALL_LABELS = (
+    "keras-kd run digits --directory saved_models/digits_all_labels_{0} "
+    "--data labelled=None --set student_epochs={0} --set sparsity=None"
+)
 
 COMMANDS = {
     "digits": "keras-kd run digits",
+    "digits_all_labels_2": ALL_LABELS.format(2),
+    "digits_all_labels_5": ALL_LABELS.format(5),
+    "digits_all_labels_60": ALL_LABELS.format(60),
     "fashion_mnist": "keras-kd run fashion_mnist",
 }
 
@@ -43,8 +56,8 @@ def run(name: str) -> None:
     write_atomically(RESULTS / name / "report.json", report.read_bytes())
 
 
-def render(readme: str) -> str:
-    """Returns the README with its tables made anew."""
+def render(page: str) -> str:
+    """Returns a page with its tables made anew."""
     for path in sorted(RESULTS.glob("*/report.json")):
         folder = path.parent
         report = Report.load(folder)
@@ -54,8 +67,27 @@ def render(readme: str) -> str:
             *report.remarks,
             describe(report.environment),
         ]
-        readme = _between(readme, f"results: {folder.name}", parts)
-    return _between(readme, "methods", [methods_table()])
+        page = _between(page, f"results: {folder.name}", parts)
+    page = _between(page, "gains", [gains_table()])
+    return _between(page, "methods", [methods_table()])
+
+
+def gains_table() -> str:
+    """Returns what digits gained, by labels and epochs, one run a row."""
+    rows = [
+        "| labels | epochs | control % | distilled % | difference in points |",
+        "|---|---:|---:|---:|---|",
+    ]
+    for name in (name for name in COMMANDS if name.startswith("digits")):
+        report = Report.load(RESULTS / name)
+        gain, settings = report.gain, report.records[2].settings
+        labels = "all 1,077" if "all_labels" in name else "100"
+        rows.append(
+            f"| {labels} | {settings['epochs']} | {gain.control:.2f} | "
+            f"{gain.distilled:.2f} | {gain.mean:+.2f} ({gain.low:+.2f} to "
+            f"{gain.high:+.2f}): {gain.verdict} |"
+        )
+    return "\n".join(rows)
 
 
 def methods_table() -> str:
@@ -84,7 +116,8 @@ def main(names: list[str]) -> None:
     if names != ["--render"]:
         for name in names or COMMANDS:
             run(name)
-    write_atomically(README, render(README.read_text("utf-8")))
+    for page in PAGES:
+        write_atomically(page, render(page.read_text("utf-8")))
 
 
 if __name__ == "__main__":
