@@ -14,6 +14,7 @@ import time
 
 import pytest
 import tensorflow as tf
+from keras_kd.tuning.trials.worker_pool import WorkerPool
 
 from cli.tiny_recipe import RECIPE
 from keras_kd import recipes
@@ -22,7 +23,6 @@ from keras_kd.tuning.trials.study import Study
 from keras_kd.tuning.trials.trial_record import COMPLETED
 from keras_kd.tuning.trials.trial_record import CONTROL
 from keras_kd.tuning.trials.trial_record import STOPPED
-from keras_kd.tuning.trials.worker_pool import WorkerPool
 from keras_kd.workflows.recipe_runs import search_recipe
 from tuning.toy import DATA
 from tuning.toy import quickly
