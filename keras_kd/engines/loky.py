@@ -132,6 +132,8 @@ class Loky(Engine):
                         **dict.fromkeys((*THREADS, "OMP_NUM_THREADS"), number),
                     },
                 )
+                # Starts the process: one at a time, under the lock.
+                self._pools[place].submit(int)
             return self._pools[place]
 
     def _end(self, place):

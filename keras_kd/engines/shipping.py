@@ -24,13 +24,9 @@ def packed(value: Any) -> bytes:
     """
     try:
         with contextlib.ExitStack() as stack:
-            for name, module in list(sys.modules.items()):
-                is_source = str(getattr(module, "__file__", "")).endswith(".py")
-                if is_source and not _is_importable(name.partition(".")[0]):
-                    cloudpickle.register_pickle_by_value(module)
-                    stack.callback(
-                        cloudpickle.unregister_pickle_by_value, module
-                    )
+            for module in _found_nowhere():
+                cloudpickle.register_pickle_by_value(module)
+                stack.callback(cloudpickle.unregister_pickle_by_value, module)
             return cloudpickle.dumps(value)
     except Exception as error:
         raise ValueError(
@@ -62,9 +58,16 @@ def portable_errors():
         raise error from None
 
 
+def _found_nowhere():
+    """Returns the modules of Python files that no other process can import."""
+    names = [n for n in list(sys.modules) if not _is_found(n.partition(".")[0])]
+    # In this order: to look into a lazy module would import it.
+    modules = [sys.modules[name] for name in names]
+    return [m for m in modules if str(vars(m).get("__file__")).endswith(".py")]
+
+
 @functools.cache
-def _is_importable(name):
-    """Whether other processes find a module of this name."""
+def _is_found(name):
     # Asks the path: `importlib.util` believes what has been imported here.
     finder = importlib.machinery.PathFinder
     # What is run as a program is packed whole anyway.

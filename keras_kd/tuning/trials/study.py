@@ -37,8 +37,8 @@ class Study:
 
     `ahead` trials are under way: the next is proposed when the first of them
     has ended. The oracle is told how trials ended in the order in which it
-    has proposed them, one before each proposal. So what it proposes depends on no clock, nor on how
-    many trials run at a time.
+    has proposed them, one before each proposal. So what it proposes depends
+    on no clock, nor on how many trials run at a time.
 
     Args:
         directory: Folder of the search.
