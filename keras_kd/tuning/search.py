@@ -122,11 +122,9 @@ def search(
         confirm: Fresh seeds to train the best settings with, the defaults
             and the control; 0 for none.
         workers: Processes on this machine that run trials side by side.
-        engine: Where trials run, instead (see `keras_kd.engines`); it is left
-            open.
-        ahead: How many trials are proposed before the first of them has
-            ended, which is how many can run side by side. Another number is
-            another search.
+        engine: Where trials run instead, of `kd.engines`. It is left open.
+        ahead: How many trials are under way, proposed and not ended, so how
+            many can run side by side. Another number is another search.
         overwrite: Whether to begin again where `directory` holds a search.
         verbose: 0 prints nothing, else a line for each trial, or in a
             terminal a table that grows.
@@ -172,9 +170,7 @@ def search(
         "loss": loss,
         "metrics": metrics,
     }
-    # Raises before long work.
-    hyper = HyperDistiller(None, build_student, **space)
-    objective = _objective(objective, hyper)
+    HyperDistiller(None, build_student, **space)  # raises before long work
     directory = pathlib.Path(directory).absolute()
     if isinstance(teacher, TeacherTargets):
         targets = teacher
@@ -183,11 +179,11 @@ def search(
         targets = TeacherTargets(
             teacher, data, losses, targets_folder(directory), verbose
         )
+    hyper = HyperDistiller(targets.teacher, build_student, **space)
+    objective = _objective(objective, hyper)
     hyperparameters = keras_tuner.HyperParameters()
-    # Declares what is searched, and raises if teacher and student do not fit.
-    HyperDistiller(targets.teacher, build_student, **space).build(
-        hyperparameters
-    )
+    # Declares what is searched; raises if teacher and student do not fit.
+    hyper.build(hyperparameters)
     definition = definition_of(
         targets,
         build_student,
@@ -210,7 +206,7 @@ def search(
             if engine is None:
                 count = workers if study.unfinished() else 1
                 engine = _engine(count, directory / "workers.log")
-                stack.enter_context(engine)
+                stack.callback(engine.close)
             job = Job(
                 directory,
                 build_student,

@@ -66,6 +66,8 @@ def check_tuner(tuner: str) -> None:
 
 def propose(oracle: keras_tuner.Oracle) -> Trial | None:
     """Returns the next trial; `None` if there is none, or none as yet."""
+    if len(oracle.trials) >= oracle.max_trials:
+        return None
     with warnings.catch_warnings():
         # Scikit-learn says of each small Gaussian process that it could fit
         # still better.
