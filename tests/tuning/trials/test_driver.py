@@ -144,7 +144,7 @@ def test_search_with_workers_refuses_data_of_this_process(tmp_path):
     x, y = DATA.train
     stream = tf.data.Dataset.from_tensor_slices((x, y)).batch(16)
     data = type(DATA)(stream, DATA.validation)
-    with pytest.raises(ValueError, match="Pass workers=1"):
+    with pytest.raises(ValueError, match="or workers=1"):
         quickly(tmp_path, data=data, workers=2)
 
 
