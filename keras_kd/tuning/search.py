@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import importlib
 import os
 import pathlib
 import warnings
@@ -16,16 +15,17 @@ from typing import Any
 import keras
 import keras_tuner
 
-from keras_kd import engines
 from keras_kd.core import output_heads
 from keras_kd.core.file_lock import file_lock
 from keras_kd.core.progress import console_for
+from keras_kd.core.progress import say
 from keras_kd.core.type_aliases import LabelLossLike
 from keras_kd.core.type_aliases import LossLike
 from keras_kd.core.type_aliases import MetricLike
 from keras_kd.core.type_aliases import SearchedLike
 from keras_kd.core.type_aliases import TeacherLike
 from keras_kd.data.splits import Data
+from keras_kd.engines import Engine
 from keras_kd.training.teacher_targets import TeacherTargets
 from keras_kd.training.teacher_targets import targets_folder
 from keras_kd.training.trainer import default_metrics
@@ -36,6 +36,7 @@ from keras_kd.tuning.space.definition import definition_of
 from keras_kd.tuning.space.definition import losses_of
 from keras_kd.tuning.space.hyper_distiller import HyperDistiller
 from keras_kd.tuning.trials.confirmed import confirm_settings
+from keras_kd.tuning.trials.driver import engine_for
 from keras_kd.tuning.trials.driver import run_trials
 from keras_kd.tuning.trials.job import Job
 from keras_kd.tuning.trials.logs import log_trial
@@ -67,7 +68,7 @@ def search(
     median_stopping: bool = True,
     confirm: int = 3,
     workers: int = 1,
-    engine: engines.Engine | None = None,
+    engine: Engine | None = None,
     ahead: int = AHEAD,
     overwrite: bool = False,
     verbose: int = 1,
@@ -205,7 +206,7 @@ def search(
         with contextlib.ExitStack() as stack:
             if engine is None:
                 count = workers if study.unfinished() else 1
-                engine = _engine(count, directory / "workers.log")
+                engine = engine_for(count, directory / "workers.log")
                 stack.callback(engine.close)
             job = Job(
                 directory,
@@ -231,20 +232,15 @@ def search(
     return result
 
 
-def _engine(workers, log):
-    """Returns an engine whose processes load TensorFlow meanwhile."""
-    if workers == 1:
-        return engines.Serial()
-    engine = engines.Loky(workers, log=log)
-    for _ in range(workers):
-        engine.submit(importlib.import_module, "keras_kd.tuning.trials.trial")
-    return engine
-
-
 def _run(job, study, trials, engine, verbose):
     """Runs what is left of a search, and shows it."""
     name, direction = job.objective.name, job.objective.direction
     slots = min(engine.slots, study.ahead)
+    if slots < engine.slots:
+        say(
+            f"{slots} workers of {engine.slots} are used: ahead={slots}.",
+            verbose,
+        )
     table = LiveTable(name, trials, direction, slots, console_for(verbose))
     table.begin(study.rows())
     for row in study.rows():  # a log may be missing, if that was the end

@@ -26,6 +26,7 @@ from keras_kd.tuning.trials.trial_record import shown
 MAX_ATTEMPTS = 3
 AHEAD = 4
 FILE = "study.json"
+NAME = re.compile(rf"{CONTROL}|\d+")  # of a trial, and so of its files
 
 
 class Study:
@@ -164,6 +165,11 @@ class Study:
                 "again with overwrite=True."
             )
         for row in content["rows"]:
+            if not NAME.fullmatch(row["name"]):
+                raise ValueError(
+                    f"{self.directory / FILE} is not what a search writes. "
+                    f"Received: a trial called {row['name']!r}"
+                )
             self._rows[row["name"]] = TrialRecord(**row)
         if isinstance(content["oracle"], str):
             self._read_only()
@@ -196,7 +202,7 @@ class Study:
                 self.oracle.trials[row.name] = Trial(
                     hyperparameters, row.name, "COMPLETED"
                 )
-        self._told, self.ahead = len(self._rows), 0
+        self._told = len(self._rows)
         missing = self.oracle.max_trials - len(self.oracle.trials)
         if missing > 0 or self.unfinished():
             raise ValueError(
@@ -234,7 +240,7 @@ def clear(directory: pathlib.Path) -> None:
         rows = (_read(directory) or {})["rows"]
         names += ["job.pkl", "workers.log", "search.html", "search.png"]
         for name in (row["name"] for row in rows):
-            if re.fullmatch(rf"{CONTROL}|\d+", name):
+            if NAME.fullmatch(name):
                 names += [f"trials/{name}.keras", f"trials/{name}.weights.h5"]
                 names.append(f"logs/{name}/{LOG}")
                 folders.insert(0, f"logs/{name}")

@@ -303,6 +303,15 @@ def test_study_of_version_0_1_is_read_and_nothing_of_it_is_run(tmp_path):
         make_study(tmp_path, trials=3)
 
 
+def test_study_takes_no_name_that_leads_out_of_its_folder(tmp_path):
+    rows = run_all(make_study(tmp_path, trials=2))
+    rows[1] = dataclasses.replace(rows[1], name="../../other")
+    old_study(tmp_path, rows)
+    with pytest.raises(ValueError, match="a trial called '../../other'"):
+        make_study(tmp_path, trials=2)
+    clear(tmp_path)  # nothing of that name
+
+
 def test_clear_removes_what_the_study_names_and_nothing_else(tmp_path):
     home, search = tmp_path / "home", tmp_path / "search"
     home.mkdir()
