@@ -46,6 +46,7 @@ _HOME_OF = {
 }
 _MODULES = (
     "callbacks",
+    "engines",
     "export",  # a package that can be called
     "labels",
     "losses",
@@ -71,6 +72,7 @@ __all__ = [
     "born_again",
     "callbacks",
     "compress",
+    "engines",
     "exits_of",
     "export",
     "fastest_step",

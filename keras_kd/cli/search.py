@@ -53,7 +53,7 @@ def add_search(commands: argparse._SubParsersAction) -> None:
 
 def _search(options):
     """Search temperature and alpha."""
-    from keras_kd.tuning.trials.worker import SearchError
+    from keras_kd.tuning.trials.driver import SearchError
     from keras_kd.workflows import recipe_runs
 
     directory = run_directory(options)

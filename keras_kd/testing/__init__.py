@@ -9,7 +9,8 @@ promise and name the one that is broken.
 - `check_loss`: a distillation loss (`keras_kd.losses.DistillationLoss`);
 - `check_teacher`: a source of targets (`keras_kd.teachers.Teacher`);
 - `check_distiller`: how both work in training: who is called how often, what
-  changes, what is saved.
+  changes, what is saved;
+- `check_engine`: where trials of a search run (`keras_kd.engines.Engine`).
 
 A loss of your own takes three steps: subclass, override `call` to return one
 value per example, and write one test with the formula in NumPy, which alone
@@ -51,12 +52,14 @@ Return the mean over the batch instead, and `check_loss` says so:
 
 from keras_kd.testing.contract import ContractError
 from keras_kd.testing.distillers import check_distiller
+from keras_kd.testing.engines import check_engine
 from keras_kd.testing.losses import check_loss
 from keras_kd.testing.teachers import check_teacher
 
 __all__ = [
     "ContractError",
     "check_distiller",
+    "check_engine",
     "check_loss",
     "check_teacher",
 ]

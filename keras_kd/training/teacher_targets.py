@@ -14,6 +14,9 @@ import numpy as np
 import tensorflow as tf
 
 from keras_kd import teachers
+from keras_kd.core.checksummed_json import DamagedFileError
+from keras_kd.core.checksummed_json import read_checksummed
+from keras_kd.core.checksummed_json import write_checksummed
 from keras_kd.core.progress import say
 from keras_kd.core.stage_cache import fingerprint
 from keras_kd.core.stage_cache import fingerprint_of_split
@@ -24,6 +27,7 @@ from keras_kd.targets.cache import TeacherCache
 from keras_kd.targets.hashing.identity import identity
 from keras_kd.training.trainer import copies_of
 
+MANIFEST = "made_here.json"
 _OWN_FOLDER = re.compile("[0-9a-f]{16}")
 
 
@@ -145,10 +149,16 @@ class TeacherTargets:
         return outputs_of(self.teacher, self.data.train, verbose=self.verbose)
 
     def _remove_others(self, name):
-        """Only what was made here, and never through a link."""
-        for other in self.directory.glob("*"):
-            is_ours = _OWN_FOLDER.fullmatch(other.name) and not (
-                other.is_symlink() or other.name == name
-            )
-            if is_ours and (other / "settings.json").is_file():
-                shutil.rmtree(other)
+        """Only what the manifest names, and never through a link."""
+        manifest = self.directory / MANIFEST
+        try:
+            made = read_checksummed(manifest)["folders"]
+        except (FileNotFoundError, DamagedFileError):
+            made = []
+        for other in filter(_OWN_FOLDER.fullmatch, made):
+            path = self.directory / other
+            linked = path.is_symlink() or self.directory.is_symlink()
+            if other != name and path.is_dir() and not linked:
+                shutil.rmtree(path)
+        if made != [name]:
+            write_checksummed(manifest, {"folders": [name]})

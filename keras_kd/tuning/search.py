@@ -7,7 +7,6 @@ import contextlib
 import dataclasses
 import os
 import pathlib
-import shutil
 import warnings
 from collections.abc import Callable
 from collections.abc import Sequence
@@ -17,13 +16,16 @@ import keras
 import keras_tuner
 
 from keras_kd.core import output_heads
+from keras_kd.core.file_lock import file_lock
 from keras_kd.core.progress import console_for
+from keras_kd.core.progress import say
 from keras_kd.core.type_aliases import LabelLossLike
 from keras_kd.core.type_aliases import LossLike
 from keras_kd.core.type_aliases import MetricLike
 from keras_kd.core.type_aliases import SearchedLike
 from keras_kd.core.type_aliases import TeacherLike
 from keras_kd.data.splits import Data
+from keras_kd.engines import Engine
 from keras_kd.training.teacher_targets import TeacherTargets
 from keras_kd.training.teacher_targets import targets_folder
 from keras_kd.training.trainer import default_metrics
@@ -34,14 +36,14 @@ from keras_kd.tuning.space.definition import definition_of
 from keras_kd.tuning.space.definition import losses_of
 from keras_kd.tuning.space.hyper_distiller import HyperDistiller
 from keras_kd.tuning.trials.confirmed import confirm_settings
-from keras_kd.tuning.trials.job import FILE as JOB
+from keras_kd.tuning.trials.driver import engine_for
+from keras_kd.tuning.trials.driver import run_trials
 from keras_kd.tuning.trials.job import Job
 from keras_kd.tuning.trials.logs import log_trial
-from keras_kd.tuning.trials.study import FILE as STUDY
+from keras_kd.tuning.trials.study import AHEAD
 from keras_kd.tuning.trials.study import Study
+from keras_kd.tuning.trials.study import clear
 from keras_kd.tuning.trials.trial_record import RUNNING
-from keras_kd.tuning.trials.worker import work
-from keras_kd.tuning.trials.worker_pool import WorkerPool
 
 
 def search(
@@ -66,6 +68,8 @@ def search(
     median_stopping: bool = True,
     confirm: int = 3,
     workers: int = 1,
+    engine: Engine | None = None,
+    ahead: int = AHEAD,
     overwrite: bool = False,
     verbose: int = 1,
     stop_hopeless: bool | None = None,
@@ -112,13 +116,16 @@ def search(
         batch_size: Examples in a step.
         loss: Label loss; read off the student if `None`.
         metrics: Metrics to compile with; `None` for accuracy.
-        seed: One seed gives one search (with one worker).
+        seed: One seed gives one search, with any number of workers.
         control: Whether a student without a teacher is among the trials.
         median_stopping: Whether a trial ends early whose best value is worse
             than the median of the others at the same epoch.
         confirm: Fresh seeds to train the best settings with, the defaults
             and the control; 0 for none.
         workers: Processes on this machine that run trials side by side.
+        engine: Where trials run instead, of `kd.engines`. It is left open.
+        ahead: How many trials are under way, proposed and not ended, so how
+            many can run side by side. Another number is another search.
         overwrite: Whether to begin again where `directory` holds a search.
         verbose: 0 prints nothing, else a line for each trial, or in a
             terminal a table that grows.
@@ -154,7 +161,7 @@ def search(
             stacklevel=2,
         )
         median_stopping = stop_hopeless
-    _check_counts(trials, epochs, confirm, workers, control)
+    _check_counts(trials, epochs, confirm, workers, control, ahead)
     oracles.check_tuner(tuner)
     space: dict[str, Any] = {
         "temperature": temperature,
@@ -164,12 +171,8 @@ def search(
         "loss": loss,
         "metrics": metrics,
     }
-    # Raises before long work.
-    hyper = HyperDistiller(None, build_student, **space)
-    objective = _objective(objective, hyper)
+    HyperDistiller(None, build_student, **space)  # raises before long work
     directory = pathlib.Path(directory).absolute()
-    if overwrite:
-        _clear(directory)
     if isinstance(teacher, TeacherTargets):
         targets = teacher
     else:
@@ -177,67 +180,76 @@ def search(
         targets = TeacherTargets(
             teacher, data, losses, targets_folder(directory), verbose
         )
-    several = workers > 1
-    if several and not targets.runs_once:
-        raise ValueError(
-            "Several workers share the teacher's stored answers, and this "
-            "teacher's cannot be stored, or the training split is no arrays. "
-            f"Pass workers=1. Received: workers={workers}"
-        )
-    none = contextlib.nullcontext()
-    with WorkerPool(directory, workers) if several else none as pool:
-        job = Job(
-            directory,
-            build_student,
-            # Trials do not look at the test split.
-            dataclasses.replace(data, test=data.validation),
-            teacher=None if targets.runs_once else targets.teacher,
-            cache=targets.store().directory if targets.runs_once else None,
-            in_memory=targets.in_memory,
-            space=space,
-            objective=objective,
-            epochs=epochs,
-            batch_size=batch_size,
-            seed=seed,
-            median_stopping=median_stopping,
-            keep_all=tuner == "hyperband",
-        )
-        hyperparameters = keras_tuner.HyperParameters()
-        job.hyper.build(hyperparameters)  # declares what is searched
-        study = Study(
-            directory,
-            lambda: oracles.make_oracle(
-                tuner, objective, trials, seed, epochs, hyperparameters
-            ),
-            definition_of(job, targets, tuner, hyperparameters, control),
-            control,
-        )
-        study.set_trials(trials - control)
-        _run(job, study, trials, pool, verbose)
-    result = SearchResult(job, study)
-    if confirm and result.best is not None:
-        result.confirmed = confirm_settings(
-            job, targets, result.best_hyperparameters, confirm, verbose
-        )
-    result.save()
+    hyper = HyperDistiller(targets.teacher, build_student, **space)
+    objective = _objective(objective, hyper)
+    hyperparameters = keras_tuner.HyperParameters()
+    # Declares what is searched; raises if teacher and student do not fit.
+    hyper.build(hyperparameters)
+    definition = definition_of(
+        targets,
+        build_student,
+        lambda: hyper.build_student(keras_tuner.HyperParameters()),
+        hyperparameters,
+        space,
+        [epochs, batch_size, seed, median_stopping],
+        [str(objective), tuner, control],
+    )
+    oracle = oracles.make_oracle(
+        tuner, objective, trials - control, seed, epochs, hyperparameters, ahead
+    )
+    busy = f"Another process searches in {directory}. Expected one at a time."
+    with file_lock(directory, busy):
+        if overwrite:
+            clear(directory)
+        study = Study(directory, definition, oracle, control, ahead)
+        study.propose()
+        with contextlib.ExitStack() as stack:
+            if engine is None:
+                count = workers if study.unfinished() else 1
+                engine = engine_for(count, directory / "workers.log")
+                stack.callback(engine.close)
+            job = Job(
+                directory,
+                build_student,
+                # Trials do not look at the test split.
+                dataclasses.replace(data, test=data.validation),
+                targets.for_training(),
+                space,
+                objective=objective,
+                epochs=epochs,
+                batch_size=batch_size,
+                seed=seed,
+                median_stopping=median_stopping,
+                keep_all=tuner == "hyperband",
+            )
+            _run(job, study, trials, engine, verbose)
+        result = SearchResult(job, study)
+        if confirm and result.best is not None:
+            result.confirmed = confirm_settings(
+                job, targets, result.best_hyperparameters, confirm, verbose
+            )
+        result.save()
     return result
 
 
-def _run(job, study, trials, pool, verbose):
+def _run(job, study, trials, engine, verbose):
     """Runs what is left of a search, and shows it."""
     name, direction = job.objective.name, job.objective.direction
-    workers = 1 if pool is None else pool.count
-    table = LiveTable(name, trials, direction, workers, console_for(verbose))
-    done = [row for row in study.rows() if row.status != RUNNING]
-    table.begin(done)
-    for row in done:  # of one the log may be missing, if that was the end
-        log_trial(job.directory / "logs", row, name)
-    run = work if pool is None else pool.run
+    slots = min(engine.slots, study.ahead)
+    if slots < engine.slots:
+        say(
+            f"{slots} workers of {engine.slots} are used: ahead={slots}.",
+            verbose,
+        )
+    table = LiveTable(name, trials, direction, slots, console_for(verbose))
+    table.begin(study.rows())
+    for row in study.rows():  # a log may be missing, if that was the end
+        if row.status != RUNNING:
+            log_trial(job.directory / "logs", row, name)
     try:
-        run(job, study, table.running, table.ended)
+        run_trials(job, study, engine, table.running, table.ended)
     finally:
         table.close()
-        (job.directory / JOB).unlink(missing_ok=True)
 
 
 def _objective(objective, hyper):
@@ -269,12 +281,13 @@ def _objective(objective, hyper):
     return keras_tuner.oracles.RandomSearchOracle(objective).objective
 
 
-def _check_counts(trials, epochs, confirm, workers, control):
+def _check_counts(trials, epochs, confirm, workers, control, ahead):
     counts = {
         "trials": (trials, 1 + control),
         "epochs": (epochs, 1),
         "confirm": (confirm, 0),
         "workers": (workers, 1),
+        "ahead": (ahead, 1),
     }
     for name, (value, least) in counts.items():
         whole = isinstance(value, int) and not isinstance(value, bool)
@@ -283,13 +296,3 @@ def _check_counts(trials, epochs, confirm, workers, control):
                 f"`{name}` must be a whole number of at least {least}. "
                 f"Received: {name}={value!r}"
             )
-
-
-def _clear(directory):
-    """Removes a search; nothing else that is in the folder."""
-    for name in (STUDY, JOB, "workers.log", "search.html", "search.png"):
-        (directory / name).unlink(missing_ok=True)
-    # Up to version 0.1 the heartbeats were in `alive`.
-    for name in ("trials", "heartbeats", "alive", "logs", "confirm"):
-        with contextlib.suppress(FileNotFoundError):
-            shutil.rmtree(directory / name)

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import pathlib
+
 import keras
 import numpy as np
 import pytest
@@ -90,11 +92,26 @@ def test_a_second_run_does_not_ask_the_teacher(tmp_path):
     assert Counting.asked == len(X)
 
 
-def test_another_teacher_replaces_the_labels(tmp_path):
+def test_another_teacher_replaces_the_labels_and_nothing_beside(tmp_path):
+    folder = tmp_path / "targets"
+    beside = [folder / "train2017", folder / "0123456789abcdef"]
+    for path in beside:  # as it might be ours, but no manifest says so
+        path.mkdir(parents=True)
+        (path / "settings.json").touch()
     first = targets_of(tmp_path).for_training()["targets"]
+    (made,) = set(filter(pathlib.Path.is_dir, folder.iterdir())) - {*beside}
     second = targets_of(tmp_path, seed=8).for_training()["targets"]
     assert np.abs(first - second).max() > 0.01
-    assert len(list((tmp_path / "targets").iterdir())) == 1
+    assert not made.exists() and all(path.is_dir() for path in beside)
+    assert len(list(filter(pathlib.Path.is_dir, folder.iterdir()))) == 3
+
+
+def test_labels_behind_a_link_are_left_alone(tmp_path):
+    targets_of(tmp_path).for_training()
+    home = (tmp_path / "targets").rename(tmp_path / "home")
+    (tmp_path / "targets").symlink_to(home)
+    targets_of(tmp_path, seed=8).for_training()
+    assert len(list(filter(pathlib.Path.is_dir, home.iterdir()))) == 2
 
 
 def test_another_preprocessing_replaces_the_labels(tmp_path):

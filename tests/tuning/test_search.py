@@ -16,7 +16,7 @@ import keras_kd as kd
 from keras_kd.teachers import FrozenTeacher
 from keras_kd.training.trainer import train
 from keras_kd.tuning.result import SearchResult
-from keras_kd.tuning.trials import worker
+from keras_kd.tuning.trials import driver
 from keras_kd.tuning.trials.trial import MedianStop
 from keras_kd.tuning.trials.trial_record import COMPLETED
 from keras_kd.tuning.trials.trial_record import CONTROL
@@ -56,15 +56,13 @@ def traces():
         yield count
 
 
-def test_overwrite_removes_an_older_search_and_nothing_else(tmp_path):
-    for name in ("alive", "heartbeats", "trials", "mine"):  # 0.1 had `alive`
-        (tmp_path / name).mkdir()
-        (tmp_path / name / "old").touch()
+def test_overwrite_begins_again_and_removes_nothing_else(tmp_path):
+    (tmp_path / "trials").mkdir()
+    (tmp_path / "trials" / "mine").touch()
     (tmp_path / "study.json").write_text("{}")
     result = quickly(tmp_path, trials=2, overwrite=True)
     assert [row.status for row in result.rows] == [COMPLETED] * 2
-    assert {p.parent.name for p in tmp_path.rglob("old")} == {"mine"}
-    assert not (tmp_path / "alive").exists()
+    assert (tmp_path / "trials" / "mine").exists()
 
 
 def test_search_runs_the_control_and_the_trials(found):
@@ -241,8 +239,8 @@ def test_search_goes_on_after_ctrl_c(tmp_path, monkeypatch):
             raise KeyboardInterrupt
         return run_trial(*args)
 
-    run_trial = worker.run_trial
-    monkeypatch.setattr(worker, "run_trial", interrupted)
+    run_trial = driver.run_trial
+    monkeypatch.setattr(driver, "run_trial", interrupted)
     with pytest.raises(KeyboardInterrupt):
         quickly(tmp_path / "cut", trials=4, confirm=0)
     # This process lives on, and does not wait for itself.
@@ -453,5 +451,5 @@ def test_compress_searches_first(tmp_path):
     student = next(r for r in report.records if r.name == "distilled")
     for name in ("temperature", "alpha"):
         assert f"{name} {student.settings[name]:.3g}" in note
-    labels = list((tmp_path / "toy").glob("**/targets/*"))
+    labels = list((tmp_path / "toy").glob("**/targets/*/"))
     assert len(labels) == 1  # one labelling for the search and the students

@@ -16,37 +16,44 @@ from keras_kd.core.stage_cache import fingerprint_of_builder
 from keras_kd.training.settings_json import as_json
 from keras_kd.training.teacher_targets import TeacherTargets
 from keras_kd.tuning.space.searchable import is_choice
-from keras_kd.tuning.trials.job import Job
 
 MOST = 256
 """Choices of losses that are looked at for the taps they want."""
 
 
 def definition_of(
-    job: Job,
     targets: TeacherTargets,
-    tuner: str,
+    build_student: Callable,
+    default_student: Callable[[], keras.Model],
     hyperparameters: keras_tuner.HyperParameters,
-    control: bool,
+    space: dict[str, Any],
+    *settings: list,
 ) -> str:
     """Returns a sha256 of all that a search's outcome depends on.
 
     Not of the number of trials or of workers, which may grow. Functions are
     known by their source where there is one.
+
+    Args:
+        targets: The teacher and the data.
+        build_student: Builds the students.
+        default_student: Builds one, of the defaults.
+        hyperparameters: What is searched, as KerasTuner has it.
+        space: What is searched, as the user has it.
+        *settings: All else, as JSON values.
     """
     space = {
         name: _source(value) if callable(value) else as_json(value)
-        for name, value in job.space.items()
+        for name, value in space.items()
     }
     return fingerprint(
         [
             targets.fingerprint,
-            fingerprint_of_builder(job.student),
-            _source(job.build_student),
+            fingerprint_of_builder(default_student),
+            _source(build_student),
             hyperparameters.get_config()["space"],
             space,
-            [job.epochs, job.batch_size, job.seed, job.median_stopping],
-            [str(job.objective), tuner, control],
+            *settings,
         ]
     )
 

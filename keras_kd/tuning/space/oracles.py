@@ -3,15 +3,13 @@
 
 from __future__ import annotations
 
-import base64
-import copy
-import io
 import math
-import pickle
 import warnings
+from typing import Any
 
-import cloudpickle
 import keras_tuner
+import numpy as np
+from keras_tuner.engine.trial import Trial
 
 from keras_kd.tuning.trials.trial_record import TrialRecord
 
@@ -25,10 +23,12 @@ def make_oracle(
     seed: int,
     epochs: int,
     hyperparameters: keras_tuner.HyperParameters,
+    ahead: int = 1,
 ) -> keras_tuner.Oracle:
     """Returns a new oracle that proposes at most `trials`.
 
     The same seed proposes the same. Hyperband's longest trial has `epochs`.
+    `ahead` trials are proposed before the first of them is told.
     """
     check_tuner(tuner)
     common = {
@@ -38,7 +38,7 @@ def make_oracle(
     }
     if tuner == "hyperband":
         oracle = keras_tuner.oracles.HyperbandOracle(
-            max_epochs=epochs, hyperband_iterations=None, **common
+            max_epochs=epochs, hyperband_iterations=10**6, **common
         )
         oracle.max_trials = trials
         return oracle
@@ -52,7 +52,7 @@ def make_oracle(
     kinds = [type(hp).__name__ for hp in hyperparameters.space]
     open_ones = len(kinds) - kinds.count("Fixed")
     return keras_tuner.oracles.BayesianOptimizationOracle(
-        num_initial_points=max(3, 3 * open_ones), **common
+        num_initial_points=max(2, 3 * open_ones + 1 - ahead), **common
     )
 
 
@@ -64,52 +64,74 @@ def check_tuner(tuner: str) -> None:
         )
 
 
-def propose(oracle: keras_tuner.Oracle, token: str) -> keras_tuner.Trial:
-    """Returns the next trial, or one whose status says that there is none."""
+def propose(oracle: keras_tuner.Oracle) -> Trial | None:
+    """Returns the next trial; `None` if there is none, or none as yet."""
+    if len(oracle.trials) >= oracle.max_trials:
+        return None
     with warnings.catch_warnings():
         # Scikit-learn says of each small Gaussian process that it could fit
         # still better.
         warnings.filterwarnings("ignore", module="sklearn")
-        return oracle.create_trial(token)
+        if isinstance(oracle, keras_tuner.oracles.BayesianOptimizationOracle):
+            _begin_anew(oracle)
+        trial = oracle.create_trial(f"proposed-{len(oracle.trials)}")
+    if trial.status != "RUNNING":
+        return None
+    if len(oracle.trials) == 1:
+        _start_from_defaults(oracle, trial)
+    return trial
+
+
+def _begin_anew(oracle):
+    """Makes a proposal depend on the trials alone, and on nothing unsaved."""
+    seed = [oracle.seed, len(oracle.trials)]
+    oracle._random_state = np.random.RandomState(seed)
+    oracle.gpr = oracle._make_gpr()
+    trials = oracle.trials
+    ended = {k: v for k, v in trials.items() if v.status == "COMPLETED"}
+    if len(ended) >= oracle.num_initial_points:
+        # What trials under way will be worth is guessed by this fit.
+        oracle.trials = ended
+        oracle.gpr.fit(*oracle._vectorize_trials())
+        oracle.trials = trials
 
 
 def quiet(oracle: keras_tuner.Oracle) -> keras_tuner.Oracle:
     """The study keeps and prints; the oracle only proposes."""
     oracle.verbose = 0
-    oracle.save = oracle._save_trial = _nothing
-    # Counted by the workers, which tell what failed.
+    oracle.save = oracle._save_trial = lambda *_: None
+    # Counted by the search, which tells what failed.
     oracle.max_consecutive_failed_trials = float("inf")
     return oracle
 
 
-def _nothing(*_):
-    """Stands under this name in what versions up to 0.1 wrote."""
+def state_of(oracle: keras_tuner.Oracle) -> dict[str, Any]:
+    """Returns all that an oracle knows, as JSON values, for `restore`."""
+    state = oracle.get_state()
+    state["tried_so_far"] = sorted(state["tried_so_far"])
+    state["trials"] = [trial.get_state() for trial in oracle.trials.values()]
+    if isinstance(oracle, keras_tuner.oracles.GridSearchOracle):
+        links = oracle._ordered_ids
+        pairs = list(links._next_index.items())
+        state["order"] = [links._memory, pairs, links._last_index]
+        state["populate_next"] = oracle._populate_next
+    return state
 
 
-def packed(oracle: keras_tuner.Oracle) -> str:
-    """Returns an oracle's whole state as text, for `unpacked`."""
-    plain = copy.copy(oracle)
-    for name in ("save", "_save_trial"):
-        plain.__dict__.pop(name, None)  # of this process; see `quiet`
-    return base64.b64encode(cloudpickle.dumps(plain)).decode()
+def restore(oracle: keras_tuner.Oracle, state: dict[str, Any]) -> None:
+    """Gives a new oracle what another one knew."""
+    trials = map(Trial.from_state, state["trials"])
+    oracle.trials = {trial.trial_id: trial for trial in trials}
+    oracle.set_state(state)
+    if isinstance(oracle, keras_tuner.oracles.GridSearchOracle):
+        links = oracle._ordered_ids
+        links._memory, pairs, links._last_index = state["order"]
+        links._next_index.update(pairs)
+        links._data_to_index = {v: k for k, v in enumerate(links._memory)}
+        oracle._populate_next = state["populate_next"]
 
 
-def unpacked(text: str) -> keras_tuner.Oracle:
-    """Returns the oracle of `packed`."""
-    content = io.BytesIO(base64.b64decode(text))
-    return quiet(_OracleUnpickler(content).load())
-
-
-class _OracleUnpickler(pickle.Unpickler):
-    """Finds what versions up to 0.1 wrote with the oracle."""
-
-    def find_class(self, module, name):
-        if module == "keras_kd.tuning.oracles":
-            module = __name__
-        return super().find_class(module, name)
-
-
-def start_from_defaults(oracle, trial) -> None:
+def _start_from_defaults(oracle, trial):
     """The first trial tries what a user would without a search."""
     space = trial.hyperparameters
     if not any(name.startswith("tuner/") for name in space.values):
@@ -119,7 +141,11 @@ def start_from_defaults(oracle, trial) -> None:
         oracle._record_values(trial)
 
 
-def tell(oracle, hyperparameters, row: TrialRecord) -> None:
+def tell(
+    oracle: keras_tuner.Oracle,
+    hyperparameters: keras_tuner.HyperParameters,
+    row: TrialRecord,
+) -> None:
     """Tells the oracle how a trial ended."""
     trial = oracle.trials[row.name]
     trial.hyperparameters = hyperparameters

@@ -17,7 +17,7 @@ from keras_kd.tuning.trials.trial_record import TrialRecord
 OBJECTIVE = "objective"
 # A fixed name, so that writing again replaces; TensorBoard looks for
 # "tfevents" in it.
-_FILE = "events.out.tfevents.0.keras_kd"
+FILE = "events.out.tfevents.0.keras_kd"
 
 
 def log_trial(
@@ -67,9 +67,9 @@ def log_trial(
     write(summary=hparams.session_end_pb(status, now))
 
     folder = pathlib.Path(directory) / re.sub(r"[^\w.-]", "_", row.name)
-    write_atomically(folder / _FILE, buffer.getvalue())
+    write_atomically(folder / FILE, buffer.getvalue())
     # What a killed writer left would be read as a second run.
     for stale in folder.glob("*tfevents*"):
-        if stale.name != _FILE:
+        if stale.name != FILE:
             stale.unlink(missing_ok=True)
     return folder

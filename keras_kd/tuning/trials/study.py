@@ -1,33 +1,32 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Study: the state of a search on disk, shared by any number of processes."""
+"""Study: what a search has tried, on disk; one process writes it."""
 
 from __future__ import annotations
 
 import contextlib
 import dataclasses
 import json
-import os
 import pathlib
-import uuid
-from collections.abc import Callable
+import re
 from typing import Any
 
 import keras_tuner
+from keras_tuner.engine.trial import Trial
 
-from keras_kd.core.file_lock import file_lock
 from keras_kd.core.records import write_atomically
 from keras_kd.core.stage_cache import fingerprint
 from keras_kd.tuning.space import oracles
-from keras_kd.tuning.trials.heartbeats import Heartbeats
+from keras_kd.tuning.trials.logs import FILE as LOG
 from keras_kd.tuning.trials.trial_record import CONTROL
 from keras_kd.tuning.trials.trial_record import FAILED
 from keras_kd.tuning.trials.trial_record import RUNNING
 from keras_kd.tuning.trials.trial_record import TrialRecord
 from keras_kd.tuning.trials.trial_record import shown
 
-WAIT = "wait"
 MAX_ATTEMPTS = 3
+AHEAD = 4
 FILE = "study.json"
+NAME = re.compile(rf"{CONTROL}|\d+")  # of a trial, and so of its files
 
 _AGAIN = (
     "delete that folder to begin again (search has overwrite=True for it, and "
@@ -35,221 +34,244 @@ _AGAIN = (
 )
 
 
-@dataclasses.dataclass(frozen=True)
-class Attempt:
-    """A trial in the hands of one process.
-
-    The token names the attempt: if the process is given up for dead and the
-    trial handed to another, what the first one reports late no longer counts.
-    """
-
-    name: str
-    hyperparameters: keras_tuner.HyperParameters | None  # of the control, none
-    token: str
-
-
 class Study:
     """What a search has tried so far, and what it should try next.
 
-    A KerasTuner oracle proposes. It and the trials are one file, which is
-    replaced by a rename under a lock: a killed process, or a full disk,
-    leaves the state before or after a step, never one in between. There is
-    no chief to lose: each process takes a trial, reports it, and takes the
-    next. A trial whose process has died is handed to another one.
+    A KerasTuner oracle proposes. It and the trials are one JSON file, which
+    is replaced by a rename: a killed process, or a full disk, leaves the
+    state before or after a step, never one in between.
+
+    `ahead` trials are under way: the next is proposed when the first of them
+    has ended. The oracle is told how trials ended in the order in which it
+    has proposed them, one before each proposal. So what it proposes depends
+    on no clock, nor on how many trials run at a time.
 
     Args:
-        directory: Folder of the search, on a disk that all processes share.
-        make_oracle: Returns the oracle of a search that begins; `None` to
-            join one that is there.
+        directory: Folder of the search.
         definition: What the search is (a fingerprint); a folder holds one.
-            `None` for whatever is there.
+        oracle: A new one, which goes on where the folder's was.
         control: Whether a student without a teacher is tried first.
+        ahead: See above.
+
+    Raises:
+        ValueError: If the folder holds another search, or a damaged one.
     """
 
     def __init__(
         self,
-        directory: str | os.PathLike,
-        make_oracle: Callable[[], keras_tuner.Oracle] | None = None,
-        definition: str | None = None,
+        directory: pathlib.Path,
+        definition: str,
+        oracle: keras_tuner.Oracle,
         control: bool = True,
+        ahead: int = AHEAD,
     ):
-        self.directory = pathlib.Path(directory)
-        self.definition = definition
-        self.control = control
-        self.heartbeats = Heartbeats(self.directory / "heartbeats")
-        self._make_oracle = make_oracle
-        with self._state():
-            pass
+        self.directory = directory
+        self.oracle = oracles.quiet(oracle)
+        self.ahead = ahead
+        self._is = {"definition": definition, "control": control}
+        self._rows: dict[str, TrialRecord] = {}
+        self._attempts: dict[str, int] = {}
+        # Hyperparameters of trials that have ended before an earlier one.
+        self._untold: dict[str, Any] = {}
+        self._told = 0
+        content = _read(directory)
+        if content is not None:
+            self._go_on(content)
 
-    def take(self) -> Attempt | str | None:
-        """Returns what to run next.
+    def propose(self) -> list[str]:
+        """Returns the trials that may begin now and were not named before.
 
-        An `Attempt`; `WAIT` if others have to end first; `None` when all is
-        done.
+        None, if others have to end first or all is done.
         """
-        with self._state() as state:
-            lost = self._first_lost(state)
-            if lost is not None:
-                return self._hand_out(state, lost)
-            if self.control and CONTROL not in state.rows:
-                return self._hand_out(state, CONTROL)
-            trial = oracles.propose(state.oracle, uuid.uuid4().hex)
-            if trial.status == "RUNNING":
-                return self._hand_out(state, trial.trial_id)
-            if trial.status == "IDLE" or state.running:
-                return WAIT
-            return None
+        told, names = self._told, []
+        while True:
+            while len(self._rows) - self._told < self.ahead:
+                if (row := self._proposed()) is None:
+                    break
+                self._rows[row.name] = row
+                names.append(row.name)
+            # One at a time: the next proposal is to know no more than this.
+            if not self._tell_one():
+                break
+        if names or told != self._told:
+            self._write()
+        return names
 
-    def finish(self, attempt: Attempt, row: TrialRecord) -> bool:
-        """Records how an attempt ended, and returns whether it counted.
+    def begin(self, name: str) -> TrialRecord:
+        """Notes that a trial begins; one that kills this process is known."""
+        self._attempts[name] = self._attempts.get(name, 0) + 1
+        self._write()
+        return self._rows[name]
 
-        It does not if the trial was handed to another process meanwhile.
-        """
-        with self._state() as state:
-            held = state.running.get(attempt.name)
-            if held is None or held["token"] != attempt.token:
-                return False
-            state.end(row, attempt.hyperparameters)
-        self.heartbeats.forget(attempt.token)
-        return True
+    def give_back(self) -> None:
+        """Notes that trials did not end because someone stopped them."""
+        for name in self.unfinished():
+            self._attempts[name] = max(self._attempts.get(name, 0) - 1, 0)
+        self._write()
+
+    def end(
+        self, row: TrialRecord, found: keras_tuner.HyperParameters | None
+    ) -> None:
+        """Notes how a trial ended, and what it asked of its settings."""
+        self._rows[row.name] = row
+        self._untold[row.name] = found.get_config() if found else None
+        self._write()
 
     def rows(self) -> list[TrialRecord]:
-        """Returns all trials, in the order in which they were started."""
-        return [TrialRecord(**row) for row in self._content()["rows"]]
+        """Returns all trials, in the order in which they were proposed."""
+        return list(self._rows.values())
 
-    def set_trials(self, count: int) -> None:
-        """Sets how many trials there may be; a finished search goes on."""
-        with self._state() as state:
-            state.oracle.max_trials = count
+    def unfinished(self) -> list[str]:
+        """Returns the trials that were proposed and have not ended."""
+        return [row.name for row in self.rows() if row.status == RUNNING]
 
-    def hyperparameters(self, name: str) -> keras_tuner.HyperParameters:
-        """Returns the settings of a trial as KerasTuner holds them."""
-        return self._read().oracle.trials[name].hyperparameters
+    def known_to(self, name: str) -> list[TrialRecord]:
+        """Returns the trials that have ended before one begins, in any run."""
+        count = list(self._rows).index(name) + 1 - self.ahead
+        return self.rows()[: max(count, 0)]
 
-    # How a trial changes hands.
+    def hyperparameters(self, name: str) -> keras_tuner.HyperParameters | None:
+        """Returns a trial's settings; of the control, none."""
+        if name == CONTROL:
+            return None
+        return self.oracle.trials[name].hyperparameters.copy()
 
-    def _hand_out(self, state, name):
-        token = uuid.uuid4().hex
-        attempts = state.attempts.get(name, 0) + 1
-        state.attempts[name] = attempts
-        state.running[name] = {"token": token, **self.heartbeats.me()}
-        self.heartbeats.beat(token)
-        hyperparameters, settings = None, {}
-        if name != CONTROL:
-            trial = state.oracle.trials[name]
-            trials = state.oracle.ongoing_trials
-            for old in [k for k, v in trials.items() if v is trial]:
-                del trials[old]
-            trials[token] = trial
-            if attempts == 1 and name == state.oracle.start_order[0]:
-                oracles.start_from_defaults(state.oracle, trial)
-            hyperparameters = trial.hyperparameters.copy()
-            settings = shown(hyperparameters)
-        state.rows[name] = TrialRecord(name, settings, RUNNING)
-        return Attempt(name, hyperparameters, token)
+    def _proposed(self):
+        if self._is["control"] and CONTROL not in self._rows:
+            return TrialRecord(CONTROL, {}, RUNNING)
+        trial = oracles.propose(self.oracle)
+        if trial is None:
+            return None
+        settings = shown(trial.hyperparameters)
+        return TrialRecord(trial.trial_id, settings, RUNNING)
 
-    def _first_lost(self, state):
-        for name, held in list(state.running.items()):
-            if self.heartbeats.is_alive(held):
-                continue
-            if state.attempts[name] < MAX_ATTEMPTS:
-                return name
-            message = f"its process died {MAX_ATTEMPTS} times"
-            row = dataclasses.replace(
-                state.rows[name], status=FAILED, message=message
+    def _tell_one(self):
+        """Tells how the first trial ended that was not told, if it has."""
+        rows = self.rows()[self._told :]
+        if not rows or rows[0].status == RUNNING:
+            return False
+        found = self._untold.pop(rows[0].name)
+        if rows[0].name != CONTROL:
+            found = keras_tuner.HyperParameters.from_config(found)
+            oracles.tell(self.oracle, found, rows[0])
+        self._told += 1
+        return True
+
+    def _go_on(self, content):
+        if (content["definition"], content.get("ahead", self.ahead)) != (
+            self._is["definition"],
+            self.ahead,
+        ):
+            raise ValueError(
+                f"{self.directory} holds another search: the teacher, the "
+                "data, the student or a setting differs from what is asked "
+                "now. Expected the same arguments (only `trials`, `workers` "
+                "and `engine` may change). Use another directory, or "
+                f"{_AGAIN}."
             )
-            trial = state.oracle.trials.get(name)  # of the control, none
-            state.end(row, trial and trial.hyperparameters)
-        return None
-
-    # How it is kept.
-
-    @contextlib.contextmanager
-    def _state(self):
-        """Yields the state under the lock; keeps it if the block ends."""
-        with file_lock(self.directory):
-            state = self._read()
-            yield state
-            self._write(state)
-
-    def _read(self) -> _State:
-        content = self._content()
-        if content is None:
-            return _State(oracles.quiet(self._make_oracle()))
+        for row in content["rows"]:
+            if not NAME.fullmatch(row["name"]):
+                raise ValueError(
+                    f"{self.directory / FILE} is not what a search writes. "
+                    f"Received: a trial called {row['name']!r}"
+                )
+            self._rows[row["name"]] = TrialRecord(**row)
+        if isinstance(content["oracle"], str):
+            self._read_only()
+            return
         try:
-            oracle = oracles.unpacked(content["oracle"])
-        except Exception as error:
+            oracles.restore(self.oracle, content["oracle"])
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise ValueError(
                 f"{self.directory / FILE} cannot be read by keras-tuner "
                 f"{keras_tuner.__version__}; it was written by "
                 f"{content['keras_tuner']}. Install that version, or "
                 f"{_AGAIN}. Received: {error}"
             ) from error
-        rows = {row["name"]: TrialRecord(**row) for row in content["rows"]}
-        return _State(oracle, rows, content["running"], content["attempts"])
+        self._attempts = content["attempts"]
+        self._untold, self._told = content["untold"], content["told"]
+        for name in self.unfinished():
+            if self._attempts.get(name, 0) >= MAX_ATTEMPTS:
+                message = f"its process died {MAX_ATTEMPTS} times"
+                row = dataclasses.replace(
+                    self._rows[name], status=FAILED, message=message
+                )
+                self.end(row, self.hyperparameters(name))
 
-    def _content(self) -> dict | None:
-        """Returns what is on disk, checked; `None` if nothing is to be."""
-        path = self.directory / FILE
-        try:
-            text = path.read_text("utf-8")
-        except FileNotFoundError:
-            if self._make_oracle is None:
-                raise ValueError(
-                    f"{self.directory} holds no search. Expected the "
-                    "directory of one that was begun."
-                ) from None
-            return None
-        try:
-            found = json.loads(text)
-            content = found["study"]
-            if found["sha256"] != fingerprint(content):
-                raise ValueError("its sha256 is another one")
-        except (KeyError, TypeError, ValueError) as error:
+    def _read_only(self):
+        """Takes the trials of a version up to 0.1, which pickled its oracle."""
+        for row in self.rows():
+            if row.name != CONTROL:
+                hyperparameters = self.oracle.get_space()
+                hyperparameters.values |= row.settings
+                self.oracle.trials[row.name] = Trial(
+                    hyperparameters, row.name, "COMPLETED"
+                )
+        self._told = len(self._rows)
+        missing = self.oracle.max_trials - len(self.oracle.trials)
+        if missing > 0 or self.unfinished():
             raise ValueError(
-                f"{path} is damaged: {error}. Restore it from a backup, or "
-                f"{_AGAIN}."
-            ) from error
-        if self.definition is None:
-            self.definition = content["definition"]
-            self.control = content["control"]
-        if content["definition"] != self.definition:
-            raise ValueError(
-                f"{self.directory} holds another search: the teacher, the "
-                "data, the student or a setting differs from what is asked "
-                "now. Expected the same arguments (only `trials` and "
-                "`workers` may change). Use another directory, or "
-                f"{_AGAIN}."
+                f"{self.directory} holds a search of version 0.1 that has not "
+                "ended. Its trials can be read; how to go on is in a pickle, "
+                "which can run anything and is not opened. Expected trials="
+                f"{self._told} or less, and none that runs. Received: "
+                f"{missing} more, running: {self.unfinished()}. Use another "
+                f"directory, or {_AGAIN}."
             )
-        return content
 
-    def _write(self, state):
+    def _write(self):
         content = {
-            "definition": self.definition,
-            "control": self.control,
+            **self._is,
+            "ahead": self.ahead,
             "keras_tuner": keras_tuner.__version__,
-            "rows": [dataclasses.asdict(row) for row in state.rows.values()],
-            "running": state.running,
-            "attempts": state.attempts,
-            # Whole, since what the oracles' own state files hold is not
-            # enough to go on with a grid or a random state.
-            "oracle": oracles.packed(state.oracle),
+            "rows": [dataclasses.asdict(row) for row in self.rows()],
+            "attempts": self._attempts,
+            "untold": self._untold,
+            "told": self._told,
+            "oracle": oracles.state_of(self.oracle),
         }
+        # What is read back is what counts, also for the seal.
+        content = json.loads(json.dumps(content))
         whole = {"sha256": fingerprint(content), "study": content}
-        write_atomically(
-            self.directory / FILE, json.dumps(whole, indent=1) + "\n"
-        )
+        text = json.dumps(whole, indent=1) + "\n"
+        write_atomically(self.directory / FILE, text)
 
 
-@dataclasses.dataclass
-class _State:
-    oracle: keras_tuner.Oracle
-    rows: dict[str, TrialRecord] = dataclasses.field(default_factory=dict)
-    running: dict[str, dict] = dataclasses.field(default_factory=dict)
-    attempts: dict[str, int] = dataclasses.field(default_factory=dict)
+def clear(directory: pathlib.Path) -> None:
+    """Removes a search: the files that its study names, through no link."""
+    names, folders = [FILE], ["trials", "logs"]
+    # A damaged one names nothing.
+    with contextlib.suppress(ValueError, TypeError, KeyError):
+        rows = (_read(directory) or {})["rows"]
+        names += ["job.pkl", "workers.log", "search.html", "search.png"]
+        for name in (row["name"] for row in rows):
+            if NAME.fullmatch(name):
+                names += [f"trials/{name}.keras", f"trials/{name}.weights.h5"]
+                names.append(f"logs/{name}/{LOG}")
+                folders.insert(0, f"logs/{name}")
+    for name in names:
+        path = directory / name
+        inside = [p for p in path.parents if directory in p.parents]
+        if not any(p.is_symlink() for p in [path, *inside]):
+            path.unlink(missing_ok=True)
+    for name in folders:
+        with contextlib.suppress(OSError):  # there is something else in it
+            (directory / name).rmdir()
 
-    def end(self, row: TrialRecord, hyperparameters: Any) -> None:
-        del self.running[row.name]
-        self.rows[row.name] = row
-        if row.name != CONTROL:
-            oracles.tell(self.oracle, hyperparameters, row)
+
+def _read(directory):
+    """Returns what is on disk, checked; `None` if there is nothing."""
+    path = directory / FILE
+    try:
+        found = json.loads(path.read_text("utf-8"))
+        content = found["study"]
+        if found["sha256"] != fingerprint(content):
+            raise ValueError("its sha256 is another one")
+        return content
+    except FileNotFoundError:
+        return None
+    except (KeyError, TypeError, ValueError, RecursionError) as error:
+        raise ValueError(
+            f"{path} is damaged: {error}. Restore it from a backup, or "
+            f"{_AGAIN}."
+        ) from error

@@ -1,23 +1,24 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Running one trial, and keeping what the next steps need of it."""
+"""Running one trial, in whatever process."""
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import functools
 import math
 import pathlib
 import statistics
+import tempfile
 import time
+from collections.abc import Callable
 from collections.abc import Sequence
 
 import keras
 import keras_tuner
 
-from keras_kd.core.records import replacing
 from keras_kd.training.trainer import fit_best
 from keras_kd.tuning.trials.job import Job
-from keras_kd.tuning.trials.study import Attempt
 from keras_kd.tuning.trials.trial_record import COMPLETED
 from keras_kd.tuning.trials.trial_record import CONTROL
 from keras_kd.tuning.trials.trial_record import FAILED
@@ -27,54 +28,86 @@ from keras_kd.tuning.trials.trial_record import best_of
 
 ENOUGH = 4
 """Finished trials before one can be stopped early."""
+STUDENT, WEIGHTS = ".keras", ".weights.h5"
+
+
+@dataclasses.dataclass(frozen=True)
+class Outcome:
+    """What comes back of a trial, since no folder is shared.
+
+    Args:
+        row: How it went.
+        found: The settings, with what the trial has asked for meanwhile.
+        student: The file of the student, where it may be the best.
+        weights: The file that a later trial goes on from, if one may.
+    """
+
+    row: TrialRecord
+    found: keras_tuner.HyperParameters | None = None
+    student: bytes | None = None
+    weights: bytes | None = None
 
 
 def run_trial(
-    job: Job, attempt: Attempt, rows: Sequence[TrialRecord]
-) -> TrialRecord:
-    """Trains the student of one trial, keeps it on disk and says how it went.
+    job: Job,
+    row: TrialRecord,
+    hp: keras_tuner.HyperParameters | None,
+    rows: Sequence[TrialRecord],
+    weights: bytes | None,
+) -> Outcome:
+    """Trains the student of one trial and says how it went.
 
-    A trial that raises has failed; the error is its message.
+    A trial that raises has failed; the error is its message. Not so where
+    the disk is full or a file cannot be read: that is no fault of its
+    settings, and the `OSError` is raised.
+
+    Args:
+        job: The search.
+        row: The trial.
+        hp: Its settings; `None` for the control.
+        rows: What had ended before it was proposed.
+        weights: What it goes on from.
     """
-    row = next(row for row in rows if row.name == attempt.name)
-    history, value, message = {}, None, None
+    outcome, message = Outcome(row, hp), None
     began = time.perf_counter()
     try:
-        if attempt.name == CONTROL:
-            history, status = _control(job), COMPLETED
+        if hp is None:
+            outcome = _control(job, row)
         else:
-            history, status = _taught(job, attempt, rows)
-        value = best_value(job.objective, history)
-        if value is None:
+            outcome = _taught(job, row, hp, rows, weights)
+        if outcome.row.objective is None:
             message = f"{job.objective.name} was never a number"
+    except OSError:
+        raise
     except Exception as error:
         message = f"{type(error).__name__}: {error}"
-    return dataclasses.replace(
-        row,
-        status=FAILED if message else status,
-        objective=value,
-        history=history,
+    status = {"status": FAILED} if message else {}
+    ended = dataclasses.replace(
+        outcome.row,
         seconds=time.perf_counter() - began,
         message=message,
+        **status,
     )
+    return dataclasses.replace(outcome, row=ended)
 
 
-def _control(job):
+def _control(job, row):
     hp = keras_tuner.HyperParameters()  # as they are without a search
     _, facts = job.train(
         hp, job.data, title=None, seed=job.seed, **job.settings(hp)
     )
-    return facts["history"]
+    return Outcome(_ended(job, row, facts["history"], COMPLETED))
 
 
-def _taught(job, attempt, rows):
-    hp = attempt.hyperparameters
+def _taught(job, row, hp, rows, weights):
     keras.utils.set_random_seed(job.seed)
     distiller = job.hyper.build(hp)
     median_stop = MedianStop(job.objective, rows)
     is_whole = "tuner/epochs" not in hp.values
-    if earlier := hp.values.get("tuner/trial_id"):
-        distiller.load_weights(weights_path(job.directory, earlier))
+    if weights is not None:
+        with _file(WEIGHTS) as path:
+            path.write_bytes(weights)
+            distiller.load_weights(path)
     history = fit_best(
         functools.partial(job.hyper.fit, hp, distiller),
         job.train_arguments(),
@@ -84,12 +117,23 @@ def _taught(job, attempt, rows):
         initial_epoch=hp.values.get("tuner/initial_epoch", 0),
         epochs=hp.values.get("tuner/epochs", job.epochs),
     )["history"]
-    if _may_be_best(job.objective, history, rows):
-        _keep(model_path(job.directory, attempt.name), distiller.student.save)
-    if job.keep_all:
-        path = weights_path(job.directory, attempt.name)
-        _keep(path, distiller.save_weights)
-    return history, (STOPPED if median_stop.stopped else COMPLETED)
+    row = _ended(
+        job, row, history, STOPPED if median_stop.stopped else COMPLETED
+    )
+    may_be_best = best_of([*rows, row], job.objective.direction) is row
+    return Outcome(
+        row,
+        hp,
+        _saved(distiller.student.save, STUDENT) if may_be_best else None,
+        _saved(distiller.save_weights, WEIGHTS) if job.keep_all else None,
+    )
+
+
+def _ended(job, row, history, status):
+    value = best_value(job.objective, history)
+    return dataclasses.replace(
+        row, status=status, objective=value, history=history
+    )
 
 
 class MedianStop(keras.callbacks.Callback):
@@ -130,12 +174,12 @@ class MedianStop(keras.callbacks.Callback):
 
 def model_path(directory: pathlib.Path, name: str) -> pathlib.Path:
     """Returns where the student of a trial is."""
-    return directory / "trials" / f"{name}.keras"
+    return directory / "trials" / f"{name}{STUDENT}"
 
 
 def weights_path(directory: pathlib.Path, name: str) -> pathlib.Path:
     """Returns where the weights are that a later trial goes on from."""
-    return directory / "trials" / f"{name}.weights.h5"
+    return directory / "trials" / f"{name}{WEIGHTS}"
 
 
 def best_value(objective, history: dict[str, list]) -> float | None:
@@ -144,28 +188,17 @@ def best_value(objective, history: dict[str, list]) -> float | None:
     return _better(objective)(values, default=None)
 
 
-def keep_best_only(job: Job, rows: Sequence[TrialRecord]) -> None:
-    """Removes students of trials that have ended and are not the best."""
-    best = best_of(rows, job.objective.direction)
-    for row in rows:
-        ended = row.counts or row.status == FAILED
-        if ended and row.name != CONTROL and row is not best:
-            model_path(job.directory, row.name).unlink(missing_ok=True)
-
-
-def _may_be_best(objective, history, rows):
-    """Whether no trial that has ended was better, so that it may be kept."""
-    value = best_value(objective, history)
-    best = best_of(rows, objective.direction)
-    if value is None or best is None:
-        return value is not None
-    return _better(objective)(value, best.objective) == value
-
-
 def _better(objective):
     return max if objective.direction == "max" else min
 
 
-def _keep(path, save):
-    with replacing(path) as temporary:
-        save(temporary)
+@contextlib.contextmanager
+def _file(suffix):
+    with tempfile.TemporaryDirectory() as folder:
+        yield pathlib.Path(folder) / f"of_trial{suffix}"
+
+
+def _saved(save: Callable, suffix: str) -> bytes:
+    with _file(suffix) as path:
+        save(path)
+        return path.read_bytes()

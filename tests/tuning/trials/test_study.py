@@ -1,29 +1,23 @@
 # SPDX-License-Identifier: Apache-2.0
 """The state of a search: killed anywhere, it goes on as if it had not been."""
 
-import concurrent.futures
 import dataclasses
 import errno
-import fcntl
 import json
-import os
-import signal
-import stat
-import subprocess
-import sys
-import time
+import pickle
+import random
 
 import keras_tuner
 import numpy as np
 import pytest
 
-from keras_kd.core.file_lock import file_lock
+from keras_kd.core.stage_cache import fingerprint
 from keras_kd.tuning.space import oracles
-from keras_kd.tuning.trials import heartbeats
 from keras_kd.tuning.trials import study as study_module
+from keras_kd.tuning.trials.study import AHEAD
 from keras_kd.tuning.trials.study import MAX_ATTEMPTS
-from keras_kd.tuning.trials.study import WAIT
 from keras_kd.tuning.trials.study import Study
+from keras_kd.tuning.trials.study import clear
 from keras_kd.tuning.trials.trial_record import COMPLETED
 from keras_kd.tuning.trials.trial_record import CONTROL
 from keras_kd.tuning.trials.trial_record import FAILED
@@ -48,52 +42,56 @@ def make_grid():
 
 
 def make_study(
-    directory, tuner="random", definition="a", seed=0, trials=TRIALS
+    directory,
+    tuner="random",
+    definition="a",
+    seed=0,
+    trials=TRIALS,
+    ahead=AHEAD,
 ):
     space = make_grid() if tuner == "grid" else make_space()
-    return Study(
-        directory,
-        lambda: oracles.make_oracle(tuner, OBJECTIVE, trials, seed, 9, space),
-        definition,
+    directory.mkdir(parents=True, exist_ok=True)
+    oracle = oracles.make_oracle(
+        tuner, OBJECTIVE, trials, seed, 9, space, ahead
     )
+    return Study(directory, definition, oracle, ahead=ahead)
 
 
-def value_of(attempt):
-    if attempt.name == CONTROL:
+def value_of(hp):
+    if hp is None:
         return 0.5
-    values = attempt.hyperparameters.values
+    values = hp.values
     return 0.9 - 0.01 * values["temperature"] - 0.1 * abs(values["alpha"] - 0.5)
 
 
-def run_one(study, attempt):
-    row = next(row for row in study.rows() if row.name == attempt.name)
-    value = value_of(attempt)
-    return dataclasses.replace(
-        row,
-        status=COMPLETED,
-        objective=value,
-        history={"val_accuracy": [value - 0.1, value]},
-        seconds=1.0,
-    )
+def run_one(study, row, **changes):
+    hp = study.hyperparameters(row.name)
+    value = value_of(hp)
+    ended = {
+        "status": COMPLETED,
+        "objective": value,
+        "history": {"val_accuracy": [value - 0.1, value]},
+        "seconds": 1.0,
+        **changes,
+    }
+    study.end(dataclasses.replace(row, **ended), hp)
 
 
-def run_all(study):
-    while (attempt := study.take()) is not None:
-        assert attempt != WAIT
-        assert study.finish(attempt, run_one(study, attempt))
-    return study.rows()
+def run_all(study, slots=1, choose=None):
+    """Runs the trials left as the driver does, `slots` at a time."""
+    waiting, under_way = study.unfinished(), []
+    while True:
+        waiting += study.propose()
+        while waiting and len(under_way) < slots:
+            under_way.append(study.begin(waiting.pop(0)))
+        if not under_way:
+            return study.rows()
+        place = choose.randrange(len(under_way)) if choose else 0
+        run_one(study, under_way.pop(place))
 
 
 class Killed(BaseException):
     """Stands for a SIGKILL: nothing catches it."""
-
-
-@pytest.fixture
-def dead(monkeypatch):
-    """Makes all attempts but those of the running call count as dead."""
-    monkeypatch.setattr(
-        heartbeats.Heartbeats, "is_alive", lambda self, held: False
-    )
 
 
 @pytest.mark.parametrize("tuner", oracles.TUNERS)
@@ -128,7 +126,7 @@ def test_study_starts_from_the_defaults(tmp_path, tuner):
 @pytest.mark.parametrize("moment", ["half", "after"])
 @pytest.mark.parametrize("tuner", oracles.TUNERS)
 def test_study_killed_at_every_write_ends_the_same(
-    tmp_path, monkeypatch, dead, tuner, moment
+    tmp_path, monkeypatch, tuner, moment
 ):
     expected = run_all(make_study(tmp_path / "whole", tuner, trials=4))
     write, calls = study_module.write_atomically, []
@@ -165,7 +163,7 @@ def test_study_killed_at_every_write_ends_the_same(
         assert rows == expected, (fatal, moment)
 
 
-def test_study_loses_nothing_on_a_full_disk(tmp_path, monkeypatch, dead):
+def test_study_loses_nothing_on_a_full_disk(tmp_path, monkeypatch):
     expected = run_all(make_study(tmp_path / "whole"))
     study = make_study(tmp_path / "full")
     write, left = study_module.write_atomically, [6]
@@ -184,108 +182,62 @@ def test_study_loses_nothing_on_a_full_disk(tmp_path, monkeypatch, dead):
     assert run_all(make_study(tmp_path / "full")) == expected
 
 
-def test_study_hands_the_trial_of_a_dead_process_to_the_next(tmp_path):
+@pytest.mark.parametrize("tuner", oracles.TUNERS)
+def test_study_is_one_search_however_many_trials_run(tmp_path, tuner):
+    """Also where later trials end first, and where it goes on from disk."""
+    expected = run_all(make_study(tmp_path / "one", tuner, trials=8))
+    for slots in (2, AHEAD):
+        study = make_study(tmp_path / str(slots), tuner, trials=8)
+        found = run_all(study, slots, random.Random(slots))
+        assert found == expected, slots
+
+
+def test_study_tells_in_the_order_of_the_proposals(tmp_path):
+    study = make_study(tmp_path, "bayesian")
+    control, first, second, third = map(study.begin, study.propose())
+    run_one(study, third)
+    run_one(study, first)
+    assert study.propose() == [] and study.oracle.end_order == []
+    run_one(study, control)
+    assert study.propose() == ["3", "4"]
+    assert study.oracle.end_order == ["0"]
+    again = make_study(tmp_path, "bayesian")
+    assert again.unfinished() == ["1", "3", "4"]
+    run_one(again, second)
+    again.propose()
+    assert again.oracle.end_order == ["0", "1", "2"]
+    assert [row.name for row in again.known_to("4")] == [CONTROL, "0"]
+
+
+def test_study_gives_up_a_trial_that_kills_its_process(tmp_path):
     study = make_study(tmp_path)
-    run = subprocess.run(
-        [sys.executable, "-c", CHILD, str(tmp_path)],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert run.returncode == -signal.SIGKILL, run.stderr
-    lost = study.rows()[0]
-    assert lost.status == RUNNING
-    attempt = study.take()
-    assert attempt.name == lost.name
-    assert study.finish(attempt, run_one(study, attempt))
-    assert len(run_all(study)) == 1 + TRIALS
-
-
-CHILD = """
-import os, signal, sys
-from keras_kd.tuning.trials.study import Study
-Study(sys.argv[1]).take()
-os.kill(os.getpid(), signal.SIGKILL)
-"""
-
-
-def test_study_counts_no_trial_twice(tmp_path, monkeypatch):
-    study = make_study(tmp_path)
-    slow = study.take()
-    monkeypatch.setattr(heartbeats, "SILENCE", -1.0)  # it gave no sign in time
-    quick = study.take()
-    assert quick.name == slow.name and quick.token != slow.token
-    assert study.finish(quick, run_one(study, quick))
-    assert not study.finish(slow, run_one(study, slow))
-    names = [row.name for row in study.rows()]
-    assert names == [CONTROL]
-
-
-def test_study_is_locked_by_a_file(tmp_path, monkeypatch):
-    """A lock on the folder would leave out the machines it is shared with."""
-    kinds, flock = set(), fcntl.flock
-
-    def seen(file, how):
-        kinds.add(
-            stat.S_IFMT(
-                os.fstat(
-                    file if isinstance(file, int) else file.fileno()
-                ).st_mode
-            )
-        )
-        flock(file, how)
-
-    monkeypatch.setattr(fcntl, "flock", seen)
-    study = make_study(tmp_path)
-    assert kinds == {stat.S_IFREG}
-    with concurrent.futures.ThreadPoolExecutor(1) as pool:
-        with file_lock(tmp_path):
-            taken = pool.submit(study.take)
-            with pytest.raises(TimeoutError):
-                taken.result(timeout=0.5)
-        assert taken.result(timeout=30).name == CONTROL
-
-
-def test_study_leaves_a_living_process_its_trial(tmp_path):
-    study = make_study(tmp_path)
-    first, second = study.take(), study.take()
-    assert {first.name, second.name} == {CONTROL, "0"}
-    assert study.finish(second, run_one(study, second))
-    assert study.finish(first, run_one(study, first))
-
-
-def test_study_waits_while_others_work_on_the_last_trials(tmp_path):
-    study = make_study(tmp_path, trials=1)
-    first, last = study.take(), study.take()
-    assert study.take() == WAIT
-    study.finish(first, run_one(study, first))
-    assert study.take() == WAIT
-    study.finish(last, run_one(study, last))
-    assert study.take() is None
-
-
-def test_study_gives_up_a_trial_that_kills_its_process(tmp_path, dead):
-    study = make_study(tmp_path)
-    attempt = study.take()
-    study.finish(attempt, run_one(study, attempt))
-    names = [study.take().name for _ in range(MAX_ATTEMPTS)]
-    assert names == ["0"] * MAX_ATTEMPTS
-    rows = run_all(study)
+    control, name, *_ = study.propose()
+    run_one(study, study.begin(control))
+    for attempt in range(MAX_ATTEMPTS):
+        study = make_study(tmp_path)  # as after the death of the process
+        assert name in study.unfinished(), attempt
+        study.begin(name)
+    rows = run_all(make_study(tmp_path))
     assert rows[1].status == FAILED
     assert "died 3 times" in rows[1].message
     assert [row.status for row in rows[2:]] == [COMPLETED] * (TRIALS - 1)
 
 
+def test_study_blames_no_trial_that_someone_stopped(tmp_path):
+    make_study(tmp_path).propose()
+    for _ in range(MAX_ATTEMPTS + 1):
+        study = make_study(tmp_path)
+        study.begin(CONTROL)
+        study.give_back()
+    assert CONTROL in make_study(tmp_path).unfinished()
+
+
 def test_study_takes_a_failed_trial_for_failed(tmp_path):
     study = make_study(tmp_path, "bayesian")
-    for _ in range(4):
-        attempt = study.take()
-        row = run_one(study, attempt)
-        if attempt.name == "1":
-            row = dataclasses.replace(
-                row, status=FAILED, objective=None, history={}, message="no"
-            )
-        study.finish(attempt, row)
+    for name in study.propose():
+        failed = {"status": FAILED, "objective": None, "history": {}}
+        changes = failed if name == "1" else {}
+        run_one(study, study.begin(name), **changes)
     rows = run_all(study)
     assert [r.name for r in rows if r.status == FAILED] == ["1"]
     assert len(rows) == 1 + TRIALS
@@ -293,35 +245,105 @@ def test_study_takes_a_failed_trial_for_failed(tmp_path):
 
 def test_study_ignores_an_epoch_without_a_number(tmp_path):
     study = make_study(tmp_path)
-    control = study.take()
-    study.finish(control, run_one(study, control))
-    attempt = study.take()
-    row = dataclasses.replace(
-        run_one(study, attempt), history={"val_accuracy": [np.nan, 0.75]}
-    )
-    study.finish(attempt, row)
-    assert study._read().oracle.trials["0"].score == 0.75
+    for name in study.propose():
+        history = {"val_accuracy": [np.nan, 0.75]}
+        run_one(study, study.begin(name), history=history)
+    study.propose()
+    assert study.oracle.trials["0"].score == 0.75
+    assert make_study(tmp_path).oracle.trials["0"].score == 0.75
 
 
 def test_study_goes_on_with_more_trials(tmp_path):
     first = run_all(make_study(tmp_path, trials=3))
-    study = make_study(tmp_path, trials=5)
-    study.set_trials(5)
-    more = run_all(study)
+    more = run_all(make_study(tmp_path, trials=5))
     assert more[:4] == first and len(more) == 6
 
 
-def test_study_refuses_the_folder_of_another_search(tmp_path):
-    make_study(tmp_path)
+@pytest.mark.parametrize("other", [{"definition": "b"}, {"ahead": 2}])
+def test_study_refuses_the_folder_of_another_search(tmp_path, other):
+    make_study(tmp_path).propose()
     with pytest.raises(ValueError, match="holds another search.*overwrite"):
-        make_study(tmp_path, definition="b")
+        make_study(tmp_path, **other)
 
 
-def test_study_joins_only_what_is_there(tmp_path):
-    with pytest.raises(ValueError, match="holds no search"):
-        Study(tmp_path)
-    run_all(make_study(tmp_path))
-    assert Study(tmp_path).take() is None
+class Trap:
+    def __reduce__(self):
+        return pytest.fail, ("a pickle of the folder was opened",)
+
+
+def old_study(directory, rows, **changes):
+    """Writes a study as versions up to 0.1 did, with a pickled oracle."""
+    content = {
+        "definition": "a",
+        "control": True,
+        "keras_tuner": "1.4.8",
+        "rows": [dataclasses.asdict(row) for row in rows],
+        "running": {},
+        "attempts": {},
+        "oracle": pickle.dumps(Trap()).hex(),
+        **changes,
+    }
+    whole = {"sha256": fingerprint(content), "study": content}
+    (directory / study_module.FILE).write_text(json.dumps(whole))
+
+
+def test_study_of_version_0_1_is_read_and_nothing_of_it_is_run(tmp_path):
+    rows = run_all(make_study(tmp_path, trials=3))
+    old_study(tmp_path, rows)
+    before = (tmp_path / study_module.FILE).read_bytes()
+    study = make_study(tmp_path, trials=3)
+    assert run_all(study) == rows
+    assert study.hyperparameters("1").values == rows[2].settings
+    assert (tmp_path / study_module.FILE).read_bytes() == before
+    with pytest.raises(ValueError, match="version 0.1 that has not ended"):
+        make_study(tmp_path, trials=4)
+    rows[-1] = dataclasses.replace(rows[-1], status=RUNNING)
+    old_study(tmp_path, rows)
+    with pytest.raises(ValueError, match=r"running: \['2'\]"):
+        make_study(tmp_path, trials=3)
+
+
+def test_study_takes_no_name_that_leads_out_of_its_folder(tmp_path):
+    rows = run_all(make_study(tmp_path, trials=2))
+    rows[1] = dataclasses.replace(rows[1], name="../../other")
+    old_study(tmp_path, rows)
+    with pytest.raises(ValueError, match="a trial called '../../other'"):
+        make_study(tmp_path, trials=2)
+    clear(tmp_path)  # nothing of that name
+
+
+def test_clear_removes_what_the_study_names_and_nothing_else(tmp_path):
+    home, search = tmp_path / "home", tmp_path / "search"
+    home.mkdir()
+    run_all(make_study(search, trials=2))
+    ours = ["trials/0.keras", "logs/control/mine", "trials/mine.keras"]
+    for path in [search / name for name in ours] + [home / "1.keras"]:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+    (search / "trials" / "1.keras").symlink_to(home / "1.keras")
+    clear(search)
+    left = {str(p.relative_to(search)) for p in search.rglob("*")}
+    assert left == {
+        *("trials", "trials/mine.keras", "trials/1.keras"),
+        *("logs", "logs/control", "logs/control/mine"),
+    }
+    run_all(make_study(search, trials=2))
+    (search / "trials").rename(home / "trials")
+    (search / "trials").symlink_to(home / "trials")
+    (home / "trials" / "0.keras").touch()
+    clear(search)
+    assert (home / "trials" / "0.keras").exists()
+
+
+@pytest.mark.parametrize("text", ["[]", "{}", "[" * 100_000, "null", "x"])
+def test_clear_of_a_folder_whose_study_is_none_touches_nothing(tmp_path, text):
+    for name in ("search.html", "workers.log"):
+        (tmp_path / name).touch()
+    (tmp_path / study_module.FILE).write_text(text)
+    with pytest.raises(ValueError, match="study.json is damaged"):
+        make_study(tmp_path)
+    clear(tmp_path)
+    assert len(list(tmp_path.iterdir())) == 2
 
 
 @pytest.mark.parametrize("where", [0.01, 0.3, 0.6, 0.95])
@@ -341,34 +363,3 @@ def test_study_names_a_damaged_file(tmp_path, where):
 def test_study_refuses_an_unknown_tuner():
     with pytest.raises(ValueError, match="`tuner` must be one of"):
         oracles.make_oracle("best", OBJECTIVE, 3, 0, 3, make_space())
-
-
-def test_heartbeats_tell_of_a_process_that_is_gone_or_silent(tmp_path):
-    beats = heartbeats.Heartbeats(tmp_path / "heartbeats")
-    held = {"token": "t", **beats.me()}
-    assert not beats.is_alive(held)  # no heartbeat yet
-    beats.beat("t")
-    assert beats.is_alive(held)
-    long_ago = time.time() - 2 * heartbeats.SILENCE
-    os.utime(tmp_path / "heartbeats" / "t", (long_ago, long_ago))
-    assert not beats.is_alive(held)
-    beats.beat("t")
-    other = subprocess.Popen([sys.executable, "-c", ""])
-    other.wait()
-    assert not beats.is_alive({**held, "pid": other.pid})
-    # A process of another machine is known by its signs alone.
-    assert beats.is_alive({**held, "pid": other.pid, "host": "elsewhere"})
-
-
-def test_heartbeats_go_on_while_a_block_runs(tmp_path, monkeypatch):
-    monkeypatch.setattr(heartbeats, "EVERY", 0.02)
-    beats = heartbeats.Heartbeats(tmp_path)
-    path = tmp_path / "t"
-    with beats.beating("t"):
-        deadline = time.monotonic() + 10
-        while not path.exists() and time.monotonic() < deadline:
-            time.sleep(0.01)
-        assert path.exists()
-    path.unlink()
-    time.sleep(0.1)
-    assert not path.exists()

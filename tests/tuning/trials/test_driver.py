@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import errno
 import json
 import os
 import pathlib
@@ -10,21 +12,31 @@ import random
 import signal
 import subprocess
 import sys
+import threading
 import time
+from concurrent import futures
 
+import keras
 import pytest
 import tensorflow as tf
 
 from cli.tiny_recipe import RECIPE
 from keras_kd import recipes
+from keras_kd.core.file_lock import file_lock
+from keras_kd.core.processes import is_running
+from keras_kd.engines import Engine
+from keras_kd.engines import Serial
+from keras_kd.engines import TaskLostError
+from keras_kd.tuning.trials import driver
+from keras_kd.tuning.trials import trial
 from keras_kd.tuning.trials.study import FILE
-from keras_kd.tuning.trials.study import Study
+from keras_kd.tuning.trials.trial import Outcome
 from keras_kd.tuning.trials.trial_record import COMPLETED
-from keras_kd.tuning.trials.trial_record import CONTROL
+from keras_kd.tuning.trials.trial_record import FAILED
 from keras_kd.tuning.trials.trial_record import STOPPED
-from keras_kd.tuning.trials.worker_pool import WorkerPool
 from keras_kd.workflows.recipe_runs import search_recipe
 from tuning.toy import DATA
+from tuning.toy import make_teacher
 from tuning.toy import quickly
 
 TRIALS = 6
@@ -67,25 +79,28 @@ def wait_for(condition, seconds=120):
 
 
 def workers_of(process):
+    """Returns the loky processes that a process has started."""
     found = []
     for folder in pathlib.Path("/proc").iterdir():
         try:
-            words = (folder / "cmdline").read_bytes().split(b"\0")
+            words = (folder / "cmdline").read_bytes()
+            parent = (folder / "stat").read_text().rpartition(") ")[2].split()
         except OSError:
             continue
-        if b"keras_kd.tuning.trials.worker" in words:
-            place = words.index(b"--parent") + 1
-            if int(words[place]) == process.pid:
-                found.append(int(folder.name))
+        if b"popen_loky" in words and int(parent[1]) == process.pid:
+            found.append(int(folder.name))
     return found
 
 
-def begun(directory, count=2):
+def begun(directory, count=1):
+    """Returns whether so many trials have been begun."""
+
     def condition():
         try:
-            return len(rows_of(directory)) >= count
+            content = json.loads((directory / FILE).read_text())
         except FileNotFoundError:
             return False
+        return len(content["study"]["attempts"]) >= count
 
     return condition
 
@@ -95,38 +110,23 @@ def check_whole(directory, expected_count=TRIALS):
     assert len(rows) == expected_count
     assert {row["status"] for row in rows} <= {COMPLETED, STOPPED}
     assert len({row["name"] for row in rows}) == expected_count
-    study = Study(directory)
-    assert study.take() is None
-    oracle = study._read().oracle
-    assert sorted(oracle.end_order) == sorted(r["name"] for r in rows[1:])
+    oracle = json.loads((directory / FILE).read_text())["study"]["oracle"]
+    assert oracle["end_order"] == [row["name"] for row in rows[1:]]
+    assert not oracle["ongoing_trials"]
 
 
-def test_workers_leave_the_job_that_is_there(tmp_path, monkeypatch):
-    """It may be that of a running search; whose folder it is shows later."""
-    monkeypatch.setattr(
-        WorkerPool, "_start", lambda self: subprocess.Popen(["true"])
-    )
-    job = tmp_path / "job.pkl"
-    job.write_bytes(b"of another search")
-    with WorkerPool(tmp_path, 1):
-        pass
-    assert job.read_bytes() == b"of another search"
-
-
-def test_search_with_two_workers(tmp_path):
-    # What a killed search left is not what its workers wait for.
-    (tmp_path / "job.pkl").write_bytes(b"of another search")
-    result = quickly(tmp_path, trials=4, confirm=0, workers=2)
-    check_whole(tmp_path, 4)
-    assert result.best_model.predict(DATA.test[0], verbose=0).shape == (64, 3)
-    assert not (tmp_path / "job.pkl").exists()
-    alone = quickly(tmp_path / "alone", trials=4, confirm=0)
-    # Proposals may differ, since they depend on what had ended; the control
-    # and the defaults do not.
-    same = {row.name: row.objective for row in alone.rows}
-    found = {row.name: row.objective for row in result.rows}
-    for name in (CONTROL, "0"):
-        assert found[name] == pytest.approx(same[name], abs=1 / 64)
+def test_search_with_two_workers_is_the_search_with_one(tmp_path):
+    options = {"trials": 6, "confirm": 0, "epochs": 2, "learning_rate": 0.03}
+    found = quickly(tmp_path / "two", workers=2, **options)
+    check_whole(tmp_path / "two", 6)
+    assert found.best_model.predict(DATA.test[0], verbose=0).shape == (64, 3)
+    names = [p.name for p in (tmp_path / "two" / "trials").iterdir()]
+    assert names == [f"{found.best.name}.keras"]
+    alone = quickly(tmp_path / "alone", engine=Serial(), **options)
+    for one, other in zip(alone.rows, found.rows, strict=True):
+        assert dataclasses.replace(one, seconds=0.0) == dataclasses.replace(
+            other, seconds=0.0
+        )
 
 
 @pytest.mark.slow
@@ -144,7 +144,7 @@ def test_search_with_workers_refuses_data_of_this_process(tmp_path):
     x, y = DATA.train
     stream = tf.data.Dataset.from_tensor_slices((x, y)).batch(16)
     data = type(DATA)(stream, DATA.validation)
-    with pytest.raises(ValueError, match="Pass workers=1"):
+    with pytest.raises(ValueError, match="or workers=1"):
         quickly(tmp_path, data=data, workers=2)
 
 
@@ -158,6 +158,106 @@ def test_search_with_workers_tells_what_went_wrong_there(tmp_path):
 
     with pytest.raises(RuntimeError, match="no such width"):
         quickly(tmp_path, build=broken, workers=2, confirm=0)
+
+
+class Waiting(Engine):
+    """Ends tasks last come, first served, as far as it has slots."""
+
+    slots = 3
+
+    def __init__(self):
+        self.tasks = []
+
+    def submit(self, function, *arguments):
+        future = futures.Future()
+        self.tasks.append((future, function, arguments))
+        if len(self.tasks) == self.slots:
+            future, function, arguments = self.tasks.pop()
+            future.set_result(function(*arguments))
+        threading.Timer(0.5, self.finish).start()
+        return future
+
+    def finish(self):
+        while self.tasks:
+            future, function, arguments = self.tasks.pop()
+            future.set_result(function(*arguments))
+
+
+def outcome_of(job, row, hp, rows, weights):
+    value = 0.5 if hp is None else 1.0 / (1.0 + hp.get("temperature"))
+    row = dataclasses.replace(
+        row,
+        status=COMPLETED,
+        objective=value,
+        history={"val_accuracy": [value]},
+        message=str([known.name for known in rows]),
+    )
+    return Outcome(row, hp, b"student " + row.name.encode())
+
+
+@pytest.fixture
+def instant(monkeypatch):
+    """Trials that take no time, with their settings for a result."""
+    monkeypatch.setattr(driver, "run_trial", outcome_of)
+
+
+def test_search_is_the_same_whatever_ends_first(tmp_path, instant):
+    options = {"trials": 12, "confirm": 0, "alpha": 0.5, "verbose": 0}
+    alone = quickly(tmp_path / "alone", **options)
+    last = quickly(tmp_path / "last", engine=Waiting(), **options)
+    assert alone.rows == last.rows
+    for result in (alone, last):
+        (student,) = (result.directory / "trials").iterdir()
+        assert student.read_bytes() == b"student " + result.best.name.encode()
+
+
+def test_trial_whose_process_always_dies_has_failed(tmp_path, monkeypatch):
+    def dies(job, row, *others):
+        if row.name == "1":
+            raise TaskLostError("its process died 3 times")
+        return outcome_of(job, row, *others)
+
+    monkeypatch.setattr(driver, "run_trial", dies)
+    rows = quickly(tmp_path, trials=4, confirm=0, verbose=0).rows
+    assert [row.status for row in rows] == [*[COMPLETED] * 2, FAILED, COMPLETED]
+    assert rows[2].message == "its process died 3 times"
+
+
+def test_full_disk_is_no_fault_of_a_trial(tmp_path, monkeypatch):
+    def full(*_, **__):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(trial, "fit_best", full)
+        with pytest.raises(OSError, match="No space left"):
+            quickly(tmp_path, trials=2, confirm=0, epochs=1)
+    rows = quickly(tmp_path, trials=2, confirm=0, epochs=1).rows
+    assert [row.status for row in rows] == [COMPLETED] * 2
+
+
+def test_search_of_other_arguments_leaves_the_folder_as_it_is(
+    tmp_path, instant
+):
+    """Also its labels, which are of another teacher."""
+    beside = tmp_path / "labels" / "train2017"  # a data set's
+    beside.mkdir(parents=True)
+    (beside / "settings.json").touch()
+    quickly(tmp_path, trials=2, confirm=0)
+    before = {p: p.stat().st_mtime_ns for p in tmp_path.rglob("*")}
+    assert beside in before
+    teacher = make_teacher()
+    teacher.set_weights([w + 1 for w in teacher.get_weights()])
+    with pytest.raises(ValueError, match="holds another search"):
+        quickly(tmp_path, trials=2, confirm=0, teacher=teacher)
+    wrong = keras.losses.MeanSquaredError  # a class is no loss
+    with pytest.raises((ValueError, TypeError)):
+        quickly(tmp_path, distillation_losses=wrong, overwrite=True)
+    assert {p: p.stat().st_mtime_ns for p in tmp_path.rglob("*")} == before
+
+
+def test_search_waits_for_no_other_in_its_folder(tmp_path, instant):
+    with file_lock(tmp_path), pytest.raises(ValueError, match="one at a time"):
+        quickly(tmp_path, trials=2, confirm=0)
 
 
 @pytest.mark.slow
@@ -177,14 +277,15 @@ def test_search_survives_the_death_of_workers(tmp_path):
 
 
 @pytest.mark.slow
-def test_workers_end_with_the_search_that_started_them(tmp_path):
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT])
+def test_workers_end_with_the_search_that_started_them(tmp_path, number):
     process = start(tmp_path, workers=2)
     wait_for(begun(tmp_path))
+    wait_for(lambda: len(workers_of(process)) == 2)
     workers = workers_of(process)
-    assert len(workers) == 2
-    process.kill()
+    process.send_signal(number)
     process.communicate()
-    wait_for(lambda: not workers_of(process), seconds=60)
+    wait_for(lambda: not any(map(is_running, workers)), seconds=10)
     finish(start(tmp_path, workers=2))
     check_whole(tmp_path)
 
