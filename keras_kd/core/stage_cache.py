@@ -143,7 +143,7 @@ def fingerprint_of_builder(build: Callable[[], keras.Model]) -> str:
         if np.array_equal(one, other) and np.any(one != one.flat[0]):
             is_given = True
             digest.update(str(place).encode())
-            digest.update(np.ascontiguousarray(one))
+            digest.update(one.tobytes())
     return digest.hexdigest() if is_given else architecture
 
 

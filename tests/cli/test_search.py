@@ -32,6 +32,7 @@ def test_search_command_says_what_is_wrong(tmp_path, capsys):
     assert "must be measured on the validation split" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_search_command_tells_of_failed_trials(tmp_path, capsys):
     recipe = tmp_path / "mine.py"
     broken = "def build_student():\n    return build(4)"

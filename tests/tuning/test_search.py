@@ -130,6 +130,7 @@ def test_search_control_equals_a_training_without_a_teacher(found):
     assert found.rows[0].history == facts["history"]
 
 
+@pytest.mark.slow
 def test_search_confirms_with_fresh_seeds(found):
     confirmed = found.confirmed
     assert confirmed.seeds == [1, 2]
@@ -229,6 +230,7 @@ def test_search_refuses_the_folder_of_another(found):
         quickly(found.directory, trials=6, learning_rate=(1e-3, 0.2))
 
 
+@pytest.mark.slow
 def test_search_goes_on_after_ctrl_c(tmp_path, monkeypatch):
     whole = quickly(tmp_path / "whole", trials=4, confirm=0)
     left = [3]
@@ -294,6 +296,7 @@ def test_search_refuses_what_makes_no_sense(tmp_path, wrong, message):
     assert not list(tmp_path.iterdir())  # and nothing was labelled
 
 
+@pytest.mark.slow
 def test_search_takes_the_old_name_of_median_stopping(tmp_path):
     new = quickly(tmp_path, trials=2, confirm=0, median_stopping=False)
     with pytest.warns(FutureWarning, match="median_stopping=False"):

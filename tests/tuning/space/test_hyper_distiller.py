@@ -68,6 +68,7 @@ def check_best_model(tuner):
     return best
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "kind",
     [
@@ -95,6 +96,7 @@ def features_and_logits(hp):
     return [kd.losses.SoftTargets(), between]
 
 
+@pytest.mark.slow
 def test_best_model_of_search_with_projector(tmp_path):
     hyper = kd.HyperDistiller(
         teacher(), build_student, distillation_losses=features_and_logits

@@ -16,6 +16,7 @@ from distillers.tiny import assert_same_weights
 from keras_kd.tuning.trials.decay import DecayFromPeak
 from keras_kd.tuning.trials.shared_step import key_of
 from replicas import two_replicas
+from selection import quick
 from tuning import tiny_search
 from tuning.tiny_search import Traced
 from tuning.tiny_search import build_student
@@ -55,7 +56,7 @@ def losses_with_projector(hp):
 
 @pytest.mark.parametrize(
     "kwargs",
-    [{}, {"steps": 8, "distillation_losses": losses_with_projector}],
+    quick(1, [{}, {"steps": 8, "distillation_losses": losses_with_projector}]),
     ids=["plain", "projector and decay"],
 )
 def test_shared_trial_equals_one_trained_alone(kwargs):
@@ -236,6 +237,7 @@ def test_key_with_teacher_that_follows_its_student_is_none():
     assert int(distiller.optimizer.iterations) == 8
 
 
+@pytest.mark.slow
 def test_shared_steps_keep_those_used_last():
     distillation = hyper(
         build_student=lambda hp: tiny.mlp(width=hp.Int("width", 1, 9))
