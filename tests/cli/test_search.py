@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from cli.tiny_recipe import RECIPE
 from keras_kd.cli import main
 
