@@ -9,10 +9,10 @@ import pytest
 import tensorflow as tf
 
 from keras_kd.export import write_saved_model
-from keras_kd.export.signatures.signature import answer_function
-from keras_kd.export.signatures.signature import as_request
+from keras_kd.export.signatures.answers import answer_function
+from keras_kd.export.signatures.requests import as_request
+from keras_kd.export.signatures.requests import random_batch
 from keras_kd.export.signatures.signature import input_specs
-from keras_kd.export.signatures.signature import random_batch
 
 layers = keras.layers
 
