@@ -120,7 +120,9 @@ def _write(endpoints, directory, tracked):
         # Not otherwise: it writes every weight of the model a second time.
         archive.track(holder)
     for name, endpoint in endpoints.items():
-        archive.add_endpoint(name, endpoint.serve)
+        archive.add_endpoint(
+            name, endpoint.serve, input_signature=endpoint.flat
+        )
     archive.write_out(str(directory), verbose=False)
 
 

@@ -92,7 +92,9 @@ def add_classes(
 
 
 def blank_ties(
-    answers: dict[str, np.ndarray], tolerance: float, names: dict[str, str]
+    answers: dict[str, np.ndarray],
+    tolerance: float,
+    names: dict[str, str] | None = None,
 ) -> dict[str, np.ndarray]:
     """Returns answers without the classes that the model cannot rank.
 
@@ -100,6 +102,7 @@ def blank_ties(
     right answer; an empty text stands there, which `verify` compares with
     nothing. `names` are the new names of renamed outputs.
     """
+    names = names or {}
     key = names.get(CLASSES, CLASSES)
     if key not in answers:
         return answers

@@ -58,20 +58,18 @@ class Endpoint:
         """Returns a batch as arrays by the specs' names, see `as_request`."""
         return as_request(self.specs, inputs, self.own_names)
 
+    def serve(self, *tensors):
+        """Answers tensors in the order of `flat`; refuses wrong shapes."""
+        return self._graph(*tensors)
+
     @functools.cached_property
-    def serve(self) -> Callable[..., dict[str, tf.Tensor]]:
-        """The graph that every file is made of; refuses wrong shapes.
-
-        It takes tensors in the order of `flat`.
-        """
-        graph = tf.function(
-            self._serve, input_signature=self.flat, autograph=False
-        )
+    def _graph(self):
+        """What every file is made of, traced once."""
+        graph = tf.function(self._guarded_answers, autograph=False)
         with naming_python():
-            graph.get_concrete_function()
-        return graph
+            return graph.get_concrete_function(*self.flat)
 
-    def _serve(self, *tensors):
+    def _guarded_answers(self, *tensors):
         # A shape check that only asserts is folded away, since the rank is
         # known while tracing; ensure_shape stays in the graph.
         guarded = [
