@@ -146,22 +146,15 @@ class LiteRTRunner:
             # LiteRT says of any bad path that it "could not open" it.
             open(model, "rb").close()
         self._interpreter = Interpreter(**source, num_threads=threads)
-        self._interpreter.allocate_tensors()
-        if self._interpreter.get_signature_list():
-            signature = self._interpreter.get_signature_runner()
-            inputs = signature.get_input_details()
-            outputs = signature.get_output_details()
-        else:
-            listed = self._interpreter.get_input_details()
-            inputs = {detail["name"]: detail for detail in listed}
-            listed = self._interpreter.get_output_details()
-            outputs = {f"output_{i}": d for i, d in enumerate(listed)}
-        self.inputs = {name: Tensor.of(d) for name, d in inputs.items()}
-        self.outputs = {name: Tensor.of(d) for name, d in outputs.items()}
+        self.inputs, self.outputs, shapes = self._described()
         # Rows of one call, -1 for any number.
         self._rows = max(tensor.shape[0] for tensor in self.inputs.values())
-        # What the interpreter has its memory for.
-        self._shapes = [tuple(detail["shape"]) for detail in inputs.values()]
+        # What the interpreter has its memory for. An open size stands as 1,
+        # which may be less than a layer can take: the first batch tells.
+        self._shapes = None
+        if not any(-1 in t.shape[1:] for t in self.inputs.values()):
+            self._interpreter.allocate_tensors()
+            self._shapes = shapes
         first, *others = self.inputs.values()
         self._is_direct = not others and not first.scale
         self._index, self._dtype = first.index, first.dtype
@@ -208,6 +201,34 @@ class LiteRTRunner:
             for name in self.outputs
         }
 
+    def _described(self):
+        """Returns inputs and outputs by name, and what size inputs have."""
+        # A method of its own, for the interpreter allocates nothing as long
+        # as anybody holds a description of its tensors.
+        if self._interpreter.get_signature_list():
+            signature = self._interpreter.get_signature_runner()
+            inputs = signature.get_input_details()
+            outputs = signature.get_output_details()
+        else:
+            listed = self._interpreter.get_input_details()
+            inputs = {detail["name"]: detail for detail in listed}
+            listed = self._interpreter.get_output_details()
+            outputs = {f"output_{i}": d for i, d in enumerate(listed)}
+        shapes = [tuple(detail["shape"]) for detail in inputs.values()]
+        inputs, outputs = (
+            {name: Tensor.of(detail) for name, detail in details.items()}
+            for details in (inputs, outputs)
+        )
+        return inputs, outputs, shapes
+
+    @property
+    def takes_zeros(self) -> bool:
+        """Whether it takes numbers, and only its batch size is open."""
+        return all(
+            tensor.dtype.kind in "biuf" and -1 not in tensor.shape[1:]
+            for tensor in self.inputs.values()
+        )
+
     def _held(self, name, array):
         tensor, what = self.inputs[name], f"Input `{name}` of {self._source}"
         # The interpreter would fit itself to another size, and answer.
@@ -252,21 +273,31 @@ def rows_from(array: np.ndarray, start: int, count: int) -> np.ndarray:
     return np.concatenate([rows, np.repeat(rows[-1:], count - len(rows), 0)])
 
 
-def main(path: str) -> None:
-    """Loads a file and answers zeros by it."""
+def main(path: str, request: str | None = None) -> None:
+    """Loads a file and answers a request, an .npz of arrays by name.
+
+    Without one it answers zeros; a file of text or of open sizes, which zeros
+    of any shape may not suit, is only loaded then.
+    """
     print("loading", flush=True)
     runner = LiteRTRunner(path)
-    print("answering zeros", flush=True)
-    runner(
-        {
-            name: np.zeros([max(1, size) for size in tensor.shape])
-            for name, tensor in runner.inputs.items()
-        }
-    )
+    if request is not None:
+        with np.load(request) as arrays:
+            inputs = dict(arrays)
+        print("answering a request", flush=True)
+        runner(inputs)
+    elif runner.takes_zeros:
+        print("answering zeros", flush=True)
+        runner(
+            {
+                name: np.zeros([max(1, size) for size in tensor.shape])
+                for name, tensor in runner.inputs.items()
+            }
+        )
 
 
 if __name__ == "__main__":
     try:
-        main(sys.argv[1])
+        main(*sys.argv[1:])
     except (RuntimeError, ValueError) as error:
         sys.exit(f"{type(error).__name__}: {error}")

@@ -18,6 +18,16 @@ from keras import ops
 
 ACTIVATIONS = ("softmax", "sigmoid", "linear")
 
+# Losses whose labels are numbers to be predicted.
+OF_NUMBERS = (
+    keras.losses.mean_squared_error,
+    keras.losses.mean_absolute_error,
+    keras.losses.mean_absolute_percentage_error,
+    keras.losses.mean_squared_logarithmic_error,
+    keras.losses.huber,
+    keras.losses.log_cosh,
+)
+
 # Layers and ops that may follow the activation without changing its values.
 _PASS_THROUGH = ("Reshape", "Flatten", "Identity", "Cast", "Squeeze", "Dropout")
 
@@ -66,6 +76,15 @@ def default_loss(model: keras.Model) -> keras.losses.Loss:
     if activation == "sigmoid" or model.output_shape[-1] == 1:
         return keras.losses.BinaryCrossentropy(from_logits=from_logits)
     return keras.losses.SparseCategoricalCrossentropy(from_logits=from_logits)
+
+
+def is_of_numbers(model: keras.Model) -> bool:
+    """Whether a model was compiled with one loss that compares numbers."""
+    loss = getattr(model, "loss", None)
+    if isinstance(loss, str):
+        loss = keras.losses.get(loss)
+    function = getattr(loss, "fn", loss)
+    return any(function is known for known in OF_NUMBERS)
 
 
 def named_outputs(model: keras.Model) -> dict:

@@ -83,9 +83,13 @@ def _keras_runner(model: keras.Model) -> Runner:
     name = OUTPUT_NAMES.get(activation or "", "output")
 
     compiled = None
+    model_inputs = model.input if getattr(model, "inputs", None) else None
 
     def run(inputs):
         nonlocal compiled
+        if isinstance(inputs, dict) and isinstance(model_inputs, dict):
+            # Keras pairs by position where there is a key too many.
+            inputs = name_inputs(inputs, model_inputs.keys())
         inputs = tf.nest.map_structure(tf.convert_to_tensor, inputs)
         if compiled is None:
             compiled = compile_for(lambda x: model(x, training=False), inputs)

@@ -19,6 +19,7 @@ from keras_kd.data.splits import Data
 from keras_kd.export.formats.converting import INTEGER
 from keras_kd.export.formats.litert import write_tflite
 from keras_kd.export.formats.saved_model import full_precision
+from keras_kd.export.formats.saved_model import write_endpoints
 from keras_kd.export.formats.saved_model import write_saved_model
 from keras_kd.export.formats.tolerance import tolerance_of
 from keras_kd.export.formats.variants import file_name
@@ -34,13 +35,18 @@ from keras_kd.export.serving.serving_files import serving_files
 from keras_kd.export.serving.warmup import BATCH_SIZES
 from keras_kd.export.serving.warmup import check_batch_sizes
 from keras_kd.export.serving.warmup import write_warmup
+from keras_kd.export.signatures.answers import Head
+from keras_kd.export.signatures.answers import regressions
 from keras_kd.export.signatures.classes import as_settings
 from keras_kd.export.signatures.classes import attach_labels
+from keras_kd.export.signatures.classes import without_classes
 from keras_kd.export.signatures.endpoint import extra_endpoints
 from keras_kd.export.signatures.endpoint import make_endpoint
 from keras_kd.export.signatures.endpoint import names_without_classes
-from keras_kd.export.signatures.signature import as_request
-from keras_kd.export.signatures.signature import random_batch
+from keras_kd.export.signatures.requests import random_batch
+from keras_kd.export.verification.cost import shares_kept
+from keras_kd.export.verification.cost import telling_the_cost
+from keras_kd.export.verification.expected import expected_answers
 from keras_kd.export.verification.golden import write_golden
 from keras_kd.export.verification.verify import verify
 from keras_kd.quantization.representative import SAMPLES
@@ -58,7 +64,7 @@ def export(
     formats: Sequence[str] = FORMATS,
     quantize: str | Sequence[str | None] | None = None,
     inputs: Arrays | None = None,
-    head: str | None = None,
+    head: Head = None,
     tolerance: float | None = None,
     verbose: int = 1,
     *,
@@ -103,13 +109,17 @@ def export(
             The SavedModel stays as it is.
         inputs: A batch of what the model (or `preprocess`) takes; the
             answers to its first rows are compared. Needed for `"int8"` (some
-            hundred real examples) and for subclassed models of integer
-            inputs; else defaults to a random batch.
+            hundred real examples), for models that leave sizes open and for
+            subclassed ones of integer inputs; else defaults to a random
+            batch.
         head: What the model's output is: `"logits"`, `"probabilities"` or
-            `"regression"`; `None` reads it from the last activation.
-        tolerance: Largest difference allowed, relative to the magnitude of
-            an output. Defaults to 1e-4 in float32, 1e-2 in float16, 0.1 for
-            `"dynamic"` and 0.25 for `"int8"`.
+            `"regression"`, or a dict of them by output name; `None` reads it
+            from the last activation, see `write_saved_model`.
+        tolerance: Largest difference allowed, relative to the spread of the
+            model's own answers. Defaults to 1e-4 in float32, 1e-2 in float16
+            and for models that compute in it, 0.1 for `"dynamic"` and 0.25
+            for `"int8"`. An int8 file must also keep 1 - `tolerance` of what
+            the model answers to the calibration inputs: decisions, or R2.
         verbose: 0 prints nothing, else a line per step.
         preprocess: Layer or model to put before the model, in the graph.
         names: New names of inputs and outputs, by the old ones.
@@ -131,8 +141,9 @@ def export(
 
     Returns:
         A `StageRecord`. Its metrics hold for each format the size in bytes
-        and the largest absolute difference from the model; its artefacts
-        are relative to `directory`.
+        and the largest absolute difference from the model, for int8 also the
+        share of each output that is `kept`; its artefacts are relative to
+        `directory`.
 
     Raises:
         ValueError: If an option is wrong, or a file does not verify
@@ -178,22 +189,22 @@ def export(
     extras = extra_endpoints(endpoint, signatures, **common)
     lite = {**common, "head": head, "names": names_without_classes(names)}
     specs = endpoint.specs
-    batch = random_batch(specs) if inputs is None else inputs
-    batch = as_request(specs, batch)
+    batch = random_batch(specs) if inputs is None else endpoint.request(inputs)
     sample = {key: array[:VERIFIED_ROWS] for key, array in batch.items()}
-    representative = batch if drawn is None else as_request(specs, drawn)
+    representative = batch if drawn is None else endpoint.request(drawn)
     allowed = {
-        kind: tolerance_of(model, choice, tolerance)
+        kind: tolerance_of(choice, tolerance, model, preprocess)
         for kind, choice in {"saved_model": None, **kinds}.items()
     }
-    expected = {}
-    expected["saved_model"] = endpoint.expected(sample, allowed["saved_model"])
+    answers = expected_answers(
+        endpoint, sample, allowed["saved_model"], inputs is None, say
+    )
+    expected = dict.fromkeys(kinds, without_classes(answers, names))
+    expected["saved_model"] = answers
     for key, extra in extras.items():
         for output, array in extra.expected(sample).items():
-            expected["saved_model"][f"{key}:{output}"] = array
-    if "tflite" in formats:
-        answers = make_endpoint(model, **lite).expected(sample)
-        expected |= dict.fromkeys(kinds, answers)
+            answers[f"{key}:{output}"] = array
+    of_numbers = regressions(model, head)
     staged, metrics = {}, {}
     with (
         telling_of_a_full_disk(base_dir),
@@ -202,14 +213,14 @@ def export(
     ):
         if "saved_model" in formats:
             say("writing the SavedModel")
-            staged["saved_model"] = write_saved_model(
-                model, folder, signatures=signatures, **common, **answering
-            )
+            parts = [preprocess, model, *(signatures or {}).values()]
+            write_endpoints({"serve": endpoint, **extras}, folder, parts)
+            staged["saved_model"] = folder
             if batch_sizes:
                 asked = ("serving_default", *extras)
                 write_warmup(folder, sample, batch_sizes, name, asked)
         if "tflite" in formats:
-            with full_precision(model):
+            with full_precision(model, preprocess):
                 lite_source = lite_folder / "saved_model"
                 write_saved_model(model, lite_source, batch_size=1, **lite)
             for kind, choice in kinds.items():
@@ -231,9 +242,14 @@ def export(
             say(f"verifying the {kind} in a fresh process")
             metrics[kind] = {
                 "bytes": sum(f.stat().st_size for f in model_files(path)),
-                "max_difference": verify(path, *checked),
                 "tolerance": allowed[kind],
             }
+            choice, shares = kinds.get(kind), {}
+            if choice in INTEGER:
+                shares = shares_kept(path, endpoint, representative, of_numbers)
+                metrics[kind]["kept"] = shares
+            with telling_the_cost(choice, shares, allowed[kind]):
+                metrics[kind]["max_difference"] = verify(path, *checked)
             say(
                 f"{kind}: {metrics[kind]['bytes']:,} bytes, differs by "
                 f"{metrics[kind]['max_difference']:.2g} at most"

@@ -71,6 +71,20 @@ def rewrite(
 
 
 def _check_kind(layer):
+    mended = None
+    if getattr(layer, "quantization_mode", None):
+        mended = "was quantised by Keras", "Pass the model of before that"
+    elif getattr(layer, "lora_enabled", False):
+        mended = (
+            "is adapted by LoRA",
+            "Load its weights file, from save_weights, into the same model "
+            "without enable_lora: that merges the adaptation",
+        )
+    if mended:
+        raise ValueError(
+            f"Layer '{layer.name}' {mended[0]}. quantization_aware expects "
+            f"layers with one kernel in float32. {mended[1]}."
+        )
     known = (*KERNELS, *SAME_RANGE, *NEW_RANGE, layers.InputLayer)
     if type(layer) not in known:
         raise ValueError(

@@ -462,3 +462,21 @@ def test_prune_channels_refuses(case):
     build, arguments, message = REFUSED[case]
     with pytest.raises(ValueError, match=message):
         kd.prune_channels(build(), **arguments)
+
+
+@pytest.mark.parametrize(
+    "last", [layers.Activation("softmax"), layers.Softmax()], ids=type
+)
+def test_softmax_as_a_last_layer_needs_no_exclude(last):
+    x = keras.Input((6,))
+    y = layers.Dense(8, activation="relu", name="hidden")(x)
+    model = keras.Model(x, last(layers.Dense(3, name="classes")(y)))
+    small, _ = kd.prune_channels(model, 0.5)
+    assert small.get_layer("hidden").units == 4
+    assert small.get_layer("classes").units == 3
+    # In the middle it mixes what would be cut.
+    between = keras.Model(
+        x, layers.Dense(3)(type(last).from_config(last.get_config())(y))
+    )
+    with pytest.raises(ValueError, match="softmax .*exclude=\\['hidden'\\]"):
+        kd.prune_channels(between, 0.5)

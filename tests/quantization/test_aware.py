@@ -197,3 +197,25 @@ def test_quantization_aware_names_what_it_refuses(number):
     build, text = REFUSED[number]
     with pytest.raises(ValueError, match=text):
         quantization_aware(build(), np.ones((4, 4), "float32"))
+
+
+def test_quantization_aware_names_quantised_and_adapted_layers(tmp_path):
+    def dense():
+        return keras.Sequential([keras.Input((8,)), layers.Dense(4, name="d")])
+
+    x = np.ones((2, 8), "float32")
+    quantised = dense()
+    quantised.layers[0].quantize("int8")
+    with pytest.raises(ValueError, match="'d' was quantised by Keras"):
+        quantization_aware(quantised, x)
+    adapted = dense()
+    adapted.layers[0].enable_lora(2)
+    adapted.layers[0].lora_kernel_b.assign(np.ones((2, 4)))
+    with pytest.raises(ValueError, match="'d' is adapted by LoRA"):
+        quantization_aware(adapted, x)
+    # What the message advises.
+    adapted.save_weights(tmp_path / "w.weights.h5")
+    merged = dense()
+    merged.load_weights(tmp_path / "w.weights.h5")
+    np.testing.assert_allclose(merged(x), adapted(x), atol=1e-6)
+    quantization_aware(merged, x)

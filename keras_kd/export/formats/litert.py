@@ -6,6 +6,7 @@ from __future__ import annotations
 import logging
 import os
 import pathlib
+import tempfile
 from typing import Any
 
 import numpy as np
@@ -83,9 +84,9 @@ def write_tflite(
             `"full_int8"` (int8 inputs and outputs too, for devices that
             compute in integers only).
         representative: Arrays `(batch, ...)` by input name that look like
-            real inputs; the integer kinds take their ranges from them. Not
-            needed for a model that learned its ranges, see
-            `quantization_aware`.
+            real inputs; the integer kinds take their ranges from them, and
+            the first row tries the file. Not needed for a model that learned
+            its ranges, see `quantization_aware`.
         sparse: Whether to store kernels sparsely. `None` does it where at
             least 60 % of their values are zero, and LiteRT loads the result,
             and it is smaller.
@@ -114,7 +115,7 @@ def write_tflite(
             # Not asked for: it was a try to make the file smaller.
             if sparse:
                 raise
-    return _write(path, content)
+    return _write(path, content, representative)
 
 
 def check_quantize(quantize: str | None) -> None:
@@ -162,7 +163,7 @@ def _check_smaller(saved_model_dir, quantize, content):
 
 def _write_sparse(path, options, dense):
     content = convert(*options, sparse=True)
-    quantize = options[1]
+    _, quantize, representative = options
     if len(content) >= dense:
         raise RuntimeError(
             f"Stored sparsely (quantize={quantize!r}) the file would take "
@@ -171,7 +172,7 @@ def _write_sparse(path, options, dense):
             "`sparse` out."
         )
     try:
-        return _write(path, content)
+        return _write(path, content, representative)
     except RuntimeError as error:
         advice = "store it densely"
         if quantize in INTEGER:
@@ -182,28 +183,40 @@ def _write_sparse(path, options, dense):
         ) from error
 
 
-def _write(path, content):
+def _write(path, content, representative):
+    row = {name: a[:1] for name, a in (representative or {}).items()}
     with replacing(path) as temporary:
         temporary.write_bytes(content)
-        check_runs(temporary)
+        check_runs(temporary, row)
     return path
 
 
-def check_runs(path: str | os.PathLike, timeout: float = 300.0) -> None:
-    """Loads a .tflite file in a new process and answers zeros with it.
+def check_runs(
+    path: str | os.PathLike,
+    request: dict[str, np.ndarray] | None = None,
+    timeout: float = 300.0,
+) -> None:
+    """Loads a .tflite file in a new process and answers a request with it.
 
     A file that is wrong may abort the process that loads it, so it is never
     loaded first by the one that made it.
 
     Args:
         path: A .tflite file with one signature.
+        request: Arrays by input name. Without it the file answers zeros, if
+            its inputs are numbers and of a known size; others are only
+            loaded.
         timeout: Seconds that the process may take.
 
     Raises:
         RuntimeError: If LiteRT cannot load or run the file, or dies of it.
     """
     arguments = [litert_runner.__file__, os.path.abspath(path)]
-    failure = failure_of(arguments, timeout)
+    with tempfile.TemporaryDirectory() as folder:
+        if request:
+            arguments.append(os.path.join(folder, "request.npz"))
+            np.savez(arguments[-1], **request)
+        failure = failure_of(arguments, timeout)
     if failure is not None:
         raise RuntimeError(
             "The model converted, but LiteRT cannot run the result: the "

@@ -1,11 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Models that only work in Python: refused, for no server has any."""
+"""Models that only work in Python: refused, for no server has any.
+
+Nor does a server keep a state from one request to the next.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import os
 import pathlib
+
+import keras
 
 PYTHON_OPERATIONS = ("PyFunc", "PyFuncStateless", "EagerPyFunc")
 
@@ -28,6 +33,20 @@ def naming_python():
             "a tensor. Expected keras.ops or TensorFlow operations only. "
             f"Received: {type(error).__name__}: {str(error)[:500]}"
         ) from error
+
+
+def check_keeps_no_state(model: keras.Layer) -> None:
+    """Raises ValueError if a layer goes on from the batch before."""
+    layers = model._flatten_layers()
+    names = [part.name for part in layers if getattr(part, "stateful", False)]
+    if names:
+        raise ValueError(
+            f"The layers {names} are stateful: they go on where the batch "
+            "before ended, in a state that all clients of a server would "
+            "share. Expected layers that begin anew with each request. Build "
+            "the model with stateful=False and a free batch size, copy the "
+            "weights by set_weights, and send whole sequences."
+        )
 
 
 def check_runs_without_python(saved_model_dir: str | os.PathLike) -> None:

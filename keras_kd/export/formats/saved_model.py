@@ -13,7 +13,8 @@ from typing import Any
 import keras
 
 from keras_kd.export.formats.python_only import check_runs_without_python
-from keras_kd.export.formats.python_only import naming_python
+from keras_kd.export.formats.tolerance import half_precision_layers
+from keras_kd.export.signatures.endpoint import Endpoint
 from keras_kd.export.signatures.endpoint import extra_endpoints
 from keras_kd.export.signatures.endpoint import make_endpoint
 
@@ -85,20 +86,32 @@ def write_saved_model(
     common |= {"preprocess": preprocess, "names": names}
     main = make_endpoint(model, head=head, labels=labels, top_k=top_k, **common)
     endpoints = {"serve": main, **extra_endpoints(main, signatures, **common)}
+    parts = [preprocess, model, *(signatures or {}).values()]
+    write_endpoints(endpoints, directory, parts)
+    return directory
+
+
+def write_endpoints(
+    endpoints: dict[str, Endpoint],
+    directory: pathlib.Path,
+    parts: Sequence[keras.Layer | None],
+) -> None:
+    """Writes a SavedModel of endpoints by name, made of parts.
+
+    The parts are the preprocessing, the model, and those of further
+    signatures.
+    """
     # A lookup table is saved only with the layer that holds it.
-    holders = [model, *(signatures or {}).values()]
-    holders = [[], [preprocess], [preprocess, *holders]]
+    holders = [[], parts[:1], list(parts)]
     while True:
         try:
-            with naming_python():
-                _write(endpoints, directory, holders.pop(0))
+            _write(endpoints, directory, holders.pop(0))
             break
         except AssertionError:
             shutil.rmtree(directory, ignore_errors=True)
             if not holders:
                 raise
     check_runs_without_python(directory)
-    return directory
 
 
 def _write(endpoints, directory, tracked):
@@ -114,17 +127,17 @@ def _write(endpoints, directory, tracked):
 
 
 @contextlib.contextmanager
-def full_precision(model: keras.Model):
-    """Lets a mixed precision model compute in float32 inside the block.
+def full_precision(*parts: keras.Layer | None):
+    """Lets mixed precision models compute in float32 inside the block.
 
-    Its weights are float32 already. LiteRT has no float16 arithmetic: the
+    Their weights are float32 already. LiteRT has no float16 arithmetic: the
     converter refuses such a graph.
     """
-    changed = []
-    for layer in model._flatten_layers():
-        policy = layer.dtype_policy
-        if policy.compute_dtype in ("float16", "bfloat16"):
-            changed.append((layer, policy))
+    changed = [
+        (layer, layer.dtype_policy)
+        for part in filter(None, parts)
+        for layer in half_precision_layers(part)
+    ]
     try:
         for layer, _ in changed:
             layer.dtype_policy = keras.DTypePolicy("float32")

@@ -4,8 +4,9 @@
 from __future__ import annotations
 
 import keras
+import numpy as np
 
-# Relative to the outputs' magnitude, by how a file was quantised.
+# Relative to the spread of the model's answers, by how a file was quantised.
 TOLERANCES = {
     None: 1e-4,
     "float16": 1e-2,
@@ -14,17 +15,53 @@ TOLERANCES = {
     "full_int8": 0.25,
 }
 HALF_PRECISION_TOLERANCE = 1e-2
+# What float32 itself cannot tell apart, relative to the answers' magnitude.
+ROUNDING = 1e-6
 
 
 def tolerance_of(
-    model: keras.Model, quantize: str | None, given: float | None = None
+    quantize: str | None, given: float | None, *parts: keras.Layer | None
 ) -> float:
-    """Returns the largest difference allowed, `given` if there is one."""
+    """Returns the tolerance of a file, `given` if there is one.
+
+    A loaded model may report float32 while its layers compute in half
+    precision, so it is they who are asked.
+    """
     if given is not None:
         return given
-    is_half = keras.backend.standardize_dtype(model.compute_dtype) in (
-        "float16",
-        "bfloat16",
-    )
-    floor = HALF_PRECISION_TOLERANCE if is_half else 0.0
+    half = any(half_precision_layers(part) for part in parts if part)
+    floor = HALF_PRECISION_TOLERANCE if half else 0.0
     return max(TOLERANCES[quantize], floor)
+
+
+def half_precision_layers(model: keras.Layer) -> list[keras.Layer]:
+    """Returns the layers of a model that compute in half precision."""
+    return [
+        layer
+        for layer in model._flatten_layers()
+        if layer.dtype_policy.compute_dtype in ("float16", "bfloat16")
+    ]
+
+
+def allowed_difference(answers: np.ndarray, tolerance: float) -> float:
+    """Returns how far a file's answers may be from a model's.
+
+    That is the tolerance times the spread of the model's answers, the largest
+    minus the smallest: a file that answers the same to everything is wrong
+    however small its answers are. Where all are equal, or there is but one,
+    it is relative to their magnitude.
+
+    Example:
+
+    ```python
+    from keras_kd.export.formats.tolerance import allowed_difference
+
+    allowed_difference(np.array([20.1, 20.3]), 0.25)  # about 0.05
+    ```
+    """
+    finite = answers[np.isfinite(answers)].astype("float64")
+    if not finite.size:
+        return 0.0
+    magnitude = np.abs(finite).max()
+    spread = np.ptp(finite) or magnitude
+    return float(tolerance * spread + ROUNDING * magnitude)

@@ -12,6 +12,8 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from keras_kd.export.formats.tolerance import allowed_difference
+
 CLASSES, SCORES = "classes", "scores"
 LABELS_FILE = "labels.txt"
 
@@ -90,27 +92,39 @@ def add_classes(
 
 
 def blank_ties(
-    answers: dict[str, np.ndarray], tolerance: float
+    answers: dict[str, np.ndarray],
+    tolerance: float,
+    names: dict[str, str] | None = None,
 ) -> dict[str, np.ndarray]:
     """Returns answers without the classes that the model cannot rank.
 
     Where two logits differ by no more than an export may, either class is a
     right answer; an empty text stands there, which `verify` compares with
-    nothing.
+    nothing. `names` are the new names of renamed outputs.
     """
-    if CLASSES not in answers:
+    names = names or {}
+    key = names.get(CLASSES, CLASSES)
+    if key not in answers:
         return answers
-    logits = answers["logits"].astype("float64")
+    logits = answers[names.get("logits", "logits")].astype("float64")
     if logits.shape[-1] == 1:
         logits = np.concatenate([0 * logits, logits], -1)
-    slack = 2 * tolerance * max(1.0, np.abs(logits).max(initial=0.0))
+    slack = 2 * allowed_difference(logits, tolerance)
     ranked = -np.sort(-logits, axis=-1)
     close = ranked[:, :-1] - ranked[:, 1:] <= slack
     edge = np.zeros((len(close), 1), bool)
     tied = np.hstack([edge, close]) | np.hstack([close, edge])
-    classes = answers[CLASSES].astype("S")
+    classes = answers[key].astype("S")
     classes[tied[:, : classes.shape[1]]] = b""
-    return {**answers, CLASSES: classes}
+    return {**answers, key: classes}
+
+
+def without_classes(
+    answers: dict[str, Any], names: dict[str, str] | None
+) -> dict[str, Any]:
+    """Returns answers without what `add_classes` added; `names` renamed it."""
+    added = {(names or {}).get(key, key) for key in (CLASSES, SCORES)}
+    return {key: a for key, a in answers.items() if key not in added}
 
 
 def attach_labels(path: str | os.PathLike, labels: Sequence[str]) -> None:

@@ -8,6 +8,7 @@ come from the same endpoint.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import re
 from collections.abc import Callable
 from collections.abc import Sequence
@@ -17,13 +18,17 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from keras_kd.export.formats.python_only import check_keeps_no_state
+from keras_kd.export.formats.python_only import naming_python
+from keras_kd.export.signatures.answers import answer_function
 from keras_kd.export.signatures.classes import CLASSES
 from keras_kd.export.signatures.classes import SCORES
 from keras_kd.export.signatures.classes import add_classes
 from keras_kd.export.signatures.classes import blank_ties
 from keras_kd.export.signatures.classes import check_classes
-from keras_kd.export.signatures.signature import answer_function
+from keras_kd.export.signatures.requests import as_request
 from keras_kd.export.signatures.signature import input_specs
+from keras_kd.export.signatures.signature import own_names
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,19 +40,36 @@ class Endpoint:
             `answer` takes.
         answer: Maps inputs to a dict of tensors.
         names: New name of each output that is renamed.
+        own_names: What a dict of inputs may go by beside the specs' names,
+            see `signature.own_names`.
     """
 
     specs: Any
     answer: Callable[[Any], dict[str, tf.Tensor]]
     names: dict[str, str]
+    own_names: Sequence[Sequence[str]] = ()
 
     @property
     def flat(self) -> list[tf.TensorSpec]:
         """The specs in a list."""
         return keras.tree.flatten(self.specs)
 
+    def request(self, inputs: Any) -> dict[str, np.ndarray]:
+        """Returns a batch as arrays by the specs' names, see `as_request`."""
+        return as_request(self.specs, inputs, self.own_names)
+
     def serve(self, *tensors):
         """Answers tensors in the order of `flat`; refuses wrong shapes."""
+        return self._graph(*tensors)
+
+    @functools.cached_property
+    def _graph(self):
+        """What every file is made of, traced once."""
+        graph = tf.function(self._guarded_answers, autograph=False)
+        with naming_python():
+            return graph.get_concrete_function(*self.flat)
+
+    def _guarded_answers(self, *tensors):
         # A shape check that only asserts is folded away, since the rank is
         # known while tracing; ensure_shape stays in the graph.
         guarded = [
@@ -59,10 +81,21 @@ class Endpoint:
     def expected(
         self, sample: dict[str, np.ndarray], tolerance: float = 0.0
     ) -> dict[str, np.ndarray]:
-        """Returns what the model itself answers, as arrays by name."""
-        tensors = [tf.convert_to_tensor(sample[s.name]) for s in self.flat]
-        answers = {k: t.numpy() for k, t in self._answers(tensors).items()}
-        return self._renamed(blank_ties(answers, tolerance))
+        """Returns what the graph answers, as arrays by name."""
+        answers = self.serve(*self._tensors(sample))
+        answers = {key: tensor.numpy() for key, tensor in answers.items()}
+        return blank_ties(answers, tolerance, self.names)
+
+    def eager(self, sample: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """Returns what the model answers outside of a graph.
+
+        Some operations round otherwise there, as Keras' Resizing of uint8.
+        """
+        answers = self._renamed(self._answers(self._tensors(sample)))
+        return {key: tensor.numpy() for key, tensor in answers.items()}
+
+    def _tensors(self, sample):
+        return [tf.convert_to_tensor(sample[s.name]) for s in self.flat]
 
     def _answers(self, tensors):
         return self.answer(keras.tree.pack_sequence_as(self.specs, tensors))
@@ -114,7 +147,10 @@ def make_endpoint(
                 "keras.Sequential([keras.Input(shape, dtype='uint8', "
                 f"name='image'), layer]). Received: {preprocess}"
             )
-    specs = input_specs(preprocess or model, inputs, batch_size)
+    taker = preprocess or model
+    for part in filter(None, (preprocess, model)):
+        check_keeps_no_state(part)
+    specs = input_specs(taker, inputs, batch_size)
     outputs = set(names) - {spec.name for spec in keras.tree.flatten(specs)}
     specs = keras.tree.map_structure(
         lambda spec: tf.TensorSpec(
@@ -129,7 +165,8 @@ def make_endpoint(
             given = preprocess(given, training=False)
         return add_classes(inner(given), labels, top_k)
 
-    endpoint = Endpoint(specs, answer, {key: names[key] for key in outputs})
+    renamed = {key: names[key] for key in outputs}
+    endpoint = Endpoint(specs, answer, renamed, own_names(taker, inputs))
     taken = [spec.name for spec in endpoint.flat]
     if len(set(taken)) < len(taken):
         raise ValueError(

@@ -12,13 +12,7 @@ import re
 from typing import Any
 
 import keras
-import numpy as np
 import tensorflow as tf
-
-from keras_kd.core import output_heads
-from keras_kd.core.litert_runner import name_inputs
-
-HEADS = ("logits", "probabilities", "regression")
 
 _AUTOMATIC = re.compile(r"(keras_tensor|input_layer)(_\d+)?")
 
@@ -43,122 +37,39 @@ def input_specs(
             share a name.
     """
     structure = _known_inputs(model, sample)
-    paths = keras.tree.flatten_with_path(structure)
-    names = [
-        _input_name(path, tensor, index, len(paths))
-        for index, (path, tensor) in enumerate(paths)
-    ]
+    tensors = keras.tree.flatten(structure)
+    _, names = own_names(model, sample)
     if len(set(names)) < len(names):
         raise ValueError(
             f"Inputs must have different names, of letters, digits and '_'. "
             f"Received: {names}. Name them: keras.Input(..., name='image')."
         )
     specs = []
-    for name, (_, tensor) in zip(names, paths, strict=True):
+    for name, tensor in zip(names, tensors, strict=True):
         shape = (batch_size, *tuple(tensor.shape)[1:])
         specs.append(tf.TensorSpec(shape, tensor.dtype, name=name))
     return keras.tree.pack_sequence_as(structure, specs)
 
 
-def answer_function(model: keras.Model, head: str | None = None):
-    """Returns `inputs -> {name: float32 tensor}`, the answer of an export.
+def own_names(model: keras.Model, sample: Any = None) -> list[list[str]]:
+    """Returns lists of names by which a model's user tells its inputs apart.
 
-    Args:
-        model: A built model.
-        head: What its one output is. `"logits"` and `"probabilities"` answer
-            with both, `"regression"` with the output as it is, under
-            `"output"`. `None` reads it from the last activation: softmax and
-            sigmoid are probabilities, anything else logits; where there is
-            no graph to read (a subclassed model), the output stays as it is.
-            Ignored for a model with several outputs: they keep their names.
-
-    Raises:
-        ValueError: If `head` is unknown.
+    Each has a name for each input, in the order of `input_specs`: those that
+    Keras knows (`"spectrum-raw"`, `"keras_tensor_7"`), and those that
+    `input_specs` makes of them.
     """
-    if head is not None and head not in HEADS:
-        raise ValueError(
-            f"`head` must be None or one of {HEADS}. Received: {head!r}"
-        )
-    activation = output_heads.activation_of(model)
-    if head is None and activation is not None:
-        head = "logits" if activation == "linear" else "probabilities"
-
-    def answer(inputs):
-        outputs = model(inputs, training=False)
-        paths = keras.tree.flatten_with_path(outputs)
-        if len(paths) > 1 or isinstance(outputs, dict):
-            names = _output_names(model, [path for path, _ in paths])
-            tensors = [_as_float32(tensor) for _, tensor in paths]
-            return dict(zip(names, tensors, strict=True))
-        ((_, output),) = paths
-        if head == "logits":
-            logits = _as_float32(output)
-            one_unit = logits.shape[-1] == 1
-            squash = tf.sigmoid if one_unit else tf.nn.softmax
-            return {"logits": logits, "probabilities": squash(logits)}
-        if head == "probabilities":
-            guess = "sigmoid" if output.shape[-1] == 1 else "softmax"
-            known = activation in ("softmax", "sigmoid")
-            kind = activation if known else guess
-            logits = output_heads.to_logits(output, kind)
-            return {"logits": logits, "probabilities": _as_float32(output)}
-        return {"output": _as_float32(output)}
-
-    return answer
-
-
-def random_batch(specs: Any, rows: int = 4) -> dict[str, np.ndarray]:
-    """Returns a batch of the right shapes and dtypes, the same each time.
-
-    Floats lie in [0, 1); integers are 0 or 1, which any vocabulary holds;
-    sizes the model leaves open are 32.
-    """
-    generator = np.random.default_rng(0)
-    batch = {}
-    for spec in keras.tree.flatten(specs):
-        shape = (rows, *(size or 32 for size in spec.shape[1:]))
-        dtype = spec.dtype
-        if dtype == tf.string:
-            batch[spec.name] = np.full(shape, b"a")
-        elif dtype.is_floating:
-            batch[spec.name] = generator.random(shape).astype(
-                dtype.as_numpy_dtype
-            )
-        else:
-            batch[spec.name] = generator.integers(0, 2, shape).astype(
-                dtype.as_numpy_dtype
-            )
-    return batch
-
-
-def as_request(specs: Any, inputs: Any) -> dict[str, np.ndarray]:
-    """Returns a batch of what the model takes as arrays by input name.
-
-    Raises:
-        ValueError: If the batch is not nested as the model's inputs are.
-    """
-    flat = keras.tree.flatten(specs)
-    names = [spec.name for spec in flat]
-    try:
-        keras.tree.assert_same_structure(specs, inputs)
-        inputs = keras.tree.flatten(inputs)
-    except (TypeError, ValueError):
-        # Not nested as the inputs are. Those of a dict have no order.
-        names = set(names) if isinstance(specs, dict) else names
-    named = name_inputs(inputs, names)
-    batch = {}
-    for spec in flat:
-        array = np.asarray(named[spec.name])
-        if spec.dtype == tf.string:
-            batch[spec.name] = np.char.encode(array.astype(str), "utf-8")
-        else:
-            batch[spec.name] = array.astype(spec.dtype.as_numpy_dtype)
-        if not spec.shape[1:].is_compatible_with(array.shape[1:]):
-            raise ValueError(
-                f"`inputs`: `{spec.name}` must have shape "
-                f"{tuple(spec.shape)}. Received: {array.shape}"
-            )
-    return batch
+    paths = keras.tree.flatten_with_path(_known_inputs(model, sample))
+    known = [
+        "_".join(map(str, path))
+        if any(isinstance(key, str) for key in path)
+        else getattr(tensor, "name", "")
+        for path, tensor in paths
+    ]
+    made = [
+        _input_name(path, tensor, index, len(paths))
+        for index, (path, tensor) in enumerate(paths)
+    ]
+    return [known, made]
 
 
 def _known_inputs(model, sample):
@@ -190,42 +101,13 @@ def _input_name(path, tensor, index, count):
     elif isinstance(tensor, keras.KerasTensor):
         name = tensor.name
     else:
-        name = "input"
+        name = "input" if count == 1 else f"input_{index}"
     if _AUTOMATIC.fullmatch(name) and not path[-1:] == (name,):
         name = "input" if count == 1 else f"input_{index}"
-    return _plain(name)
+    return plain(name)
 
 
-def _output_names(model, paths):
-    if any(isinstance(key, str) for path in paths for key in path):
-        return [_plain("_".join(map(str, path))) for path in paths]
-    count = len(paths)
-    names = list(getattr(model, "output_names", None) or [])
-    if len(names) != count or len(set(names)) < count:
-        return [f"output_{index}" for index in range(count)]
-    layers = {layer.name: layer for layer in model.layers}
-    return [
-        f"output_{index}" if _is_automatic(layers.get(name)) else _plain(name)
-        for index, name in enumerate(names)
-    ]
-
-
-def _is_automatic(layer):
-    """Whether a layer's name is Keras' own, such as `dense_7`."""
-    if layer is None:
-        return True
-    # Keras makes Conv2DTranspose to conv2d_transpose; underscores aside, a
-    # name of its own is the class name and a number.
-    name = re.sub(r"(_\d+)?$", "", layer.name).replace("_", "")
-    return name == type(layer).__name__.lower()
-
-
-def _plain(name):
+def plain(name: str) -> str:
+    """Returns a name with letters, digits and '_' only."""
     name = re.sub(r"\W", "_", name, flags=re.ASCII)
     return f"input_{name}" if name[:1].isdigit() else name
-
-
-def _as_float32(tensor):
-    tensor = tf.convert_to_tensor(tensor)
-    is_half = tensor.dtype in (tf.float16, tf.bfloat16)
-    return tf.cast(tensor, tf.float32) if is_half else tensor

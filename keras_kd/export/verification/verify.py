@@ -16,11 +16,16 @@ from typing import Any
 import numpy as np
 
 from keras_kd.core.fresh_process import failure_of
+from keras_kd.export.formats.tolerance import allowed_difference
 from keras_kd.export.manifest import VerificationError
 from keras_kd.export.manifest import check_manifest
 from keras_kd.export.serving.warmup import read_warmup
 from keras_kd.export.serving.warmup import repeated
 from keras_kd.export.verification import serve
+
+
+class AnswersDifferError(VerificationError):
+    """A file works, but answers otherwise than is expected."""
 
 
 def verify(
@@ -45,9 +50,8 @@ def verify(
         expected: The answers the model gave: arrays `(batch, ...)` by output
             name. Those of another signature than serving_default are named
             `"signature:output"`.
-        tolerance: Largest difference allowed, relative to the magnitude of
-            an output: `tolerance * max(1, max(abs(expected)))`. The default
-            suits float32.
+        tolerance: Largest difference allowed, relative to the spread of
+            an output, see `allowed_difference`. The default suits float32.
         timeout: Seconds that the process may take.
 
     Returns:
@@ -166,13 +170,13 @@ def _difference(path, name, answers, expected, tolerance):
     with np.errstate(invalid="ignore"):
         gaps = np.where(answer == expected, 0.0, np.abs(answer - expected))
     difference = float(gaps.max(initial=0.0))
-    finite = np.abs(expected[np.isfinite(expected)])
-    limit = tolerance * max(1.0, finite.max(initial=0.0))
+    limit = allowed_difference(expected, tolerance)
     if not difference <= limit:
-        raise VerificationError(
+        raise AnswersDifferError(
             f"{path} is not the model that was exported: output `{name}` "
             f"differs by up to {difference:.3g}, allowed: {limit:.3g} "
-            f"(tolerance {tolerance:g}, scaled by the output's magnitude)."
+            f"(tolerance {tolerance:g}, relative to the spread of the model's "
+            "answers)."
         )
     return difference
 

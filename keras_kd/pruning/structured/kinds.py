@@ -30,7 +30,7 @@ FOLLOWERS = (
     *(layers.Activation, layers.ELU, layers.LeakyReLU, layers.PReLU),
     *(layers.ReLU, layers.BatchNormalization, layers.Identity),
     *(layers.AlphaDropout, layers.Dropout, *of_each_rank("SpatialDropout")),
-    *(layers.GaussianDropout, layers.GaussianNoise),
+    *(layers.GaussianDropout, layers.GaussianNoise, layers.Softmax),
     *of_each_rank("AveragePooling", "MaxPooling"),
     *of_each_rank("GlobalAveragePooling", "GlobalMaxPooling"),
     *of_each_rank("Cropping", "ZeroPadding", "UpSampling"),

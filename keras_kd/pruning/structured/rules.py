@@ -40,6 +40,11 @@ def carry(graph: ChannelGraph, operation, path, inputs, node) -> np.ndarray:
     ids = rule(graph, operation, path, inputs, shapes, shape, node)
     if len(ids) != shape[-1]:
         raise Unsupported("its channels are not on its last axis")
+    # Its input can be cut all the same: softmax comes after a product. And
+    # where its channels are the model's outputs they stay anyway.
+    mixing = _activation(operation)
+    if mixing:
+        graph.block(ids, path, mixing)
     return ids
 
 
@@ -65,9 +70,6 @@ def _check(layer):
         raise Unsupported("it is adapted by LoRA")
     if getattr(layer, "quantization_mode", None):
         raise Unsupported("it is quantized")
-    mixing = None if type(layer) in kinds.PRODUCERS else _activation(layer)
-    if mixing:
-        raise Unsupported(mixing)
     noise_shape = getattr(layer, "noise_shape", None)
     if noise_shape is not None and noise_shape[-1] not in (None, 1):
         raise Unsupported("its noise_shape counts the channels")
@@ -76,6 +78,8 @@ def _check(layer):
 def _activation(layer):
     """Returns why a layer's activation mixes channels, or `None`."""
     activation = getattr(layer, "activation", None)
+    if isinstance(layer, layers.Softmax):
+        activation = keras.activations.softmax
     if activation is None or activation in kinds.ELEMENTWISE:
         return None
     name = getattr(activation, "__name__", type(activation).__name__)
@@ -84,10 +88,6 @@ def _activation(layer):
 
 def _produce(graph, layer, path, inputs, shapes, shape, node):
     ids = graph.fresh(shape[-1])
-    # Its input can be cut all the same: softmax comes after the product.
-    mixing = _activation(layer)
-    if mixing:
-        graph.block(ids, path, mixing)
     if isinstance(layer, layers.Embedding):
         graph.block(inputs[0], path, "it looks its input up")
     return ids

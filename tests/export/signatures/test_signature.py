@@ -9,10 +9,10 @@ import pytest
 import tensorflow as tf
 
 from keras_kd.export import write_saved_model
-from keras_kd.export.signatures.signature import answer_function
-from keras_kd.export.signatures.signature import as_request
+from keras_kd.export.signatures.answers import answer_function
+from keras_kd.export.signatures.requests import as_request
+from keras_kd.export.signatures.requests import random_batch
 from keras_kd.export.signatures.signature import input_specs
-from keras_kd.export.signatures.signature import random_batch
 
 layers = keras.layers
 
@@ -121,7 +121,7 @@ def test_answer_function_regression_keeps_values():
     answers = answer_function(model, "regression")(batch)
     assert list(answers) == ["output"]
     np.testing.assert_array_equal(answers["output"], model(batch))
-    with pytest.raises(ValueError, match="`head` must be None or one of"):
+    with pytest.raises(ValueError, match="`head` must be None, one of"):
         answer_function(model, "classes")
 
 
@@ -175,7 +175,7 @@ def test_write_saved_model_refuses_used_folder(tmp_path):
 
 def test_random_batch_has_the_inputs_dtypes_and_shapes():
     specs = {
-        "a": tf.TensorSpec((None, None, 3), tf.float32, "a"),
+        "a": tf.TensorSpec((None, 32, 3), tf.float32, "a"),
         "b": tf.TensorSpec((None, 4), tf.int64, "b"),
         "c": tf.TensorSpec((None,), tf.string, "c"),
     }
@@ -187,6 +187,9 @@ def test_random_batch_has_the_inputs_dtypes_and_shapes():
         as_request(specs, batch["a"])
     with pytest.raises(ValueError, match="must have shape"):
         as_request(specs["b"], np.ones((2, 5)))
+    # What is left open is not invented.
+    with pytest.raises(ValueError, match="needs example inputs"):
+        random_batch(tf.TensorSpec((None, None), tf.int32, "ids"))
 
 
 def test_as_request_pairs_by_name_or_by_the_models_own_nesting():

@@ -1,0 +1,62 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the model answers, which every file made of it is compared with."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import tensorflow as tf
+
+from keras_kd.export.formats.tolerance import allowed_difference
+from keras_kd.export.manifest import VerificationError
+from keras_kd.export.signatures.endpoint import Endpoint
+from keras_kd.export.signatures.requests import needs_inputs
+
+# Rounding of whole pixels is far below, another computation far above.
+GRAPH_TOLERANCE = 0.1
+
+
+def expected_answers(
+    endpoint: Endpoint,
+    sample: dict[str, np.ndarray],
+    tolerance: float,
+    is_random: bool,
+    say: Callable[[str], None],
+) -> dict[str, np.ndarray]:
+    """Returns what an endpoint's graph answers to a sample.
+
+    The graph is what servers run; the model called outside of it may round
+    otherwise, which is said.
+
+    Raises:
+        VerificationError: If the two compute something else.
+        ValueError: If the model fails on a sample that is random.
+    """
+    try:
+        answers = endpoint.expected(sample, tolerance)
+        eager = endpoint.eager(sample)
+    except tf.errors.OpError as error:
+        if not is_random:
+            raise
+        why = f"It fails on random ones ({str(error)[:300]})"
+        raise needs_inputs(endpoint.specs, why) from error
+    for name, array in eager.items():
+        if array.dtype.kind not in "fiub":
+            continue
+        gaps = np.abs(array.astype("float64") - answers[name])
+        gap = float(np.nan_to_num(gaps).max(initial=0.0))
+        if gap > allowed_difference(array, max(tolerance, GRAPH_TOLERANCE)):
+            raise VerificationError(
+                "The model answers otherwise as a graph, which is what a "
+                f"server runs: its output `{name}` differs by up to {gap:.3g} "
+                "from the model called layer by layer. Expected the same. Its "
+                "`call`, or that of `preprocess`, may depend on Python state "
+                "or on random numbers drawn by NumPy."
+            )
+        if gap > allowed_difference(array, tolerance):
+            say(
+                f"as a graph, `{name}` differs by up to {gap:.2g} from the "
+                "model called layer by layer"
+            )
+    return answers
