@@ -51,6 +51,7 @@ _MODULES = (
     "losses",
     "recipes",
     "targets",
+    "tasks",
     "teachers",
     "testing",
 )
@@ -87,6 +88,7 @@ __all__ = [
     "suggest_weights",
     "tap",
     "targets",
+    "tasks",
     "teach_through",
     "teacher_forced",
     "teachers",

@@ -24,9 +24,9 @@ DOCUMENT = ROOT.parent / "docs" / "architecture.md"
 # A room imports what stands before it, and itself. "keras_kd" is the public
 # page, __init__.py; a recipe is written as users write, against that page.
 ORDER = (
-    "core data losses recipes models teachers targets testing distillers "
-    "callbacks training pruning quantization export evaluation report tuning "
-    "workflows labels keras_kd cli"
+    "core data losses tasks recipes models teachers targets testing "
+    "distillers callbacks training pruning quantization export evaluation "
+    "report tuning workflows labels keras_kd cli"
 ).split()
 RANK = {room: place for place, room in enumerate(ORDER)}
 USES_PUBLIC_PAGE = "recipes"
