@@ -11,6 +11,7 @@ import keras
 import numpy as np
 
 from keras_kd.core.records import StageRecord
+from keras_kd.core.type_aliases import Split
 from keras_kd.data.splits import Data
 from keras_kd.data.splits import as_dataset
 from keras_kd.data.splits import labels_of
@@ -22,8 +23,9 @@ from keras_kd.evaluation.latency import latency
 from keras_kd.evaluation.measure import measure
 from keras_kd.evaluation.measure import run_over
 from keras_kd.evaluation.runtimes import load_runner
-from keras_kd.evaluation.scores import score
 from keras_kd.targets.attached import outputs_of
+from keras_kd.tasks.base import Task
+from keras_kd.tasks.inferring import infer_output
 from keras_kd.teachers.base import Teacher
 
 
@@ -33,11 +35,13 @@ class Evaluator:
     Args:
         teacher: Whom students are compared with.
         data: Its validation and test splits are used.
+        task: What outputs and labels mean; `None` infers it.
     """
 
-    def __init__(self, teacher: Teacher, data: Data):
+    def __init__(self, teacher: Teacher, data: Data, task: Task | None = None):
         self.teacher = teacher
         self.data = data
+        self.task = task
 
     @functools.cached_property
     def test_logits(self) -> np.ndarray:
@@ -49,7 +53,8 @@ class Evaluator:
         return measure(
             model_or_path,
             self.data,
-            teacher_predictions=self.test_logits,
+            task=self.task,
+            teacher_predictions={"logits": self.test_logits},
             latency=False,
         )
 
@@ -85,13 +90,18 @@ class Evaluator:
         validation = outputs_of(
             self.teacher, self.data.validation, verbose=False
         )
-        labels = labels_of(self.data.validation)
-        on_validation = score({"logits": validation}, labels)
+        on_validation = self._judge(validation, self.data.validation)
         metrics = {f"val_{name}": v for name, v in on_validation.items()}
         if (model := self.teacher_model()) is not None:
             metrics |= self.measure(model)
         else:
-            metrics |= score(
-                {"logits": self.test_logits}, labels_of(self.data.test)
-            )
+            metrics |= self._judge(self.test_logits, self.data.test)
         return StageRecord("teacher", "teacher", metrics=metrics)
+
+    def _judge(self, logits: np.ndarray, split: Split) -> dict:
+        """Judges the teacher's answers to a split."""
+        labels = labels_of(split)
+        task = self.task or infer_output("linear", logits.shape, labels)
+        meter = task.meter()
+        meter.update({"logits": logits}, labels)
+        return meter.result()

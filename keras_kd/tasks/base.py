@@ -77,6 +77,14 @@ class Task(abc.ABC):
 
     Attributes:
         panels: Titles of the axes that `draw` draws on.
+
+    Example:
+
+    ```python
+    class Forecast(kd.tasks.Regression):
+        def distillation_losses(self):
+            return [kd.losses.FeatureMatching("trunk", "trunk")]
+    ```
     """
 
     panels: ClassVar[tuple[str, ...]] = ("",)
