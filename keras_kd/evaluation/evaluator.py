@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import os
 import pathlib
@@ -18,6 +19,7 @@ from keras_kd.data.splits import labels_of
 from keras_kd.data.splits import take
 from keras_kd.evaluation.disagreements import Disagreements
 from keras_kd.evaluation.disagreements import find_disagreements
+from keras_kd.evaluation.gain import ACCURACY
 from keras_kd.evaluation.latency import as_metrics
 from keras_kd.evaluation.latency import latency
 from keras_kd.evaluation.measure import measure
@@ -25,6 +27,7 @@ from keras_kd.evaluation.measure import run_over
 from keras_kd.evaluation.runtimes import load_runner
 from keras_kd.targets.attached import outputs_of
 from keras_kd.tasks.base import Task
+from keras_kd.tasks.classification import Classification
 from keras_kd.tasks.inferring import infer_output
 from keras_kd.teachers.base import Teacher
 
@@ -50,13 +53,14 @@ class Evaluator:
 
     def measure(self, model_or_path: keras.Model | pathlib.Path) -> dict:
         """Measures on the test split, except for the latency."""
-        return measure(
+        found = measure(
             model_or_path,
             self.data,
             task=self.task,
             teacher_predictions={"logits": self.test_logits},
             latency=False,
         )
+        return self._with_headline(found)
 
     def latencies(self, artefacts: dict) -> dict[str, dict]:
         """Times artefacts side by side on test inputs."""
@@ -66,7 +70,12 @@ class Evaluator:
     def disagreements(
         self, path: pathlib.Path, name: str
     ) -> Disagreements | None:
-        """Finds test examples that a file decides unlike the teacher."""
+        """Finds test examples that a file decides unlike the teacher.
+
+        `None` where the task is not about one class for each example.
+        """
+        if not isinstance(self.task, (Classification, type(None))):
+            return None
         outputs, labels = run_over(
             load_runner(path, threads=os.cpu_count() or 1),
             as_dataset(self.data.test),
@@ -96,7 +105,18 @@ class Evaluator:
             metrics |= self.measure(model)
         else:
             metrics |= self._judge(self.test_logits, self.data.test)
+        metrics = self._with_headline(metrics)
         return StageRecord("teacher", "teacher", metrics=metrics)
+
+    def _with_headline(self, metrics: dict) -> dict:
+        """Says beside figures what they are judged by; accuracy goes unsaid."""
+        if self.task is None or self.task.headline == ACCURACY:
+            return metrics
+        return {
+            **metrics,
+            "headline": dataclasses.asdict(self.task.headline),
+            "agreement_is": dataclasses.asdict(self.task.agreement),
+        }
 
     def _judge(self, logits: np.ndarray, split: Split) -> dict:
         """Judges the teacher's answers to a split."""

@@ -16,8 +16,7 @@ from keras_kd.tasks.base import Task
 from keras_kd.tasks.inferring import infer_output
 from keras_kd.tasks.reading import Reader
 from keras_kd.tasks.reading import sums_to_one
-
-_MEANS = {"softmax": "probabilities", "sigmoid": "probabilities"}
+from keras_kd.training.task_of import forms_of
 
 
 def judge_by_task(
@@ -55,7 +54,8 @@ def judge_by_task(
         if meter is None:
             if task is None:
                 task = _inferred(found, y, model)
-            outputs = outputs or forms_of(model)
+            if outputs is None and isinstance(model, keras.Model):
+                outputs = forms_of(model)
             meter = task.meter(outputs)
         end = start + len(tf.nest.flatten(x)[0])
         meter.update(
@@ -73,23 +73,6 @@ def judge_by_task(
     if theirs is not None and len(tf.nest.flatten(theirs)[0]) != start:
         _refuse_length(len(tf.nest.flatten(theirs)[0]), start)
     return meter.result()
-
-
-def forms_of(model: Any) -> dict[str, str] | None:
-    """Returns what the outputs of a model with several are, by name."""
-    if not isinstance(model, keras.Model) or not model.built:
-        return None
-    if getattr(model, "inputs", None) is None:
-        return None
-    found = output_heads.named_outputs(model)
-    if len(found) < 2:
-        return None
-    activations = {n: output_heads.activation_of(model, n) for n in found}
-    return {
-        name: _MEANS.get(activation, "logits")
-        for name, activation in activations.items()
-        if activation is not None
-    }
 
 
 def _inferred(outputs, labels, model):

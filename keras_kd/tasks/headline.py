@@ -81,13 +81,15 @@ class Headline:
         number = f"{100 * value:.2f}" if self.is_fraction else f"{value:.4g}"
         return f"{number} {self.shown_unit}".strip()
 
-    def difference_text(self, difference: float, control: float) -> str:
+    def difference_text(
+        self, difference: float, control: float | None = None
+    ) -> str:
         """Returns what `better` gave, as it is printed.
 
         Args:
             difference: What `better` gave.
             control: The value that it is a difference from; what is no
-                fraction is also told in percent of it.
+                fraction is then also told in percent of it.
         """
         if self.is_fraction:
             return f"{difference:+.2f} points"
