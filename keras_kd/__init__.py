@@ -52,6 +52,7 @@ _MODULES = (
     "losses",
     "recipes",
     "targets",
+    "tasks",
     "teachers",
     "testing",
 )
@@ -89,6 +90,7 @@ __all__ = [
     "suggest_weights",
     "tap",
     "targets",
+    "tasks",
     "teach_through",
     "teacher_forced",
     "teachers",

@@ -24,7 +24,7 @@ DOCUMENT = ROOT.parent / "docs" / "architecture.md"
 # A room imports what stands before it, and itself. "keras_kd" is the public
 # page, __init__.py; a recipe is written as users write, against that page.
 ORDER = (
-    "core engines data losses recipes models teachers targets testing "
+    "core engines data losses tasks recipes models teachers targets testing "
     "distillers callbacks training pruning quantization export evaluation "
     "report tuning workflows labels keras_kd cli"
 ).split()

@@ -134,7 +134,8 @@ def test_docstring_example_runs(
 
 def public_things():
     """Yields `(name, docstring)` of what a user can look up."""
-    for module in (kd, kd.losses, kd.teachers, kd.callbacks, kd.testing):
+    rooms = (kd.losses, kd.tasks, kd.teachers, kd.callbacks, kd.testing)
+    for module in (kd, *rooms):
         names = getattr(module, "__all__", None) or vars(module)
         for name in names:
             thing = getattr(module, name)

@@ -121,7 +121,8 @@ def find_disagreements(
     labels = labels.ravel().astype(np.int64)
     differ = ours != theirs
     top = np.sort(teacher_logits.reshape(len(ours), -1), axis=-1)
-    lead = top[:, -1] - top[:, -2]
+    is_unit = top.shape[-1] == 1
+    lead = np.abs(top[:, 0]) if is_unit else top[:, -1] - top[:, -2]
     found = np.flatnonzero(differ)
     kept = found[np.argsort(-lead[found], kind="stable")][:KEPT]
     inputs = _inputs_at(split, kept)

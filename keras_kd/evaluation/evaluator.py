@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import os
 import pathlib
@@ -11,19 +12,23 @@ import keras
 import numpy as np
 
 from keras_kd.core.records import StageRecord
+from keras_kd.core.type_aliases import Split
 from keras_kd.data.splits import Data
 from keras_kd.data.splits import as_dataset
 from keras_kd.data.splits import labels_of
 from keras_kd.data.splits import take
 from keras_kd.evaluation.disagreements import Disagreements
 from keras_kd.evaluation.disagreements import find_disagreements
+from keras_kd.evaluation.gain import ACCURACY
 from keras_kd.evaluation.latency import as_metrics
 from keras_kd.evaluation.latency import latency
 from keras_kd.evaluation.measure import measure
 from keras_kd.evaluation.measure import run_over
 from keras_kd.evaluation.runtimes import load_runner
-from keras_kd.evaluation.scores import score
 from keras_kd.targets.attached import outputs_of
+from keras_kd.tasks.base import Task
+from keras_kd.tasks.classification import Classification
+from keras_kd.tasks.inferring import infer_output
 from keras_kd.teachers.base import Teacher
 
 
@@ -33,11 +38,13 @@ class Evaluator:
     Args:
         teacher: Whom students are compared with.
         data: Its validation and test splits are used.
+        task: What outputs and labels mean; `None` infers it.
     """
 
-    def __init__(self, teacher: Teacher, data: Data):
+    def __init__(self, teacher: Teacher, data: Data, task: Task | None = None):
         self.teacher = teacher
         self.data = data
+        self.task = task
 
     @functools.cached_property
     def test_logits(self) -> np.ndarray:
@@ -46,12 +53,14 @@ class Evaluator:
 
     def measure(self, model_or_path: keras.Model | pathlib.Path) -> dict:
         """Measures on the test split, except for the latency."""
-        return measure(
+        found = measure(
             model_or_path,
             self.data,
-            teacher_predictions=self.test_logits,
+            task=self.task,
+            teacher_predictions={"logits": self.test_logits},
             latency=False,
         )
+        return self._with_headline(found)
 
     def latencies(self, artefacts: dict) -> dict[str, dict]:
         """Times artefacts side by side on test inputs."""
@@ -61,7 +70,12 @@ class Evaluator:
     def disagreements(
         self, path: pathlib.Path, name: str
     ) -> Disagreements | None:
-        """Finds test examples that a file decides unlike the teacher."""
+        """Finds test examples that a file decides unlike the teacher.
+
+        `None` where the task is not about one class for each example.
+        """
+        if not isinstance(self.task, (Classification, type(None))):
+            return None
         outputs, labels = run_over(
             load_runner(path, threads=os.cpu_count() or 1),
             as_dataset(self.data.test),
@@ -85,13 +99,29 @@ class Evaluator:
         validation = outputs_of(
             self.teacher, self.data.validation, verbose=False
         )
-        labels = labels_of(self.data.validation)
-        on_validation = score({"logits": validation}, labels)
+        on_validation = self._judge(validation, self.data.validation)
         metrics = {f"val_{name}": v for name, v in on_validation.items()}
         if (model := self.teacher_model()) is not None:
             metrics |= self.measure(model)
         else:
-            metrics |= score(
-                {"logits": self.test_logits}, labels_of(self.data.test)
-            )
+            metrics |= self._judge(self.test_logits, self.data.test)
+        metrics = self._with_headline(metrics)
         return StageRecord("teacher", "teacher", metrics=metrics)
+
+    def _with_headline(self, metrics: dict) -> dict:
+        """Says beside figures what they are judged by; accuracy goes unsaid."""
+        if self.task is None or self.task.headline == ACCURACY:
+            return metrics
+        return {
+            **metrics,
+            "headline": dataclasses.asdict(self.task.headline),
+            "agreement_is": dataclasses.asdict(self.task.agreement),
+        }
+
+    def _judge(self, logits: np.ndarray, split: Split) -> dict:
+        """Judges the teacher's answers to a split."""
+        labels = labels_of(split)
+        task = self.task or infer_output("linear", logits.shape, labels)
+        meter = task.meter()
+        meter.update({"logits": logits}, labels)
+        return meter.result()

@@ -11,7 +11,9 @@ from numpy.typing import ArrayLike
 
 from keras_kd.core.records import StageRecord
 from keras_kd.data.splits import REPORTED_ON
+from keras_kd.tasks.headline import Headline
 
+ACCURACY = Headline("accuracy")
 GAIN = "gain"
 NO_GAIN = "no gain"
 WORSE = "worse"
@@ -42,22 +44,30 @@ class Difference:
 
 @dataclasses.dataclass(frozen=True)
 class Gain(Difference):
-    """Distilled minus control, over seeds, in percentage points.
+    """How much better the distilled student is than the control, over seeds.
+
+    In percentage points of accuracy, or of another headline that is a
+    fraction; else in the headline's unit. Positive is better, whichever way
+    the headline goes.
 
     Its arguments are those of `Difference` and these.
 
     Args:
-        control: Mean accuracy of the control, in percent.
-        distilled: Mean accuracy of the distilled student, in percent.
-        split: What the accuracies are of, a key of `REPORTED_ON`; `None`
+        control: Mean of the control, in percent or in the unit.
+        distilled: Mean of the distilled student, likewise.
+        split: What the figures are of, a key of `REPORTED_ON`; `None`
             does not say.
+        headline: What the figures are; `None` for accuracy.
     """
 
     control: float
     distilled: float
     split: str | None = None
+    headline: Headline | None = None
 
     def __str__(self):
+        if self.headline not in (None, ACCURACY):
+            return self._of_headline()
         means = (
             f"control {self.control:.2f} %, distilled {self.distilled:.2f} %"
         )
@@ -73,6 +83,30 @@ class Gain(Difference):
             f"{self.mean:+.2f} points, standard deviation "
             f"{self.deviation:.2f}, 95 % interval {self.low:+.2f} to "
             f"{self.high:+.2f} ({means}). {_MEANING[self.verdict]}"
+        )
+
+    def _of_headline(self):
+        told = self.headline
+        on = f" on {REPORTED_ON[self.split]}" if self.split else ""
+        means = ", ".join(
+            f"{name} {told.text(value / told.scale)}"
+            for name, value in (
+                ("control", self.control),
+                ("distilled", self.distilled),
+            )
+        )
+        better = told.difference_text(self.mean, self.control)
+        what = f"{told.title}, positive is better: {better}"
+        if self.n == 1:
+            return (
+                f"Distilled against control{on}, {what} ({means}). "
+                "One seed: no spread known, so this may be chance."
+            )
+        return (
+            f"Distilled against control over {self.n} paired seeds{on}, "
+            f"{what}, 95 % interval {told.difference_text(self.low)} to "
+            f"{told.difference_text(self.high)} ({means}). "
+            f"{_MEANING[self.verdict]}"
         )
 
 
@@ -93,24 +127,26 @@ def paired_gain(
     control: Sequence[float],
     distilled: Sequence[float],
     split: str | None = None,
+    headline: Headline | None = None,
 ) -> Gain:
-    """Compares accuracies that share their seeds, pair by pair.
+    """Compares figures that share their seeds, pair by pair.
 
     The two students of a seed share their start and their data order, so
     the difference within a pair is free of what seeds do to both. The
     interval is Student's t at 95 %.
 
     Args:
-        control: Accuracy of the control for each seed, as fractions.
-        distilled: Accuracy of the distilled student, in the same order.
+        control: Accuracy (or headline) of the control for each seed.
+        distilled: That of the distilled student, in the same order.
         split: See `Gain`.
+        headline: See `Gain`.
 
     Returns:
         The `Gain`.
 
     Raises:
-        ValueError: If the two are empty, differ in length, or are not
-            fractions.
+        ValueError: If the two are empty, differ in length, or accuracies are
+            not fractions.
 
     Example:
 
@@ -126,18 +162,25 @@ def paired_gain(
             "the same order of seeds. Received: "
             f"{list(control)} and {list(distilled)}"
         )
-    if not all(((side >= 0) & (side <= 1)).all() for side in pairs):
+    judged = headline or ACCURACY
+    is_accuracy = judged == ACCURACY
+    in_range = all(((side >= 0) & (side <= 1)).all() for side in pairs)
+    if is_accuracy and not in_range:
         raise ValueError(
             "Accuracies must be fractions in [0, 1]. Received: "
             f"{list(control)} and {list(distilled)}"
         )
-    before, after = (100 * side for side in pairs)
-    found = paired_difference(before, after)
+    before, after = (judged.scale * side for side in pairs)
+    is_more = judged.direction == "max"
+    found = paired_difference(
+        *((before, after) if is_more else (after, before))
+    )
     return Gain(
         **vars(found),
         control=float(before.mean()),
         distilled=float(after.mean()),
         split=split,
+        headline=headline,
     )
 
 
@@ -185,12 +228,14 @@ def gain_of(
     """Returns the gain that the control's and the student's records show.
 
     Returns:
-        The `Gain`, or `None` if one of the two has no per-seed accuracies.
+        The `Gain`, or `None` if one of the two has no figures by seed.
 
     Raises:
         ValueError: If the two were trained with different seeds.
     """
-    sides = {r.stage: r.metrics for r in records if r.metrics.get("accuracies")}
+    headline = headline_of(records)
+    key = "accuracies" if headline == ACCURACY else "headlines"
+    sides = {r.stage: r.metrics for r in records if r.metrics.get(key)}
     if not {"control", "student"} <= set(sides):
         return None
     control, student = sides["control"], sides["student"]
@@ -200,4 +245,13 @@ def gain_of(
             f"compared in pairs. Received: {control.get('seeds')} and "
             f"{student.get('seeds')}"
         )
-    return paired_gain(control["accuracies"], student["accuracies"], split)
+    named = None if headline == ACCURACY else headline
+    return paired_gain(control[key], student[key], split, named)
+
+
+def headline_of(records: Sequence[StageRecord]) -> Headline:
+    """Returns what records are judged by, which is accuracy by default."""
+    for record in records:
+        if found := record.metrics.get("headline"):
+            return Headline(**found)
+    return ACCURACY

@@ -7,28 +7,24 @@ import gzip
 import os
 import pathlib
 import tempfile
+from collections.abc import Mapping
 from typing import Any
 
 import keras
 import numpy as np
 import tensorflow as tf
 
+from keras_kd import tasks
 from keras_kd.core.type_aliases import Split
 from keras_kd.data.splits import Data
 from keras_kd.data.splits import as_dataset
 from keras_kd.data.splits import check_split
 from keras_kd.data.splits import take
 from keras_kd.evaluation import runtimes
-from keras_kd.evaluation.calibration import calibration_of
+from keras_kd.evaluation.judging import judge_by_task
 from keras_kd.evaluation.latency import as_metrics
 from keras_kd.evaluation.latency import latency as time_artefacts
 from keras_kd.evaluation.parameters import count_parameters
-from keras_kd.evaluation.scores import agreement
-from keras_kd.evaluation.scores import class_accuracy
-from keras_kd.evaluation.scores import decide
-from keras_kd.evaluation.scores import judge
-from keras_kd.evaluation.scores import score
-from keras_kd.evaluation.scores import scores_and_threshold
 from keras_kd.export.manifest import model_files
 
 GZIP_LEVEL = 6
@@ -38,7 +34,10 @@ def measure(
     model_or_path: keras.Model | str | os.PathLike,
     data: Data | Split,
     *,
-    teacher_predictions: np.ndarray | None = None,
+    task: tasks.Task | Mapping[str, tasks.Task] | None = None,
+    headline: str | None = None,
+    outputs: str | Mapping[str, str] | None = None,
+    teacher_predictions: Any = None,
     latency: bool = True,
     batch_size: int = 256,
     repeats: int = 200,
@@ -54,8 +53,15 @@ def measure(
             folder of a SavedModel.
         data: A split: arrays `(x, y)` or a batched `tf.data.Dataset`; or
             `keras_kd.Data`, whose test split is taken.
+        task: What outputs and labels mean, see `keras_kd.tasks`; of several
+            outputs a dict of tasks. `None`: inferred, if it is certain.
+        headline: Output that a dict of tasks is judged by.
+        outputs: What the outputs are, where neither their names nor the model
+            nor their values say so: `"logits"` or `"probabilities"`, or a
+            dict of these by output.
         teacher_predictions: The teacher's outputs (or class numbers) on the
-            same examples in the same order; adds `agreement`.
+            same examples in the same order; adds `agreement`. `{"logits":
+            array}` or `{"probabilities": array}` says what they are.
         latency: Whether to time single examples, in a fresh process. To
             compare several artefacts, pass `False` here and time them
             together with `keras_kd.evaluation.latency`.
@@ -65,9 +71,9 @@ def measure(
     Returns:
         Plain numbers. A figure that cannot be had is left out.
 
-        - `accuracy` as a fraction (`mean_absolute_error` for regression),
-          `class_accuracy`, a list in the order of the classes, and
-          `agreement`.
+        - What the task's meter gives, such as `accuracy` as a fraction, and
+          `agreement`; see the card of the task. Of a classification also
+          `class_accuracy`, a list in the order of the classes.
         - `ece`: expected calibration error in 15 bins of equal width,
           [Guo et al., 2017](https://arxiv.org/abs/1706.04599).
         - `parameters` and `nonzero_parameters`.
@@ -83,7 +89,7 @@ def measure(
 
     Raises:
         ValueError: If the artefact, the data and the predictions do not fit
-            each other.
+            each other, or the task is not given and not certain.
 
     Example:
 
@@ -97,16 +103,14 @@ def measure(
     check_split(split, "data")
     threads = os.cpu_count() or 1
     runner = runtimes.load_runner(model_or_path, threads=threads)
-    outputs, labels = run_over(runner, as_dataset(split, batch_size))
-    metrics: dict[str, Any] = dict(score(outputs, labels))
-    judged = judge(outputs, labels)
-    if judged is not None and "accuracy" in metrics:
-        is_probability = scores_and_threshold(outputs)[1] > 0
-        metrics["ece"] = calibration_of(judged, is_probability)
-        metrics["class_accuracy"] = class_accuracy(judged)
-        if teacher_predictions is not None:
-            decisions = decide(outputs)
-            metrics["agreement"] = agreement(decisions, teacher_predictions)
+    metrics: dict[str, Any] = judge_by_task(
+        runner,
+        as_dataset(split, batch_size),
+        None if task is None else tasks.get(task, headline),
+        model=model_or_path,
+        outputs=outputs,
+        teacher_predictions=teacher_predictions,
+    )
     counts = count_parameters(model_or_path)
     if counts is not None:
         metrics["parameters"], metrics["nonzero_parameters"] = counts

@@ -7,8 +7,10 @@ from collections.abc import Sequence
 
 from keras_kd.core.records import StageRecord
 from keras_kd.evaluation.gain import gain_of
+from keras_kd.evaluation.gain import headline_of
 from keras_kd.report import panels
 from keras_kd.report import table
+from keras_kd.tasks.headline import Headline
 
 STYLES = {
     "teacher": ("#4d4d4d", "s"),
@@ -42,9 +44,12 @@ def render(records: Sequence[StageRecord], split: str = "test") -> bytes:
     that lacks a number is left out of the panel that needs it.
     """
     records = table.order(records)
-    is_accuracy = any("accuracy" in record.metrics for record in records)
-    metric = "accuracy" if is_accuracy else "mean_absolute_error"
-    scale = 100 if is_accuracy else 1
+    headline = headline_of(records)
+    metric, scale = headline.name, headline.scale
+    if not any(metric in record.metrics for record in records):
+        headline = Headline("mean_absolute_error", "min", "")
+        metric, scale = headline.name, 1.0
+    unit_shown = f" ({headline.shown_unit})" if headline.shown_unit else ""
     figure = panels.figure_of(PIXELS)
     axes = figure.subplots(1, len(AXES), sharey=True)
     placed = []
@@ -70,9 +75,12 @@ def render(records: Sequence[StageRecord], split: str = "test") -> bytes:
         panel.margins(x=0.18, y=0.18)
         panel.grid(alpha=0.25, linewidth=0.6)
         panel.set_axisbelow(True)
-    axes[0].set_ylabel(
-        f"{split} accuracy (%)" if is_accuracy else "mean absolute error"
+    told = (
+        f"{split} {headline.title}"
+        if headline.is_fraction
+        else (headline.title)
     )
+    axes[0].set_ylabel(f"{told}{unit_shown}")
     title = _title(gain_of(records))
     figure.suptitle(title, fontsize=11, x=0.01, ha="left")
     figure.draw_without_rendering()
@@ -90,13 +98,21 @@ def _title(gain):
         else f"95 % interval {gain.low:+.2f} to {gain.high:+.2f}, "
         f"{gain.n} seeds: {gain.verdict}"
     )
+    if gain.headline is not None:
+        unit = gain.headline.difference_unit
+        told = f"{gain.mean:+.4g} {unit}".rstrip()
+        return (
+            f"Better by the teacher, {gain.headline.title}: {told} ({spread})"
+        )
     return f"Distilled minus control: {gain.mean:+.2f} points ({spread})"
 
 
 def _scatter(panel, record, x, y, scale):
     """Draws a row and its seeds; returns (name, x, y, colour, seeds)."""
     colour, marker = STYLES[record.stage]
-    seeds = [scale * a for a in record.metrics.get("accuracies") or []]
+    figures = record.metrics
+    values = figures.get("accuracies") or figures.get("headlines") or []
+    seeds = [scale * value for value in values]
     dots = {"alpha": 0.45, "markersize": 3.2, "markeredgewidth": 0}
     panel.plot([x] * len(seeds), seeds, "o", color=colour, **dots)
     edge = {"markeredgecolor": "white", "markeredgewidth": 0.8}

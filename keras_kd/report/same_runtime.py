@@ -11,6 +11,9 @@ import dataclasses
 from collections.abc import Sequence
 
 from keras_kd.core.records import StageRecord
+from keras_kd.evaluation.gain import ACCURACY
+from keras_kd.evaluation.gain import headline_of
+from keras_kd.tasks.headline import Headline
 
 TEACHER_FILE = "teacher .tflite"
 """Name of the record of the teacher's float32 file."""
@@ -25,10 +28,12 @@ class Comparison:
         faster: Median latency of the teacher's file over that of the
             student's; below 1, the student is slower. `None` if not measured.
         smaller: Bytes of the teacher's file over those of the student's.
-        points: Accuracy of the student's file minus that of the teacher's,
-            in percentage points; `None` for regression.
+        points: By how much the student's file is better than the teacher's:
+            in percentage points of accuracy, else of the headline or in its
+            unit. `None` if not measured.
         batch: Examples at once, when the latency was taken.
         threads: Threads that each had.
+        headline: What `points` are of; `None` for accuracy.
     """
 
     name: str
@@ -37,13 +42,17 @@ class Comparison:
     points: float | None
     batch: int
     threads: int
+    headline: Headline | None = None
 
     def __str__(self):
         parts = [_times(self.smaller, "smaller", "larger")]
         if self.faster is not None:
             parts.insert(0, _times(self.faster, "faster", "slower"))
         if self.points is not None:
-            parts.append(f"accuracy {self.points:+.2f} points")
+            headline = self.headline or ACCURACY
+            told = headline.difference_text(self.points)
+            better = "" if headline == ACCURACY else " better"
+            parts.append(f"{headline.title} {told}{better}")
         threads = (
             "one thread" if self.threads == 1 else f"{self.threads} threads"
         )
@@ -94,12 +103,14 @@ def _comparison(teacher, record):
         values = teacher.get(metric), student.get(metric)
         return None if None in values else values
 
-    times, accuracies = both("latency_ms_p50"), both("accuracy")
+    headline = headline_of([record])
+    times, values = both("latency_ms_p50"), both(headline.name)
     return Comparison(
         record.name,
         times and times[0] / times[1],
         teacher["bytes"] / student["bytes"],
-        accuracies and 100 * (accuracies[1] - accuracies[0]),
+        values and headline.better(values[1], than=values[0]),
         student.get("latency_batch", 1),
         student.get("latency_threads", 1),
+        None if headline == ACCURACY else headline,
     )

@@ -14,6 +14,9 @@ from rich.table import Table
 from rich.text import Text
 
 from keras_kd.core.records import StageRecord
+from keras_kd.evaluation.gain import ACCURACY
+from keras_kd.evaluation.gain import headline_of
+from keras_kd.tasks.headline import Headline
 
 MISSING = "\N{EN DASH}"
 STAGES = ("teacher", "control", "student", "prune", "export")
@@ -96,7 +99,7 @@ def to_cells(
     records = order(records)
     columns = [
         column
-        for column in columns
+        for column in with_headline(records, columns)
         if not column.is_optional
         or any(column.cell(record) != MISSING for record in records)
     ]
@@ -105,6 +108,32 @@ def to_cells(
         for record in records
     ]
     return ["model"] + [column.header for column in columns], rows
+
+
+def with_headline(
+    records: Sequence[StageRecord], columns: Sequence[Column]
+) -> list[Column]:
+    """Returns columns that show what the records are judged by first."""
+    headline = headline_of(records)
+    if headline == ACCURACY:
+        return list(columns)
+    judged = [_column(headline, headline.title)]
+    for record in records:
+        if found := record.metrics.get("agreement_is"):
+            agreement = Headline(**found)
+            title = "agreement with teacher"
+            if agreement.direction == "min":
+                title = "distance from teacher"
+            judged.append(_column(agreement, title))
+            break
+    shown = {column.metric for column in judged}
+    return judged + [c for c in columns if c.metric not in shown]
+
+
+def _column(figure: Headline, title: str) -> Column:
+    unit = f" ({figure.shown_unit})" if figure.shown_unit else ""
+    text = _percent if figure.is_fraction else _ERROR
+    return Column(f"{title}{unit}", figure.name, text, True)
 
 
 def to_markdown(records: Sequence[StageRecord]) -> str:

@@ -18,10 +18,13 @@ from keras_kd.data.splits import Data
 from keras_kd.distillers import unlabelled
 from keras_kd.distillers.distiller import Distiller
 from keras_kd.targets.cache import TeacherCache
+from keras_kd.tasks import Headline
+from keras_kd.tasks import Task
 from keras_kd.training.fit_arguments import fit_arguments
 from keras_kd.training.fit_arguments import steps_per_epoch
 from keras_kd.training.step_tuning import StepSettings
 from keras_kd.training.step_tuning import steps_together
+from keras_kd.training.task_of import JudgeEpochs
 
 
 def train(
@@ -42,6 +45,7 @@ def train(
     distillation_losses: Any = None,
     metrics: Sequence[Any] | None = None,
     watch: tuple[str, str] | None = None,
+    task: Task | None = None,
 ) -> tuple[keras.Model, dict]:
     """Builds a model and trains it; the best epoch on validation is kept.
 
@@ -70,6 +74,8 @@ def train(
         watch: Metric whose best epoch is kept and its direction, such as
             `("val_accuracy", "max")`, which is the default of a classifier;
             of others it is `("val_loss", "min")`.
+        task: What gives the loss and metrics that are `None`, and the
+            headline whose best epoch is kept.
 
     Returns:
         The trained model, and a dict of its `epochs`, `best_epoch`, `steps`,
@@ -78,6 +84,14 @@ def train(
     began = time.perf_counter()
     keras.utils.set_random_seed(seed)
     model = trained = build()
+    judging: list[keras.callbacks.Callback] = []
+    if task is not None:
+        loss = task.label_loss(model) if loss is None else loss
+        metrics = task.metrics(model) if metrics is None else metrics
+        headline = task.headline
+        watch = watch or (f"val_{headline.name}", headline.direction)
+        if headline.name not in names_of(metrics):
+            judging = [JudgeEpochs(task, model, data.validation)]
     loss, metrics = loss_and_metrics(model, loss, metrics)
     has_targets = targets is not None or cache is not None
     distilled = teacher is not None or has_targets
@@ -119,6 +133,7 @@ def train(
         data.validation,
         watch or best or ("val_loss", "min"),
         title=title,
+        judging=judging,
         epochs=epochs,
     )
     # Whoever trains on has callbacks that count batches.
@@ -131,8 +146,24 @@ def train(
     }
 
 
-def validation_value(metrics: dict[str, Any]) -> float:
+def names_of(metrics: Any) -> set[str]:
+    """Returns the names that metrics of `compile` are logged under."""
+    if isinstance(metrics, dict):
+        several = len(metrics) > 1
+        return {
+            f"{output}_{name}" if several else name
+            for output, each in metrics.items()
+            for name in names_of(each)
+        }
+    return {getattr(metric, "name", metric) for metric in metrics}
+
+
+def validation_value(
+    metrics: dict[str, Any], headline: Headline | None = None
+) -> float:
     """Returns what trainings are compared by; more is better."""
+    if headline is not None:
+        return headline.better(metrics[f"val_{headline.name}"], than=0.0)
     if "val_accuracy" in metrics:
         return metrics["val_accuracy"]
     return -metrics["val_loss"]
@@ -146,6 +177,7 @@ def fit_best(
     *,
     title: str | None = None,
     callbacks: Sequence[keras.callbacks.Callback] = (),
+    judging: Sequence[keras.callbacks.Callback] = (),
     **options: Any,
 ) -> dict[str, Any]:
     """Trains a control, a student or a trial; its best epoch is kept.
@@ -157,6 +189,7 @@ def fit_best(
         watch: See `train`.
         title: See `train`.
         callbacks: More of them.
+        judging: Those that log what is watched, called first.
         **options: Other arguments of `fit`.
 
     Returns:
@@ -169,7 +202,7 @@ def fit_best(
             **arguments,
             **options,
             validation_data=validation,
-            callbacks=[keep_best, *callbacks, *bars],
+            callbacks=[*judging, keep_best, *callbacks, *bars],
             verbose=0,
         ).history
     finally:

@@ -7,10 +7,12 @@ import dataclasses
 import os
 import pathlib
 from collections.abc import Callable
+from collections.abc import Mapping
 from collections.abc import Sequence
 
 import keras
 
+from keras_kd import tasks
 from keras_kd.core.records import StageRecord
 from keras_kd.core.type_aliases import LabelLossLike
 from keras_kd.core.type_aliases import LearningRateLike
@@ -20,6 +22,7 @@ from keras_kd.data.splits import Data
 from keras_kd.data.splits import labels_of
 from keras_kd.export.publishing.versions import check_name
 from keras_kd.report import Report
+from keras_kd.tasks import Task
 from keras_kd.training.trainer import validation_value
 from keras_kd.workflows.artifact_metrics import artifact_metrics
 from keras_kd.workflows.stages import CompressionStages
@@ -40,6 +43,8 @@ def compress(
     batch_size: int = 128,
     learning_rate: LearningRateLike = 1e-3,
     loss: LabelLossLike | None = None,
+    task: Task | Mapping[str, Task] | None = None,
+    headline: str | None = None,
     seeds: Sequence[int] = (0, 1, 2),
     control: bool = True,
     prune: float | None = 0.5,
@@ -86,7 +91,11 @@ def compress(
         batch_size: Examples in a step.
         learning_rate: For Adam: the peak of a cosine decay to zero, or a
             Keras schedule.
-        loss: Label loss; read off the student if `None`.
+        loss: Label loss; that of the task if `None`.
+        task: What outputs and labels mean, see `keras_kd.tasks`; `None`:
+            inferred, if it is certain. Its headline chooses the best epoch
+            and seed, and is what the gain is of.
+        headline: Output that a dict of tasks is judged by.
         seeds: One student and one control is trained per seed; the spread of
             the gain comes from them.
         control: Whether to train the controls. Without, nobody knows whether
@@ -129,24 +138,34 @@ def compress(
         "distillation_losses": distillation_losses,
     }
     stages = CompressionStages(
-        teacher, build_student, data, directory, training, distilling, verbose
+        teacher,
+        build_student,
+        data,
+        directory,
+        training,
+        distilling,
+        verbose,
+        task=task,
+        headline=headline,
     )
+    judged = stages.task.headline
+    figure = f"val_{judged.name}"
     labels = labels_of(data.validation)
     of_teacher = stages.teacher()
-    teacher_accuracy = of_teacher.metrics.get("val_accuracy")
-    for warning in warn_of_teacher(teacher_accuracy, labels):
+    of_control = None
+    teacher_value = of_teacher.metrics.get(figure)
+    for warning in warn_of_teacher(teacher_value, labels, None, judged):
         stages.say(warning)  # now, before hours are spent on its students
     found = None
     if search is not None:
         found = stages.search(search, seed=max(seeds) + 1)
     records = [of_teacher]
-    control_accuracy = None
     if control:
         controls = [stages.control(seed) for seed in seeds]
-        of_control = _best(controls, "control")
-        control_accuracy = of_control.metrics.get("val_accuracy")
+        of_control = _best(controls, "control", judged)
         records.append(of_control)
-    shipped = _best([stages.student(seed) for seed in seeds], "distilled")
+    students = [stages.student(seed) for seed in seeds]
+    shipped = _best(students, "distilled", judged)
     records.append(shipped)
     if prune:
         shipped = stages.pruned(shipped, prune, prune_epochs)
@@ -154,7 +173,8 @@ def compress(
     exported = stages.export(shipped, formats, quantize)
     teacher_file = stages.teacher_file() if "tflite" in formats else None
     records += artifact_metrics(stages, records, exported, teacher_file)
-    notes = warn_of_teacher(teacher_accuracy, labels, control_accuracy)
+    control_value = of_control and of_control.metrics[figure]
+    notes = warn_of_teacher(teacher_value, labels, control_value, judged)
     if teacher_file is not None and not teacher_file.artefacts:
         notes.append(
             "The teacher does not convert to LiteRT, so no .tflite file is "
@@ -167,18 +187,24 @@ def compress(
     return report
 
 
-def _best(records: list[StageRecord], name: str) -> StageRecord:
+def _best(
+    records: list[StageRecord], name: str, headline: tasks.Headline
+) -> StageRecord:
     """Returns the record that is best on validation, with all seeds' figures.
 
     The test split chooses nothing.
     """
-    best = max(records, key=lambda record: validation_value(record.metrics))
+    best = max(
+        records, key=lambda record: validation_value(record.metrics, headline)
+    )
     metrics = {
         **best.metrics,
         "seeds": [record.settings["seed"] for record in records],
     }
-    if "val_accuracy" in metrics:
-        metrics["accuracies"] = [r.metrics["accuracy"] for r in records]
+    values = [record.metrics.get(headline.name) for record in records]
+    if None not in values:
+        is_accuracy = headline == tasks.Headline("accuracy")
+        metrics["accuracies" if is_accuracy else "headlines"] = values
     seconds = sum(record.seconds for record in records)
     return dataclasses.replace(
         best, name=name, metrics=metrics, seconds=seconds

@@ -17,6 +17,7 @@ from keras_kd.distillers import unlabelled
 from keras_kd.evaluation import measure
 from keras_kd.models.ensemble import ensemble
 from keras_kd.training.settings_json import as_json
+from keras_kd.training.task_of import task_of
 from keras_kd.training.teacher_targets import TeacherTargets
 from keras_kd.training.trainer import train
 from keras_kd.training.trainer import validation_value
@@ -89,7 +90,8 @@ def born_again(
         seed: Seed of the first generation.
         verbose: 0 prints nothing, else there are progress bars.
         **training: What `keras_kd.training.trainer.train` takes: `epochs`,
-            `batch_size`, `learning_rate`, `loss`, `distillation_losses`.
+            `batch_size`, `learning_rate`, `loss`, `distillation_losses`,
+            and `task`, `headline` (see `compress`).
 
     Returns:
         A `Generations`: `students`, `records`, `best` and `ensemble()`.
@@ -168,7 +170,8 @@ def teach_through(
         seed: Seed of every link.
         verbose: 0 prints nothing, else there are progress bars.
         **training: What `keras_kd.training.trainer.train` takes: `epochs`,
-            `batch_size`, `learning_rate`, `loss`, `distillation_losses`.
+            `batch_size`, `learning_rate`, `loss`, `distillation_losses`,
+            and `task`, `headline` (see `compress`).
 
     Returns:
         The last student, and a record of every link.
@@ -212,6 +215,13 @@ def teach_through(
 
 def _train_from(teacher, build, data, *, title, seed, verbose, **options):
     """Returns one student, its record, and its value on validation."""
+    task = task_of(
+        options.pop("task", None),
+        options.pop("headline", None),
+        build(),
+        data,
+        options.get("loss"),
+    )
     taught = {}
     if teacher is not None:
         losses = options.get("distillation_losses")
@@ -222,6 +232,7 @@ def _train_from(teacher, build, data, *, title, seed, verbose, **options):
         data,
         title=title if verbose else None,
         seed=seed,
+        task=task,
         **options,
         **taught,
     )
@@ -231,7 +242,7 @@ def _train_from(teacher, build, data, *, title, seed, verbose, **options):
         "student",
         title,
         {"seed": seed, "model": student.name, **as_json(options)},
-        {**measure(student, data, latency=False), **facts},
+        {**measure(student, data, task=task, latency=False), **facts},
         seconds=seconds,
     )
-    return student, record, validation_value(facts)
+    return student, record, validation_value(facts, task.headline)

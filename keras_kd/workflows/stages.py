@@ -22,6 +22,7 @@ from keras_kd.evaluation.evaluator import Evaluator
 from keras_kd.export import export
 from keras_kd.pruning import prune
 from keras_kd.training.settings_json import as_json
+from keras_kd.training.task_of import task_of
 from keras_kd.training.teacher_targets import TeacherTargets
 from keras_kd.training.teacher_targets import targets_folder
 from keras_kd.training.trainer import train
@@ -41,6 +42,11 @@ class CompressionStages:
         training: `epochs`, `batch_size`, `learning_rate` and `loss`.
         distilling: `temperature`, `alpha` and `distillation_losses`.
         verbose: See `compress`.
+        task: See `compress`.
+        headline: See `compress`.
+
+    Raises:
+        ValueError: If the task is not given and not certain.
     """
 
     def __init__(
@@ -52,7 +58,11 @@ class CompressionStages:
         training: dict[str, Any],
         distilling: dict[str, Any],
         verbose: int = 1,
+        task: Any = None,
+        headline: str | None = None,
     ):
+        student, loss = build_student(), training["loss"]
+        self.task = task_of(task, headline, student, data, loss)
         self.build_student = build_student
         self.data = data
         self.directory = directory
@@ -68,7 +78,9 @@ class CompressionStages:
             directory=targets_folder(self.folder.directory),
             verbose=verbose,
         )
-        self.evaluator = Evaluator(self.teacher_targets.teacher, data)
+        self.evaluator = Evaluator(
+            self.teacher_targets.teacher, data, self.task
+        )
         # What a training depends on. The control's also names the teacher:
         # its metrics hold the agreement with it. Finished runs hold a digest
         # of these keys ("lesson": teacher and data), so they keep their names.
@@ -77,6 +89,17 @@ class CompressionStages:
             "student": fingerprint_of_builder(build_student),
             **as_json(training),
         }
+        if task is not None:
+            # What is inferred follows from the rest.
+            self.common["task"] = repr(self.task)
+
+    @property
+    def label_loss(self) -> Any:
+        """The loss on the labels that was given, or the task's."""
+        given = self.training["loss"]
+        if given is not None:
+            return given
+        return self.task.label_loss(self.build_student())
 
     @property
     def taught(self) -> dict[str, Any]:
@@ -86,7 +109,9 @@ class CompressionStages:
     def teacher(self) -> StageRecord:
         return self.folder.run(
             "teacher",
-            self.common["lesson"],
+            [self.common["lesson"], self.common.get("task")]
+            if "task" in self.common
+            else self.common["lesson"],
             lambda: (None, self.evaluator.teacher_record()),
         )
 
@@ -143,6 +168,7 @@ class CompressionStages:
                 self.data,
                 title=title if self.verbose else None,
                 seed=seed,
+                task=self.task,
                 **self.training,
                 **distilling(),
             )
@@ -175,7 +201,7 @@ class CompressionStages:
                 sparsity=sparsity,
                 teacher=teacher,
                 callbacks=bar if self.verbose else [],
-                **{**self.training, "epochs": epochs},
+                **{**self.training, "epochs": epochs, "loss": self.label_loss},
                 **self.distilling,
             )
             record.metrics |= self.evaluator.measure(model)

@@ -6,7 +6,9 @@ from __future__ import annotations
 import numpy as np
 
 from keras_kd.data.splits import UNLABELLED
+from keras_kd.tasks import Headline
 
+ACCURACY = Headline("accuracy")
 MARGIN = 0.005  # half a point: less is noise on most validation sets
 
 
@@ -25,17 +27,30 @@ def chance_level(labels: np.ndarray) -> float | None:
 
 
 def warn_of_teacher(
-    teacher: float | None, labels: np.ndarray, control: float | None = None
+    teacher: float | None,
+    labels: np.ndarray,
+    control: float | None = None,
+    headline: Headline = ACCURACY,
 ) -> list[str]:
     """Returns warnings about a teacher that cannot help.
 
     Args:
-        teacher: Its accuracy on the validation split, `None` if unknown.
+        teacher: Its headline on the validation split, `None` if unknown.
         labels: Labels of the validation split.
-        control: Validation accuracy of the student trained without it.
+        control: That of the student trained without it.
+        headline: What the two are.
     """
     if teacher is None:
         return []
+    if headline != ACCURACY:
+        if control is None or headline.better(teacher, than=control) > 0:
+            return []
+        return [
+            f"Warning: the teacher ({headline.title} {headline.text(teacher)} "
+            "on validation) is not better than the student trained without it "
+            f"({headline.text(control)}). Expect no gain: use a better "
+            "teacher, a smaller student, or unlabelled data."
+        ]
     warnings = []
     chance = chance_level(labels)
     if chance is not None and teacher <= chance + MARGIN:

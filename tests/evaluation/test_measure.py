@@ -13,6 +13,7 @@ import pytest
 import tensorflow as tf
 
 import keras_kd.data
+from keras_kd import tasks
 from keras_kd.evaluation import latency
 from keras_kd.evaluation import measure
 from keras_kd.evaluation.latency_worker import time_in_turn
@@ -52,6 +53,7 @@ def test_measure_of_a_model(trained, digits, logits, expected):
         by_class, weights=np.bincount(digits.test[1])
     ) == pytest.approx(expected)
     assert 0 < found.pop("ece") < 0.2
+    assert 0.8 < found.pop("macro_f1") < 1
     assert found == {
         "accuracy": pytest.approx(expected, abs=1e-12),
         "agreement": 1.0,
@@ -179,7 +181,8 @@ def test_measure_knows_probabilities_from_logits(activation, bias, says_yes):
         [keras.Input((1,)), keras.layers.Dense(1, activation)]
     )
     model.set_weights([np.full((1, 1), 0.1), np.full(1, bias)])
-    found = measure(model, (x, y), latency=False)
+    task = tasks.Classification()
+    found = measure(model, (x, y), task=task, latency=False)
     assert found["accuracy"] == pytest.approx((y == says_yes).mean())
 
 
