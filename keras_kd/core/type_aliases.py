@@ -51,8 +51,11 @@ OneLossLike: TypeAlias = (
 ProjectorLike: TypeAlias = 'keras.layers.Layer | Literal["auto"] | None'
 """What brings the student's tap to the teacher's shape."""
 
-LossLike: TypeAlias = "OneLossLike | Sequence[OneLossLike]"
-"""One distillation loss or a list of them."""
+LossLike: TypeAlias = (
+    "OneLossLike | Sequence[OneLossLike]"
+    " | Mapping[str, OneLossLike | Sequence[OneLossLike]]"
+)
+"""One distillation loss, a list of them, or a dict of either by output."""
 
 LabelLossLike: TypeAlias = (
     "str | keras.losses.Loss | Callable | Mapping | Sequence"

@@ -7,6 +7,9 @@ import keras
 from keras import ops
 
 from keras_kd.data.splits import UNLABELLED
+from keras_kd.distillers.per_output import labels_of_tap
+from keras_kd.distillers.per_output import output_of_tap
+from keras_kd.distillers.unlabelled import without_ignored
 from keras_kd.losses.base import compatible
 
 
@@ -52,27 +55,19 @@ def class_ids(y, shape: tuple):
     return ops.cast(y, "int32")
 
 
-def labels_of_output(y, name: str, output_names: list):
-    """Returns the labels that belong to one output of a model.
+def ids_of_output(loss, outputs: list, shape: tuple):
+    """Returns the labels that go with a loss as class ids, or `None`.
 
     Args:
-        y: As given to `fit`: a tensor, or a dict, list or tuple of them for
-            a model with several outputs.
-        name: Name of the output; `"output"` for that of a model with one.
-        output_names: Names of the model's outputs, in order.
-
-    Raises:
-        ValueError: If `y` does not say which labels belong to it.
+        loss: A distillation loss.
+        outputs: The student's `Output`s.
+        shape: Shape of the class scores.
     """
-    if not isinstance(y, (dict, list, tuple)):
-        return y
-    if not isinstance(y, dict) and len(y) == len(output_names):
-        y = dict(zip(output_names, y, strict=True))
-    known = list(y) if isinstance(y, dict) else []
-    if name in known or len(known) == 1:
-        return y.get(name, y[known[0]])
-    raise ValueError(
-        f"There are no labels for the tap '{name}'. Expected one array of "
-        "labels, or a dict of them with a key of that name. Received keys "
-        f"{known}; the model's outputs are {list(output_names)}."
-    )
+    output = output_of_tap(outputs, loss.student)
+    labels = labels_of_tap(outputs, loss.student)
+    if labels is None:
+        return None
+    if output is not None:
+        labels = without_ignored(labels, output.loss)
+    # Features do not tell the number of classes; one label an example.
+    return class_ids(labels, shape if loss.logits else (None, None))

@@ -3,12 +3,16 @@
 
 from __future__ import annotations
 
+import re
+import warnings
+
 import keras
 
 from keras_kd import losses as losses_module
 from keras_kd import teachers
 from keras_kd.core import output_heads
 from keras_kd.core.taps import for_taps
+from keras_kd.distillers.own_step import check_own_step
 
 _RESERVED = ("loss", "student_loss", "teacher_agreement")
 
@@ -65,11 +69,60 @@ def check_pair(teacher, student) -> None:
             "`student` must be a keras.Model (Keras 3). Received: "
             f"{type(student).__module__}.{type(student).__name__}"
         )
+    check_own_step(student)
     if any(student is model for model in _models_of(teacher)):
         raise ValueError(
             "Student and teacher are the same object, so there is nothing to "
             "learn. Build a second model, or copy it with "
             "keras.models.clone_model."
+        )
+
+    _check_not_shared(_models_of(teacher), student)
+    _warn_of_augmentation(student)
+
+
+def _check_not_shared(models, student) -> None:
+    """Raises if training the student would change its teacher."""
+    theirs = {
+        id(weight)
+        for model in models
+        if isinstance(model, keras.Model)
+        for weight in model.weights
+    }
+    shared = [
+        layer.name
+        for layer in student._flatten_layers()
+        if layer.trainable
+        and not any(layer._flatten_layers(recursive=False, include_self=False))
+        and theirs & set(map(id, layer.weights))
+    ]
+    if shared:
+        raise ValueError(
+            f"The student '{student.name}' trains layers that are the "
+            f"teacher's own, which would change the teacher: {shared}. Freeze "
+            "them with `layer.trainable = False`, or build the student on "
+            "copies: layer.from_config(layer.get_config()), then set_weights."
+        )
+
+
+_AUGMENTS = re.compile(
+    "Random[A-Z].*|RandAugment|AugMix|CutMix|MixUp|Solarization"
+)
+
+
+def _warn_of_augmentation(student) -> None:
+    layers = [
+        layer.name
+        for layer in student._flatten_layers()
+        if _AUGMENTS.fullmatch(type(layer).__name__)
+    ]
+    if layers:
+        warnings.warn(
+            f"The student '{student.name}' augments its inputs itself, by "
+            f"{layers}, so the teacher answers to another picture than it "
+            "sees. Augment the data instead, as in `dataset.map(augment)`, "
+            "which shows both the same.",
+            stacklevel=4,
         )
 
 
@@ -81,16 +134,9 @@ def _models_of(teacher) -> list:
 
 
 def losses_by_name(losses) -> dict:
-    """Returns a loss or list of losses by the keys they have in logs."""
-    if not isinstance(losses, (list, tuple)):
-        losses = [losses]
-    if not losses:
-        raise ValueError(
-            "`distillation_losses` is empty. Give at least one loss, or leave "
-            "it out for SoftTargets; alpha=0 turns distillation off."
-        )
+    """Returns losses in any form by the keys they have in logs."""
     named: dict = {}
-    for loss in map(losses_module.get, losses):
+    for loss in losses_module.get_all(losses):
         name, count = loss.name, 1
         while name in named or name in _RESERVED:
             count += 1

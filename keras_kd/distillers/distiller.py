@@ -17,17 +17,24 @@ from keras_kd.core.type_aliases import TeacherLike
 from keras_kd.distillers import unlabelled
 from keras_kd.distillers.compatibility import check_pair
 from keras_kd.distillers.custom_loops import CustomLoops
+from keras_kd.distillers.guarded import guard_labels
 from keras_kd.distillers.keras_names import KerasNames
 from keras_kd.distillers.keras_names import refuse_arguments
 from keras_kd.distillers.loss_metrics import LossMetrics
 from keras_kd.distillers.loss_terms import LossTerms
+from keras_kd.distillers.own_step import has_own_loss
+from keras_kd.distillers.own_step import own_loss
+from keras_kd.distillers.per_output import outputs_of
+from keras_kd.distillers.saved_by_keras import SavedByKeras
 from keras_kd.distillers.step_checks import StepChecked
 from keras_kd.distillers.step_checks import StepChecks
 from keras_kd.targets.attached import split_targets
 
 
 @keras.saving.register_keras_serializable(package="keras_kd")
-class Distiller(StepChecked, KerasNames, CustomLoops, keras.Model):
+class Distiller(
+    StepChecked, SavedByKeras, KerasNames, CustomLoops, keras.Model
+):
     """Trains a student from a teacher and from the labels.
 
         total = alpha * distillation + (1 - alpha) * student_loss
@@ -43,14 +50,17 @@ class Distiller(StepChecked, KerasNames, CustomLoops, keras.Model):
     `predict` are the student's and never run the teacher. Checkpoints hold
     the student (and projectors), never the teacher.
 
-    Labels: `alpha=1` needs none (`fit(x)`). An integer class id of -1 marks
-    an example without a label: it is learned from the teacher only, and
-    metrics pass over it. A sample weight weighs an example in every term.
+    Labels: `alpha=1` needs none (`fit(x)`). -1 for a class id, or for the 0
+    or 1 of a yes/no unit, marks what has no label: it is learned from the
+    teacher only, and metrics pass over it. A loss's `ignore_class` is left
+    out altogether. A sample weight weighs an example in every term.
 
-    Outputs: a model may end in logits, a softmax or a sigmoid; teacher and
-    student are each read for it. Sigmoid and one-unit outputs, and students
-    compiled with a binary cross-entropy, are distilled unit by unit
-    (Bernoulli).
+    Outputs: all this holds for each of several outputs, and in whatever form
+    `loss` is given; `loss_weights` weigh an output whole, its labels and its
+    teacher. A student's own `compute_loss` is used. A model may end in
+    logits, a softmax or a sigmoid; teacher and student are each read for it.
+    Sigmoid and one-unit outputs, and students compiled with a binary
+    cross-entropy, are distilled unit by unit (Bernoulli).
 
     Args:
         teacher: A trained `keras.Model`, a list of them (an ensemble), a
@@ -61,7 +71,9 @@ class Distiller(StepChecked, KerasNames, CustomLoops, keras.Model):
             is given.
         alpha: Weight of the distillation in `[0, 1]`. Assignable at any
             time, as is `temperature`, without retracing.
-        distillation_losses: A distillation loss, or a list of them.
+        distillation_losses: A distillation loss, a list of them, or a dict
+            of either by output, as in `{"kind": SoftTargets(2.0), "size":
+            FeatureMatching()}`.
         name: Name of the model.
 
     Raises:
@@ -112,7 +124,8 @@ class Distiller(StepChecked, KerasNames, CustomLoops, keras.Model):
         self.student = student
         self.projectors: dict[str, keras.layers.Layer] = {}
         self._learn_from(teacher, distillation_losses)
-        self._log = LossMetrics(self._loss_terms.losses)
+        terms = self._loss_terms
+        self._log = LossMetrics(terms.losses, terms.agreements.values())
         self._guard = StepChecks()
 
     # What it is made of.
@@ -171,6 +184,7 @@ class Distiller(StepChecked, KerasNames, CustomLoops, keras.Model):
     @functools.wraps(keras.Model.compile)
     def compile(self, *args, **kwargs):
         super().compile(*args, **kwargs)
+        guard_labels(self, self._guard)
         return self
 
     def call(self, x, training=None):
@@ -206,24 +220,27 @@ class Distiller(StepChecked, KerasNames, CustomLoops, keras.Model):
         replicas = self.distribute_strategy.num_replicas_in_sync
         self._loss_tracker.update_state(loss * replicas, batch_size)
         logs = self.compute_metrics(x, y, y_pred, sample_weight)
-        return {**logs, **self._log.update(values, agreement, batch_size)}
+        logs.update(self._log.update(values, agreement, batch_size))
+        return logs
 
     def _parts(self, x, targets, y, sample_weight):
         """Returns the total, its parts by name, the agreement, the answer."""
         y_pred, taps = self._student_pass(x, targets.taps, training=True)
         student_loss = self._compute_loss(x, y, y_pred, sample_weight)
+        outputs = outputs_of(self, y_pred, y, sample_weight)
         values, agreement = self._loss_terms.values(
-            targets, taps, self.projectors, self.loss, y, sample_weight
+            targets, taps, self.projectors, outputs
         )
         distillation = self._loss_terms.weighted_sum(
-            values, self.optimizer.iterations
+            values, self.optimizer.iterations, outputs
         )
         alpha = Scalar.tensor(self, "alpha")
         # The student's loss holds its regularisation; adding it to the
         # other side too gives it full weight at every alpha.
         total = alpha * (distillation + unlabelled.regularisation(self))
         total = total + (1.0 - alpha) * student_loss
-        values = {"student_loss": student_loss, **values}
+        if self._learns_labels(y):
+            values = {"student_loss": student_loss, **values}
         return total, values, agreement, y_pred
 
     def _total_loss(self, x, y, sample_weight):
@@ -231,26 +248,37 @@ class Distiller(StepChecked, KerasNames, CustomLoops, keras.Model):
         targets = self._loss_terms.targets(x, attached, self._guard)
         return self._parts(x, targets, y, sample_weight)[0]
 
+    def _learns_labels(self, y):
+        own = has_own_loss(self.student)
+        return own or (y is not None and self.loss is not None)
+
+    def test_step(self, data):
+        _, y, _ = keras.utils.unpack_x_y_sample_weight(data)
+        if not has_own_loss(self.student):
+            unlabelled.check_measurable(y)
+        return super().test_step(data)
+
     def _compute_loss(
         self, x=None, y=None, y_pred=None, sample_weight=None, training=True
     ):
         """Returns what `student.fit` would minimise (no distillation)."""
-        if y is None or (self.loss is None and training):
+        if not self._learns_labels(y):
             if training:
                 unlabelled.check_not_needed(y, self.alpha)
             return unlabelled.regularisation(self)
-        labels = unlabelled.separate(y, y_pred, self.loss, sample_weight)
-        if labels.out_of_range is not None:
-            self._guard.count("labels", labels.out_of_range)
-        return keras.Model.compute_loss(
-            self, x, labels.y, y_pred, labels.weight
-        )
+        if has_own_loss(self.student):
+            return own_loss(self, x, y, y_pred, sample_weight, training)
+        return keras.Model.compute_loss(self, x, y, y_pred, sample_weight)
 
     def compute_metrics(self, x, y, y_pred, sample_weight=None):
         if y is None:
             return {"loss": self._loss_tracker.result()}
-        y = unlabelled.labels_for_metrics(y, y_pred, self.loss)
         return super().compute_metrics(x, y, y_pred, sample_weight)
+
+    def reset_metrics(self):
+        super().reset_metrics()
+        if self._loss_terms.teacher is not None:
+            self._loss_terms.teacher.begin_epoch()
 
     def get_metrics_result(self):
         compiled = self._compile_metrics
@@ -265,32 +293,3 @@ class Distiller(StepChecked, KerasNames, CustomLoops, keras.Model):
             self._tracker.unlock()  # predict() before fit() has locked it
             self.projectors = made or {}
             self.built = self.student.built and made is not None
-
-    # How it is saved.
-
-    def get_config(self):
-        serialize = keras.saving.serialize_keras_object
-        return {
-            "name": self.name,
-            "dtype": serialize(self.dtype_policy),
-            "student": serialize(self.student),
-            "alpha": self.alpha,
-            "distillation_losses": serialize(self.distillation_losses),
-            "projectors": serialize(dict(self.projectors)),
-        }
-
-    @classmethod
-    def from_config(cls, config, custom_objects=None):
-        config = keras.saving.deserialize_keras_object(
-            dict(config), custom_objects=custom_objects
-        )
-        projectors = config.pop("projectors", {})
-        distiller = cls(teacher=None, **config)
-        distiller.projectors = projectors
-        distiller.built = distiller.student.built
-        return distiller
-
-    def compile_from_config(self, config):
-        self.compile(**keras.saving.deserialize_keras_object(config))
-        if self.built:
-            self.optimizer.build(self.trainable_variables)

@@ -17,36 +17,33 @@ class LossMetrics:
     reported by `evaluate` too, where nothing updates them.
     """
 
-    def __init__(self, names: Iterable[str]):
-        keys = ("student_loss", *names)
-        self.losses = {key: keras.metrics.Mean(name=key) for key in keys}
-        self.agreement = keras.metrics.Mean(name="teacher_agreement")
+    def __init__(self, names: Iterable[str], agreements: Iterable[str] = ()):
+        keys = ("student_loss", *names, *agreements)
+        self.means = {key: keras.metrics.Mean(name=key) for key in keys}
 
-    def update(self, values: dict, agreement, batch_size) -> dict:
+    def update(self, values: dict, agreement: dict, batch_size) -> dict:
         """Adds one batch and returns the means so far.
 
         Values are as Keras losses give them: divided by the number of
-        replicas. The agreement is a pair (0/1 values, mask), or `None`.
+        replicas. An agreement is a pair (0/1 values, mask).
         """
         replicas = tf.distribute.get_strategy().num_replicas_in_sync
         logs = {}
         for name, value in values.items():
-            self.losses[name].update_state(value * replicas, batch_size)
-            logs[name] = self.losses[name].result()
-        if agreement is not None:
-            same, mask = agreement
+            self.means[name].update_state(value * replicas, batch_size)
+            logs[name] = self.means[name].result()
+        for name, (same, mask) in agreement.items():
             if mask is not None:
                 mask = ops.cast(mask, "float32")
-            self.agreement.update_state(same, mask)
-            logs["teacher_agreement"] = self.agreement.result()
+            self.means[name].update_state(same, mask)
+            logs[name] = self.means[name].result()
         return logs
 
     def result(self) -> dict:
         """Returns all the means, summed up over replicas outside a step."""
-        metrics = {**self.losses, "teacher_agreement": self.agreement}
-        return {name: metric.result() for name, metric in metrics.items()}
+        return {name: mean.result() for name, mean in self.means.items()}
 
     def reset(self) -> None:
         """Starts a new epoch."""
-        for metric in (*self.losses.values(), self.agreement):
-            metric.reset_state()
+        for mean in self.means.values():
+            mean.reset_state()

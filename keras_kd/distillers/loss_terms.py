@@ -16,12 +16,14 @@ from keras_kd.core.taps import ForwardPass
 from keras_kd.core.taps import for_taps
 from keras_kd.core.taps import shape_of
 from keras_kd.distillers import unlabelled
-from keras_kd.distillers.class_ids import class_ids
-from keras_kd.distillers.class_ids import labels_of_output
+from keras_kd.distillers.class_ids import ids_of_output
 from keras_kd.distillers.compatibility import check_alike
 from keras_kd.distillers.compatibility import check_known_shapes
 from keras_kd.distillers.compatibility import check_not_itself
 from keras_kd.distillers.compatibility import losses_by_name
+from keras_kd.distillers.per_output import distilled_mask
+from keras_kd.distillers.per_output import output_of_tap
+from keras_kd.distillers.per_output import weight_of_tap
 from keras_kd.losses import sparse
 from keras_kd.targets.attached import SAMPLE_INDEX
 from keras_kd.teachers.base import MEMBERS
@@ -50,6 +52,7 @@ class LossTerms:
 
     def __init__(self, teacher, student: keras.Model, losses):
         self.losses = losses_by_name(losses)
+        self.agreements = _agreements(self.losses.values())
         self.given_teacher = teacher
         self.teacher = teachers.get(teacher)
         self._own_taps = {}
@@ -150,20 +153,16 @@ class LossTerms:
         targets: StepTargets,
         taps: dict,
         projectors: dict,
-        label_loss=None,
-        labels=None,
-        sample_weight=None,
+        outputs: list,
     ):
-        """Returns `({loss name: scalar}, agreement)` of a batch.
+        """Returns `({loss name: scalar}, {key: agreement})` of a batch.
 
-        The agreement is a pair (0/1 values, mask): whether teacher and
-        student choose the same class; `None` without a loss on class scores.
-        `label_loss`, the `loss` of `compile`, tells yes/no units and which
-        labels are none.
+        An agreement is a pair (0/1 values, mask): whether teacher and student
+        choose the same class of an output; none without a loss on class
+        scores. `outputs`, the `Output`s of the student, tell yes/no units,
+        labels and weights.
         """
-        values, agreement = {}, None
-        binary = unlabelled.is_binary(label_loss) or None
-        labels = unlabelled.without_ignored(labels, label_loss)
+        values, agreement = {}, {}
         # A loss lets no gradient into its targets, so none in these either.
         given = targets.taps
         if not targets.attached:
@@ -176,32 +175,44 @@ class LossTerms:
             combines = loss.logits and MEMBERS in given
             if combines:
                 teacher = given[MEMBERS]
-            mask = getattr(student, "_keras_mask", None)
+            output = output_of_tap(outputs, loss.student)
+            mask = distilled_mask(getattr(student, "_keras_mask", None), output)
             if name in projectors:
                 index = _index(loss, targets.index)
                 layer = projectors[name]
                 student = loss.project(layer, teacher, student, index)
             if loss.logits:
+                binary = output and unlabelled.is_binary(output.loss)
                 teacher, student = self._scores(
                     loss, teacher, student, targets.attached, binary
                 )
                 if combines:
-                    ids, needs = None, self.teacher.label_aware
-                    if needs and labels is not None:
-                        ids = self._class_ids(name, loss, labels, student.shape)
+                    ids = None
+                    if self.teacher.label_aware:
+                        ids = ids_of_output(loss, outputs, student.shape)
                     temperature = Scalar.of(loss, "temperature", 1.0)
                     teacher = self.teacher.combine(teacher, temperature, ids)
-                if agreement is None:
+                key = self.agreements[loss.student]
+                if key not in agreement:
                     same = sparse.top_class(teacher) == ops.argmax(student, -1)
-                    agreement = (ops.cast(same, "float32"), mask)
+                    agreement[key] = (ops.cast(same, "float32"), mask)
             if not sparse.is_sparse(teacher):
                 loss.check_shapes(*map(shape_of, (teacher, student)))
             if mask is not None:
                 student._keras_mask = mask
             if loss.label_aware:
-                ids = self._class_ids(name, loss, labels, student.shape)
+                ids = ids_of_output(loss, outputs, student.shape)
+                if ids is None:
+                    raise ValueError(
+                        f"The distillation loss '{name}' "
+                        f"({type(loss).__name__}) needs labels, and the data "
+                        "has none. Give labels to `fit`, -1 for an example "
+                        "without one, or use a loss that needs none, such as "
+                        "SoftTargets."
+                    )
                 teacher = (teacher, ids)
-            values[name] = loss(teacher, student, sample_weight)
+            weight = weight_of_tap(outputs, loss.student)
+            values[name] = loss(teacher, student, weight)
         return values, agreement
 
     def after_step(self) -> None:
@@ -209,14 +220,17 @@ class LossTerms:
         if self.teacher is not None:
             self.teacher.after_step()
 
-    def weighted_sum(self, values: dict, step):
-        """Returns the sum of the values, each times its weight in a step."""
-        return ops.sum(
-            [
-                loss.weight_at(step) * values[name]
-                for name, loss in self.losses.items()
-            ]
-        )
+    def weighted_sum(self, values: dict, step, outputs: list = ()):
+        """Returns the sum of the values, each times its weight in a step.
+
+        `loss_weights` weigh an output whole: its labels and its teacher.
+        """
+        parts = []
+        for name, loss in self.losses.items():
+            output = output_of_tap(outputs, loss.student)
+            share = output.loss_weight if output else 1.0
+            parts.append(share * loss.weight_at(step) * values[name])
+        return ops.sum(parts)
 
     def _known_ids(self, loss, target, guard):
         """Returns a sparse target whose ids are classes of the student."""
@@ -248,18 +262,14 @@ class LossTerms:
         teacher = output_heads.to_logits(teacher, teacher_head)
         return output_heads.comparable(teacher, student, binary)
 
-    def _class_ids(self, name, loss, labels, shape):
-        if labels is None:
-            raise ValueError(
-                f"The distillation loss '{name}' ({type(loss).__name__}) needs "
-                "labels, and the data has none. Give labels to `fit`, -1 for "
-                "an example without one, or use a loss that needs none, such "
-                "as SoftTargets."
-            )
-        names = getattr(self.student_pass.model, "output_names", ["output"])
-        labels = labels_of_output(labels, loss.student, names)
-        # Features do not tell the number of classes; one label an example.
-        return class_ids(labels, shape if loss.logits else (None, None))
+
+def _agreements(losses) -> dict:
+    """Returns the key in logs for each of the student's class scores."""
+    taps = list(dict.fromkeys(loss.student for loss in losses if loss.logits))
+    key = "teacher_agreement"
+    if len(taps) == 1:
+        return {taps[0]: key}
+    return {tap: f"{tap}_{key}" for tap in taps}
 
 
 def _tap(targets, name):

@@ -15,6 +15,7 @@ from keras_kd.core.type_aliases import Split
 from keras_kd.data.splits import Data
 from keras_kd.data.splits import first_batches
 from keras_kd.distillers.distiller import Distiller
+from keras_kd.distillers.per_output import outputs_of
 from keras_kd.losses.base import DistillationLoss
 from keras_kd.targets.attached import split_targets
 
@@ -189,9 +190,8 @@ def _values(distiller, batch):
         values[STUDENT_LOSS] = distiller._compute_loss(
             x, y, y_pred, sample_weight
         )
-    found, _ = terms.values(
-        targets, taps, distiller.projectors, label_loss, y, sample_weight
-    )
+    outputs = outputs_of(distiller, y_pred, y, sample_weight)
+    found, _ = terms.values(targets, taps, distiller.projectors, outputs)
     distiller._guard.raise_if_tripped(steps=1)
     size = len(keras.tree.flatten(x)[0])
     return {k: float(v) for k, v in {**values, **found}.items()}, size

@@ -16,6 +16,7 @@ from keras_kd.core.type_aliases import Split
 from keras_kd.data.splits import as_dataset
 from keras_kd.distillers import unlabelled
 from keras_kd.distillers.custom_loops import CustomLoops
+from keras_kd.distillers.guarded import guard_labels
 from keras_kd.distillers.loss_metrics import LossMetrics
 from keras_kd.distillers.mutual_optimizers import MutualOptimizers
 from keras_kd.distillers.mutual_students import MutualStudents
@@ -144,8 +145,9 @@ class MutualDistiller(StepChecked, CustomLoops, keras.Model):
         **kwargs,
     ):
         shared = (loss, loss_weights, metrics, weighted_metrics, *args)
-        self._peers.compile(optimizer, *shared, **kwargs)
+        self._peers.compile(self._guard, optimizer, *shared, **kwargs)
         super().compile(MutualOptimizers(self.students), *shared, **kwargs)
+        guard_labels(self)
         return self
 
     def call(self, x, training=None):
@@ -166,9 +168,7 @@ class MutualDistiller(StepChecked, CustomLoops, keras.Model):
             soft_targets = peer_losses(
                 scores, self._soft_targets, sample_weight
             )
-            label_losses = peers.label_losses(
-                x, y, answers, self.loss, self._guard, sample_weight
-            )
+            label_losses = peers.label_losses(x, y, answers, sample_weight)
             alpha = Scalar.tensor(self, "alpha")
             # As in Distiller: regularisation on both sides, so that it has
             # full weight at every alpha.
@@ -194,14 +194,12 @@ class MutualDistiller(StepChecked, CustomLoops, keras.Model):
         names = [f"{prefix}soft_targets" for prefix in peers.prefixes]
         values = dict(zip(names, soft_targets, strict=True))
         size = ops.shape(keras.tree.flatten(x)[0])[0]
-        return {**logs, **self._log.update(values, None, size)}
+        return {**logs, **self._log.update(values, {}, size)}
 
     def test_step(self, data):
         x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
         answers = self._peers.answers(x, training=False)
-        losses = self._peers.label_losses(
-            x, y, answers, self.loss, self._guard, sample_weight
-        )
+        losses = self._peers.label_losses(x, y, answers, sample_weight)
         mean = self._peers.mean(answers, self.loss)
         loss = self._compute_loss(x, y, mean, sample_weight)
         return self._update(x, y, answers, losses, loss, sample_weight)
@@ -216,19 +214,14 @@ class MutualDistiller(StepChecked, CustomLoops, keras.Model):
         self, x=None, y=None, y_pred=None, sample_weight=None, training=True
     ):
         """Returns the label loss of the ensemble, without regularisation."""
-        labels = unlabelled.separate(y, y_pred, self.loss, sample_weight)
-        return self._compile_loss(labels.y, y_pred, labels.weight)
-
-    def compute_metrics(self, x, y, y_pred, sample_weight=None):
-        y = unlabelled.labels_for_metrics(y, y_pred, self.loss)
-        return super().compute_metrics(x, y, y_pred, sample_weight)
+        return self._compile_loss(y, y_pred, sample_weight)
 
     def _update(self, x, y, answers, losses, loss, sample_weight):
         """Adds a batch to all metrics; returns the results so far."""
         replicas = self.distribute_strategy.num_replicas_in_sync
         losses = [value * replicas for value in losses]
         mean = self._peers.mean(answers, self.loss)
-        self._peers.update(x, y, answers, losses, self.loss, sample_weight)
+        self._peers.update(x, y, answers, losses, sample_weight)
         size = ops.shape(keras.tree.flatten(x)[0])[0]
         self._loss_tracker.update_state(loss * replicas, size)
         return self.compute_metrics(x, y, mean, sample_weight)
@@ -277,3 +270,4 @@ class MutualDistiller(StepChecked, CustomLoops, keras.Model):
     def compile_from_config(self, config):
         config = keras.saving.deserialize_keras_object(config)
         super().compile(MutualOptimizers(self.students), **config)
+        guard_labels(self)

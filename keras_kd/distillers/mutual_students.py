@@ -9,6 +9,7 @@ from keras import ops
 from keras_kd.core import output_heads
 from keras_kd.core.taps import ForwardPass
 from keras_kd.distillers import unlabelled
+from keras_kd.distillers.guarded import guard_labels
 from keras_kd.distillers.mutual_optimizers import copies
 from keras_kd.models.ensemble import common_activation
 from keras_kd.models.ensemble import mean_prediction
@@ -50,15 +51,29 @@ class MutualStudents:
         self._passes = [ForwardPass(student, []) for student in students]
 
     def compile(
-        self, optimizer, loss, loss_weights, metrics, weighted, *args, **kwargs
+        self,
+        guard,
+        optimizer,
+        loss,
+        loss_weights,
+        metrics,
+        weighted,
+        *args,
+        **kwargs,
     ) -> None:
-        """Compiles every student with optimizer and metrics of its own."""
+        """Compiles every student with optimizer and metrics of its own.
+
+        `guard`, `StepChecks`, counts the labels of the first one only: they
+        are those of all.
+        """
         optimizers = copies(optimizer, len(self.students))
         for student, own in zip(self.students, optimizers, strict=True):
             own_metrics = [_copied(metrics), _copied(weighted)]
             student.compile(
                 own, loss, loss_weights, *own_metrics, *args, **kwargs
             )
+            guard_labels(student, guard)
+            guard = None
 
     def answers(self, x, training: bool | None) -> list:
         """Runs every student once."""
@@ -85,17 +100,12 @@ class MutualStudents:
             scores.append(logits)
         return scores
 
-    def label_losses(self, x, y, answers, loss, guard, sample_weight) -> list:
+    def label_losses(self, x, y, answers, sample_weight) -> list:
         """Returns what each `student.fit` would minimise."""
-        losses = []
-        for i, student in enumerate(self.students):
-            labels = unlabelled.separate(y, answers[i], loss, sample_weight)
-            losses.append(
-                student.compute_loss(x, labels.y, answers[i], labels.weight)
-            )
-            if i == 0 and labels.out_of_range is not None:
-                guard.count("labels", labels.out_of_range)
-        return losses
+        return [
+            student._compute_loss(x, y, answer, sample_weight)
+            for student, answer in zip(self.students, answers, strict=True)
+        ]
 
     def apply(self, gradients: list) -> None:
         """Takes a step with every student that has anything to train."""
@@ -105,13 +115,12 @@ class MutualStudents:
                 pairs = zip(own, weights, strict=True)
                 student.optimizer.apply_gradients(pairs)
 
-    def update(self, x, y, answers, losses, loss, sample_weight) -> None:
+    def update(self, x, y, answers, losses, sample_weight) -> None:
         """Adds a batch to the metrics of every student."""
         for i, student in enumerate(self.students):
             size = ops.shape(keras.tree.flatten(x)[0])[0]
             student._loss_tracker.update_state(losses[i], size)
-            own = unlabelled.labels_for_metrics(y, answers[i], loss)
-            student.compute_metrics(x, own, answers[i], sample_weight)
+            student.compute_metrics(x, y, answers[i], sample_weight)
 
     def results(self) -> dict:
         """Returns the metrics of all students, by `student_1_...`."""

@@ -26,8 +26,8 @@ _MESSAGES = {
     ),
     "labels": (
         "{count} label(s) of {batch} are out of range. Expected class ids "
-        "from 0 to the number of the student's outputs minus 1, or -1 for an "
-        "example without a label."
+        "from 0 to the number of the student's outputs minus 1 (0 to 1 for "
+        "yes/no units), or -1 for an example without a label."
     ),
     "temperature": (
         "The classes of {count} sampled target(s) of {batch} were drawn at "

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Examples without a label: class id -1 beside ordinary class ids."""
+"""Examples without a label: -1 beside class ids, or beside zeros and ones."""
 
 from __future__ import annotations
 
@@ -10,81 +10,114 @@ import keras
 from keras import ops
 
 from keras_kd.data.splits import UNLABELLED
-from keras_kd.losses.base import to_rank_of
 
 
 class Labels(NamedTuple):
-    """Labels a Keras loss can take, and which of them count."""
-
-    y: Any
-    weight: Any = None
-    labelled: Any = None
-    out_of_range: Any = None
-
-
-def separate(y, y_pred, loss, sample_weight=None) -> Labels:
-    """Replaces missing and impossible class ids by one that is harmless.
-
-    Only sparse categorical losses on one output have class ids; anything
-    else passes unchanged. An example without a label weighs 0 in the label
-    loss (the mean is still over the whole batch, so the loss of a data set
-    is the sum over its examples, however they are batched).
+    """Labels of one output that a Keras loss can take, and which count.
 
     Args:
-        y: Labels as given to `fit`: `(batch, ...)` or `(batch, ..., 1)`.
-        y_pred: Student output `(batch, ..., classes)`.
-        loss: The `loss` of `compile`.
-        sample_weight: Weights as given to `fit`, or `None`.
-
-    Returns:
-        `Labels`; `labelled` and `out_of_range` are boolean tensors of the
-        shape of the label loss's values, or `None`.
+        y: The labels, with a harmless one in place of what is none.
+        labelled: Booleans, `False` for -1; of the shape of the class ids, of
+            the units where they are yes/no, of the rows of one-hot labels.
+            `None` where no label can be missing.
+        ignored: Booleans of that shape: the loss's `ignore_class`, or `None`.
+        out_of_range: Booleans of that shape: impossible labels, or `None`.
     """
-    is_tensor = not isinstance(y, (dict, list, tuple))
-    if y is None or not is_tensor or not is_sparse(loss):
-        return Labels(y, sample_weight)
-    ids = ops.convert_to_tensor(y)
-    if "uint" in keras.backend.standardize_dtype(ids.dtype):
-        ids = ops.cast(ids, "int32")  # they cannot be compared with -1
-    flat = ids
+
+    y: Any
+    labelled: Any = None
+    ignored: Any = None
+    out_of_range: Any = None
+
+    @property
+    def counts(self):
+        """Which labels a metric is to count, as booleans, or `None`."""
+        if self.ignored is None:
+            return self.labelled
+        return ops.logical_and(self.labelled, ops.logical_not(self.ignored))
+
+
+def separate(y, y_pred, loss) -> Labels:
+    """Replaces missing and impossible labels of one output.
+
+    A loss on class ids, zeros and ones, or one-hot rows knows labels that are
+    none; so does a loss of one's own whose labels are whole numbers of the
+    shape of class ids. Labels of any other loss pass unchanged.
+
+    Args:
+        y: Labels of the output: `(batch, ...)` or `(batch, ..., 1)`.
+        y_pred: The output, `(batch, ..., classes)`.
+        loss: Its loss in `compile`.
+    """
+    if y is None or isinstance(y, (dict, list, tuple)) or loss is None:
+        return Labels(y)
+    y = ops.convert_to_tensor(y)
+    if is_binary(loss):
+        return _units(y, y_pred)
+    if is_sparse(loss) or (_is_own(loss) and _like_ids(y, y_pred)):
+        return _ids(y, y_pred, getattr(loss, "ignore_class", None))
+    if loss_name(loss) in _ROWS:
+        if y.shape[-1] == y_pred.shape[-1] and len(y.shape) > 1:
+            labelled = ops.all(ops.cast(y, "float32") >= 0, axis=-1)
+            kept = ops.expand_dims(labelled, axis=-1)
+            return Labels(ops.where(kept, y, ops.zeros_like(y)), labelled)
+    return Labels(y)
+
+
+def _ids(y, y_pred, ignored) -> Labels:
+    # Ids of 8 bits or less can neither be -1 nor the number of classes.
+    wide = keras.backend.is_float_dtype(y.dtype) or y.dtype in _WIDE
+    ids = flat = y if wide else ops.cast(y, "int32")
     if len(ids.shape) == len(y_pred.shape) and ids.shape[-1] == 1:
         flat = ops.squeeze(ids, axis=-1)
-    ignored = getattr(loss, "ignore_class", None)
     labelled = flat != UNLABELLED
     out_of_range = ops.logical_or(
         flat < UNLABELLED, flat >= ops.cast(y_pred.shape[-1], flat.dtype)
     )
     if ignored is not None:
-        out_of_range = ops.logical_and(out_of_range, flat != ignored)
-        labelled = ops.logical_or(labelled, flat == ignored)
+        ignored = flat == ops.cast(ignored, flat.dtype)
+        out_of_range = ops.logical_and(out_of_range, ops.logical_not(ignored))
+        labelled = ops.logical_or(labelled, ignored)
     usable = ops.logical_and(labelled, ops.logical_not(out_of_range))
-    weight = ops.cast(labelled, "float32")
-    if sample_weight is not None:
-        sample_weight = ops.cast(sample_weight, "float32")
-        weight = weight * to_rank_of(sample_weight, weight)
     safe = ops.where(usable, flat, ops.zeros_like(flat))
-    return Labels(
-        ops.reshape(safe, ops.shape(ids)), weight, labelled, out_of_range
-    )
+    safe = ops.reshape(safe, ops.shape(ids))
+    return Labels(safe, labelled, ignored, out_of_range)
+
+
+def _units(y, y_pred) -> Labels:
+    # As Keras does: labels (batch,) of one unit (batch, 1).
+    if len(y.shape) == len(y_pred.shape) - 1 and y_pred.shape[-1] == 1:
+        y = ops.expand_dims(y, axis=-1)
+    if not keras.backend.is_float_dtype(y.dtype):
+        y = ops.cast(y, "float32")
+    labelled = y != UNLABELLED
+    bad = ops.logical_or(y < 0.0, y > 1.001)
+    bad = ops.logical_and(bad, labelled)
+    usable = ops.logical_and(labelled, ops.logical_not(bad))
+    return Labels(ops.where(usable, y, ops.zeros_like(y)), labelled, None, bad)
+
+
+_WIDE = ("int32", "int64")
+_ROWS = ("categorical_crossentropy", "categorical_focal_crossentropy")
+
+
+def _like_ids(y, y_pred) -> bool:
+    """Whether labels can only be class ids, whatever takes them."""
+    shape = list(y.shape)
+    if len(shape) == len(y_pred.shape) and shape[-1] == 1:
+        shape = shape[:-1]
+    is_whole = "int" in keras.backend.standardize_dtype(y.dtype)
+    several = (y_pred.shape[-1] or 0) > 1
+    return is_whole and several and len(shape) == len(y_pred.shape) - 1
 
 
 def without_ignored(y, loss):
     """Returns labels with the `ignore_class` of a loss as "no label" (-1)."""
     ignored = getattr(loss, "ignore_class", None)
-    if ignored is None or isinstance(y, (dict, list, tuple, type(None))):
+    if ignored is None or y is None:
         return y
     y = ops.cast(y, "int32")
     return ops.where(y == ignored, UNLABELLED, y)
-
-
-def labels_for_metrics(y, y_pred, loss):
-    """Returns labels that metrics can take; masks the rest in `y_pred`."""
-    y, _, labelled, _ = separate(y, y_pred, loss)
-    if labelled is not None:
-        mask = getattr(y_pred, "_keras_mask", None)
-        mask = labelled if mask is None else ops.logical_and(mask, labelled)
-        y_pred._keras_mask = mask
-    return y
 
 
 def regularisation(model: keras.Model):
@@ -105,6 +138,17 @@ def check_not_needed(y, alpha: float) -> None:
         )
 
 
+def check_measurable(y) -> None:
+    """Raises if there is nothing to evaluate a student on."""
+    if y is None:
+        raise ValueError(
+            "There are no labels to evaluate on, and evaluation never runs "
+            "the teacher, so there is no figure. Give labels, (x, y), or "
+            "leave out `validation_data` and let callbacks watch what "
+            "training reports, such as monitor='loss'."
+        )
+
+
 def is_sparse(loss) -> bool:
     """Whether a `compile` loss takes class ids."""
     return loss_name(loss) == "sparse_categorical_crossentropy"
@@ -120,9 +164,28 @@ def is_binary(loss) -> bool:
 
 def loss_name(loss) -> str | None:
     """Returns the snake-case name of a `compile` loss, if it is one loss."""
-    if loss is None or isinstance(loss, (dict, list, tuple)):
+    return getattr(_function_of(loss), "__name__", None)
+
+
+def resolved(loss, y, y_pred):
+    """Returns the loss that Keras takes for "crossentropy" of these labels."""
+    if str(loss).lower() not in ("crossentropy", "ce"):
+        return loss
+    if y_pred.shape[-1] == 1:
+        return "binary_crossentropy"
+    if y is None or len(y.shape) < len(y_pred.shape) or y.shape[-1] == 1:
+        return "sparse_categorical_crossentropy"
+    return "categorical_crossentropy"
+
+
+def _function_of(loss):
+    leaves = keras.tree.flatten(loss)
+    if len(leaves) != 1 or str(leaves[0]).lower() in ("crossentropy", "ce"):
         return None
-    loss = keras.losses.get(loss)
-    if isinstance(loss, keras.losses.Loss):
-        loss = getattr(loss, "fn", loss)
-    return getattr(loss, "__name__", None)
+    loss = keras.losses.get(leaves[0])
+    loss = getattr(loss, "fn", loss)
+    return getattr(loss, "func", loss)  # functools.partial
+
+
+def _is_own(loss) -> bool:
+    return _function_of(loss).__module__.split(".")[0] != "keras"

@@ -3,8 +3,11 @@
 
 from __future__ import annotations
 
+import copy
+
 import keras
 
+from keras_kd.core.type_aliases import LossLike
 from keras_kd.core.type_aliases import OneLossLike
 from keras_kd.losses.attention_maps import AttentionMaps
 from keras_kd.losses.attention_maps import attention_maps
@@ -91,6 +94,7 @@ __all__ = [
     "deserialize",
     "feature_matching",
     "get",
+    "get_all",
     "hard_targets",
     "hidden_states",
     "hierarchical_context",
@@ -137,6 +141,60 @@ def get(identifier: OneLossLike) -> DistillationLoss:
         f"of the names {sorted(m.__name__ for m in METHODS)}, or a "
         f"keras.distillation loss. Received: {identifier!r}"
     )
+
+
+def get_all(losses: LossLike) -> list[DistillationLoss]:
+    """Returns the distillation losses that `losses` stands for, as a list.
+
+    Args:
+        losses: What `get` takes, a list of that, or a dict of either by the
+            output it is for: its losses then compare the outputs of that
+            name, and are called `<output>_<loss>` where there are several.
+
+    Raises:
+        ValueError: If one is no distillation loss, there is none, or one in
+            a dict names other taps of the student.
+
+    Example:
+
+    ```python
+    losses = {"kind": kd.losses.SoftTargets(), "size": "feature_matching"}
+    [loss.name for loss in kd.losses.get_all(losses)]
+    ```
+    """
+    # Serialized losses are dicts, too.
+    by_output = isinstance(losses, dict) and "class_name" not in losses
+    groups = losses if by_output else {None: losses}
+    found = []
+    for output, group in groups.items():
+        if not isinstance(group, (list, tuple)):
+            group = [group]
+        several = len(groups) > 1
+        found += [_for_output(get(loss), output, several) for loss in group]
+    if not found:
+        raise ValueError(
+            "`distillation_losses` is empty. Give at least one loss, or leave "
+            "it out for SoftTargets; alpha=0 turns distillation off."
+        )
+    return found
+
+
+def _for_output(loss, output, several):
+    if output is None:
+        return loss
+    if loss.student not in ("output", output):
+        raise ValueError(
+            f"`distillation_losses` has {type(loss).__name__} for the output "
+            f"'{output}', but it names another tap of the student. Leave its "
+            "taps out, or give all losses as a list. Received: "
+            f"student={loss.student!r}"
+        )
+    # Its scalars stay those of the loss that was given.
+    loss = copy.copy(loss)
+    loss.student = output
+    loss.teacher = output if loss.teacher == "output" else loss.teacher
+    loss.name = f"{output}_{loss.name}" if several else loss.name
+    return loss
 
 
 def serialize(loss: DistillationLoss) -> dict:

@@ -87,10 +87,10 @@ class ChannelWise(DistillationLoss):
     Paper: Shu et al. 2020, https://arxiv.org/abs/2011.13256
 
     Args:
-        temperature: Softening tau > 0. Assignable at any time without
-            retracing; `Distiller.temperature` sets it as well.
         teacher: Tap of the teacher.
         student: Tap of the student.
+        temperature: Softening tau > 0. Assignable at any time without
+            retracing; `Distiller.temperature` sets it as well.
         projector: `"auto"` (default), `None` or a Keras layer.
         **kwargs: `weight`, `name`; see `DistillationLoss`.
 
@@ -105,9 +105,9 @@ class ChannelWise(DistillationLoss):
 
     def __init__(
         self,
-        temperature: float = 4.0,
         teacher: str = "output",
         student: str = "output",
+        temperature: float = 4.0,
         projector: ProjectorLike = "auto",
         **kwargs,
     ):

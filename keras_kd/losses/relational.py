@@ -101,10 +101,11 @@ class Relational(DistillationLoss):
     Paper: Park et al. 2019, https://arxiv.org/abs/1904.05068
 
     Args:
+        teacher: Tap of the teacher.
+        student: Tap of the student.
         distance_weight: Factor of the distances' part.
         angle_weight: Factor of the angles' part; 0 saves their memory.
-        **kwargs: `teacher`, `student`, `weight`, `name`; see
-            `DistillationLoss`.
+        **kwargs: `weight`, `name`; see `DistillationLoss`.
 
     Example:
 
@@ -115,11 +116,13 @@ class Relational(DistillationLoss):
 
     def __init__(
         self,
+        teacher: str = "output",
+        student: str = "output",
         distance_weight: float = 25.0,
         angle_weight: float = 50.0,
         **kwargs,
     ):
-        super().__init__(**kwargs)
+        super().__init__(teacher, student, **kwargs)
         parts = {
             "distance_weight": distance_weight,
             "angle_weight": angle_weight,

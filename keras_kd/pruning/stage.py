@@ -6,6 +6,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from collections.abc import Sequence
+from typing import Any
 
 import keras
 import tensorflow as tf
@@ -16,11 +17,10 @@ from keras_kd.core.records import StageRecord
 from keras_kd.core.type_aliases import LabelLossLike
 from keras_kd.core.type_aliases import LossLike
 from keras_kd.core.type_aliases import TeacherLike
-from keras_kd.data.splits import UNLABELLED
 from keras_kd.data.splits import Data
 from keras_kd.data.splits import check_split
-from keras_kd.distillers import unlabelled
 from keras_kd.distillers.distiller import Distiller
+from keras_kd.distillers.guarded import guard_labels
 from keras_kd.pruning.callback import Pruning
 from keras_kd.pruning.kernels import prunable_kernels
 from keras_kd.pruning.kernels import sparsity_table
@@ -40,6 +40,7 @@ def prune(
     alpha: float = 0.7,
     distillation_losses: LossLike | None = None,
     loss: LabelLossLike | None = None,
+    loss_weights: Any = None,
     schedule: Callable | None = None,
     callbacks: Sequence[keras.callbacks.Callback] = (),
     verbose: int = 0,
@@ -68,6 +69,8 @@ def prune(
         distillation_losses: See `Distiller`; they replace `temperature`.
         loss: Student loss. Defaults to the one the student is compiled with,
             else to the one that fits its output.
+        loss_weights: As in `compile`. Defaults to those the student is
+            compiled with, where `loss` does.
         schedule: See `Pruning`.
         callbacks: More callbacks for `fit`. They see `val_loss` if `data` is
             a `Data`.
@@ -93,6 +96,8 @@ def prune(
     check_split(split, "data")
     began = time.perf_counter()
     copy = copy_of(student)
+    if loss is None and loss_weights is None and student.loss:
+        loss_weights = student.get_compile_config()["loss_weights"]
     loss = loss or student.loss or output_heads.default_loss(student)
     arrays = not isinstance(split, tf.data.Dataset)
     x = split[0] if arrays else split.element_spec[0]
@@ -107,9 +112,13 @@ def prune(
             alpha=alpha,
             distillation_losses=distillation_losses,
         )
-    elif unlabelled.is_sparse(loss):
-        split = _weighed(*split) if arrays else split.map(_weighed)
-    trained.compile(optimizer=keras.optimizers.Adam(learning_rate), loss=loss)
+    trained.compile(
+        optimizer=keras.optimizers.Adam(learning_rate),
+        loss=loss,
+        loss_weights=loss_weights,
+    )
+    if not distilled:
+        guard_labels(copy)
     parts = split if arrays else (split,)
     watched = bool(callbacks) and isinstance(data, Data)
     trained.fit(
@@ -133,6 +142,7 @@ def prune(
         "batch_size": batch_size if arrays else None,
         "learning_rate": serialize(learning_rate),
         "loss": serialize(loss),
+        "loss_weights": loss_weights,
         "distilled": distilled,
         **{key: _plain(value) for key, value in options.items()},
     }
@@ -154,10 +164,3 @@ def _plain(value):
     if isinstance(value, (list, tuple)):
         return [_plain(part) for part in value]
     return value.__name__ if isinstance(value, type) else value
-
-
-def _weighed(x, y, weight=1.0):
-    """Gives examples without a label the weight 0, as Distiller does."""
-    labelled = tf.not_equal(y, UNLABELLED)
-    weight = tf.cast(labelled, "float32") * tf.cast(weight, "float32")
-    return x, tf.where(labelled, y, tf.zeros_like(y)), weight

@@ -109,6 +109,13 @@ class Teacher:
         """
         return None
 
+    def begin_epoch(self) -> None:
+        """Called before an epoch: what remembers batches begins anew."""
+        for model in self.models:
+            for layer in model._flatten_layers():
+                if getattr(layer, "stateful", False) and layer.built:
+                    layer.reset_state()
+
     def after_step(self) -> None:
         """Called in the compiled step, after the student was updated."""
 

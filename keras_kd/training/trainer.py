@@ -257,7 +257,5 @@ def copies_of(distillation_losses: Any) -> list | None:
     """Returns losses of its own for every training: they hold variables."""
     if distillation_losses is None:
         return None
-    if not isinstance(distillation_losses, (list, tuple)):
-        distillation_losses = [distillation_losses]
-    losses = map(losses_module.get, distillation_losses)
+    losses = losses_module.get_all(distillation_losses)
     return [type(loss).from_config(loss.get_config()) for loss in losses]

@@ -18,7 +18,8 @@ from distillers.tiny import labels
 from distillers.tiny import linear
 from distillers.tiny import log_softmax
 from keras_kd.distillers.class_ids import class_ids
-from keras_kd.distillers.class_ids import labels_of_output
+from keras_kd.distillers.per_output import Output
+from keras_kd.distillers.per_output import labels_of_tap
 from keras_kd.targets.attached import attach_targets
 from reference import decoupled
 
@@ -99,14 +100,15 @@ def test_label_aware_loss_gets_yes_or_no_of_binary_units(
 
 def test_label_aware_loss_is_zero_without_a_label():
     y = np.where(HAS_LABEL, Y, -1)
-    expected = at_label(*scores(), y).mean()
-    assert expected < at_label(*scores(), Y).mean()
-    for given, label_loss in (
-        (y, None),
-        (np.where(HAS_LABEL, Y, 255).astype("uint8"), 255),
-    ):
-        logs = fit(given, cross_entropy(ignore_class=label_loss))
-        assert logs["at_label"] == pytest.approx([expected], rel=1e-5)
+    values = at_label(*scores(), y)
+    assert values.mean() < at_label(*scores(), Y).mean()
+    logs = fit(y, cross_entropy())
+    assert logs["at_label"] == pytest.approx([values.mean()], rel=1e-5)
+    # What the loss ignores is left out, of the mean as well.
+    ignored = np.where(HAS_LABEL, Y, 255).astype("uint8")
+    logs = fit(ignored, cross_entropy(ignore_class=255))
+    expected = values[HAS_LABEL].mean()
+    assert logs["at_label"] == pytest.approx([expected], rel=1e-5)
 
 
 def test_label_aware_loss_adds_to_one_that_is_not():
@@ -199,8 +201,11 @@ def test_class_ids_of_each_pixel():
         np.testing.assert_array_equal(ids, y)
 
 
-def test_labels_of_output_refuses_to_guess():
+def test_labels_of_tap_refuses_to_guess():
+    both = [Output("a", None, Y), Output("b", None, Y)]
     with pytest.raises(ValueError, match="no labels for the tap 'third'"):
-        labels_of_output({"a": Y, "b": Y}, "third", ["a", "b"])
-    assert labels_of_output([Y, None], "a", ["a", "b"]) is Y
-    assert labels_of_output({"only": Y}, "output", ["only"]) is Y
+        labels_of_tap(both, "third")
+    assert labels_of_tap([Output("a", None, Y), Output("b", None)], "a") is Y
+    assert labels_of_tap([Output("only", None, Y)], "output") is Y
+    assert labels_of_tap([Output("only", None, Y)], "hidden") is Y
+    assert labels_of_tap([Output("only", None)], "hidden") is None

@@ -1,0 +1,54 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A student's own `compute_loss` is used; its own `train_step` is refused."""
+
+from __future__ import annotations
+
+import keras
+
+
+def check_own_step(student: keras.Model) -> None:
+    """Raises if a student trains by a step of its own, which would not run.
+
+    Raises:
+        ValueError: If its class overrides `train_step` or `test_step`.
+    """
+    for step in ("train_step", "test_step"):
+        if getattr(type(student), step) is not getattr(keras.Model, step):
+            raise ValueError(
+                f"The student '{student.name}' is a {type(student).__name__} "
+                f"with a `{step}` of its own, which a distiller would pass "
+                "by: it takes the steps itself. Move what the step minimises "
+                "into `compute_loss(x, y, y_pred, sample_weight, training)`, "
+                "which is used as it is, or give the inner model as student."
+            )
+
+
+def has_own_loss(student: keras.Model) -> bool:
+    """Whether a student says itself what its `fit` minimises."""
+    return type(student).compute_loss is not keras.Model.compute_loss
+
+
+def own_loss(compiled, x, y, y_pred, sample_weight, training):
+    """Returns a student's own `compute_loss`.
+
+    Args:
+        compiled: The distiller. While the loss is computed the student is
+            lent what that was compiled with.
+        x: As Keras gives it to `compute_loss`, and so on.
+        y: Labels, or `None`.
+        y_pred: The student's prediction.
+        sample_weight: Sample weights, or `None`.
+        training: Whether it is a training step.
+    """
+    student = compiled.student
+    before = {name: getattr(student, name, None) for name in _LENT}
+    try:
+        for name in _LENT:
+            setattr(student, name, getattr(compiled, name))
+        return student._compute_loss(x, y, y_pred, sample_weight, training)
+    finally:
+        for name, value in before.items():
+            setattr(student, name, value)
+
+
+_LENT = ("loss", "_compile_loss")
