@@ -35,7 +35,7 @@ def test_pages_name_public_things_only():
 
 
 def public_names():
-    for module in (kd, kd.losses, kd.teachers, kd.testing, kd.export):
+    for module in (kd, kd.losses, kd.tasks, kd.teachers, kd.testing, kd.export):
         prefix = module.__name__.replace("keras_kd", "kd")
         for name in module.__all__:
             thing = getattr(module, name)

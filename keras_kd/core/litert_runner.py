@@ -123,8 +123,7 @@ class LiteRTRunner:
     `output_0`, `output_1` and so on. A free batch size is resized; a fixed
     one is walked along, and the last rows filled up with copies.
 
-    Values are real numbers, also where the file takes or gives integers that
-    stand for them: those are scaled, whatever the dtype of the values.
+    Values are real numbers; integers that stand for them are scaled.
 
     Args:
         model: Path of the file, or its content.
@@ -169,8 +168,8 @@ class LiteRTRunner:
         Raises:
             ValueError: If they are not what the file takes.
         """
-        # A small model takes a few microseconds, and what is done here counts
-        # as its own: one array as the file takes it goes right through.
+        # A small model takes microseconds: an array as the file takes it goes
+        # right through.
         if (
             self._is_direct
             and type(inputs) is np.ndarray
@@ -203,8 +202,7 @@ class LiteRTRunner:
 
     def _described(self):
         """Returns inputs and outputs by name, and what size inputs have."""
-        # A method of its own, for the interpreter allocates nothing as long
-        # as anybody holds a description of its tensors.
+        # Apart: whoever holds a tensor's description keeps it unallocated.
         if self._interpreter.get_signature_list():
             signature = self._interpreter.get_signature_runner()
             inputs = signature.get_input_details()
@@ -224,9 +222,9 @@ class LiteRTRunner:
     @property
     def takes_zeros(self) -> bool:
         """Whether it takes numbers, and only its batch size is open."""
+        tensors = self.inputs.values()
         return all(
-            tensor.dtype.kind in "biuf" and -1 not in tensor.shape[1:]
-            for tensor in self.inputs.values()
+            t.dtype.kind in "biuf" and -1 not in t.shape[1:] for t in tensors
         )
 
     def _held(self, name, array):
@@ -276,8 +274,7 @@ def rows_from(array: np.ndarray, start: int, count: int) -> np.ndarray:
 def main(path: str, request: str | None = None) -> None:
     """Loads a file and answers a request, an .npz of arrays by name.
 
-    Without one it answers zeros; a file of text or of open sizes, which zeros
-    of any shape may not suit, is only loaded then.
+    Without one it answers zeros, or only loads a file of text or open sizes.
     """
     print("loading", flush=True)
     runner = LiteRTRunner(path)

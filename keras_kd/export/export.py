@@ -192,6 +192,7 @@ def export(
     batch = random_batch(specs) if inputs is None else endpoint.request(inputs)
     sample = {key: array[:VERIFIED_ROWS] for key, array in batch.items()}
     representative = batch if drawn is None else endpoint.request(drawn)
+    rows = len(next(iter(representative.values())))
     allowed = {
         kind: tolerance_of(choice, tolerance, model, preprocess)
         for kind, choice in {"saved_model": None, **kinds}.items()
@@ -204,18 +205,17 @@ def export(
     for key, extra in extras.items():
         for output, array in extra.expected(sample).items():
             answers[f"{key}:{output}"] = array
-    of_numbers = regressions(model, head)
-    staged, metrics = {}, {}
+    metrics, of_numbers = {}, regressions(model, head)
     with (
         telling_of_a_full_disk(base_dir),
         staging(base_dir) as folder,
         staging(base_dir) as lite_folder,
     ):
+        staged = {"saved_model": folder} if "saved_model" in formats else {}
         if "saved_model" in formats:
             say("writing the SavedModel")
             parts = [preprocess, model, *(signatures or {}).values()]
             write_endpoints({"serve": endpoint, **extras}, folder, parts)
-            staged["saved_model"] = folder
             if batch_sizes:
                 asked = ("serving_default", *extras)
                 write_warmup(folder, sample, batch_sizes, name, asked)
@@ -275,7 +275,7 @@ def export(
         settings={
             "formats": formats,
             "quantize": quantize if "tflite" in kinds else list(quantize),
-            "calibrated_on": _rows(representative) if ranged else None,
+            "calibrated_on": rows if ranged else None,
             "sparse": sparse,
             "head": head,
             "preprocess": None if preprocess is None else preprocess.name,
@@ -298,7 +298,3 @@ def _check_formats(formats):
             f"`formats` must be one or more of {FORMATS}. Received: {formats!r}"
         )
     return sorted(set(chosen))
-
-
-def _rows(batch):
-    return len(next(iter(batch.values())))

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import copy
+from typing import Any
 
 import keras
 
@@ -164,7 +165,7 @@ def get_all(losses: LossLike) -> list[DistillationLoss]:
     """
     # Serialized losses are dicts, too.
     by_output = isinstance(losses, dict) and "class_name" not in losses
-    groups = losses if by_output else {None: losses}
+    groups: Any = losses if by_output else {None: losses}
     found = []
     for output, group in groups.items():
         if not isinstance(group, (list, tuple)):

@@ -173,7 +173,7 @@ def compress(
     exported = stages.export(shipped, formats, quantize)
     teacher_file = stages.teacher_file() if "tflite" in formats else None
     records += artifact_metrics(stages, records, exported, teacher_file)
-    control_value = of_control and of_control.metrics[figure]
+    control_value = of_control.metrics[figure] if of_control else None
     notes = warn_of_teacher(teacher_value, labels, control_value, judged)
     if teacher_file is not None and not teacher_file.artefacts:
         notes.append(
