@@ -74,7 +74,7 @@ class Segmentation(Task):
         ]
 
     def distillation_losses(self):
-        return [losses.ChannelWise(4.0, weight=3.0)]
+        return [losses.ChannelWise(temperature=4.0, weight=3.0)]
 
     def meter(self, outputs=None, teacher_outputs=None):
         return SegmentationMeter(outputs, teacher_outputs, self.ignore_class)

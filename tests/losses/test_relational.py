@@ -77,4 +77,4 @@ def test_duplicates_do_not_count_in_the_mean_distance():
 @pytest.mark.parametrize("weights", [(-1.0, 1.0), (0.0, 0.0), (1.0, -1.0)])
 def test_weights_that_teach_nothing_are_refused(weights):
     with pytest.raises(ValueError, match="must not be negative"):
-        Relational(*weights)
+        Relational(distance_weight=weights[0], angle_weight=weights[1])
