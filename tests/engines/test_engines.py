@@ -19,6 +19,7 @@ from keras_kd import engines
 from keras_kd import recipes
 from keras_kd.core.processes import is_running
 from keras_kd.engines import shipping
+from selection import quick
 
 
 @pytest.mark.parametrize("make", [engines.Serial, engines.Loky])
@@ -99,7 +100,7 @@ if __name__ == "__main__":
 """
 
 
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT])
+@pytest.mark.parametrize("number", quick(1, [signal.SIGKILL, signal.SIGINT]))
 def test_processes_end_with_the_one_that_started_them(number):
     driver = subprocess.Popen(
         [sys.executable, "-c", DRIVER],

@@ -196,6 +196,7 @@ def test_early_exit_answers_most_digits_early_and_as_well():
     assert right[exits == 0].mean() > 0.97
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", quick(1, ["early", "last"]))
 def test_each_exit_is_exported_and_verified(tmp_path, name):
     exit = kd.exits_of(learned())[name]

@@ -99,6 +99,7 @@ def test_aware_student_learns_from_its_teacher(distilled, images):
     ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("quantize", quick(1, ["int8", "full_int8"]))
 def test_int8_file_answers_as_the_aware_student(
     distilled, images, tmp_path, quantize

@@ -110,7 +110,7 @@ def test_control_without_any_label_is_refused():
 KINDS = ["arrays", "dataset", "unknown count", "cache", "control"]
 
 
-@pytest.mark.parametrize("kind", quick(2, KINDS))
+@pytest.mark.parametrize("kind", quick(2, quick(2, KINDS)))
 def test_steps_that_run_together_change_no_bit(kind, monkeypatch, tmp_path):
     """Weights and history, with sets that know which pass they are in."""
     data, options = make_data(), {"teacher": build()}

@@ -56,6 +56,7 @@ def traces():
         yield count
 
 
+@pytest.mark.slow
 def test_overwrite_begins_again_and_removes_nothing_else(tmp_path):
     (tmp_path / "trials").mkdir()
     (tmp_path / "trials" / "mine").touch()
@@ -217,6 +218,7 @@ def test_search_again_runs_nothing(found):
     assert again.rows == found.rows and again.confirmed == found.confirmed
 
 
+@pytest.mark.slow
 def test_search_with_one_seed_is_one_search(found, tmp_path):
     again = quickly(tmp_path, trials=6, confirm=0, learning_rate=(1e-3, 0.1))
     for old, new in zip(found.rows, again.rows, strict=True):
@@ -270,6 +272,7 @@ def test_search_runs_the_teacher_once(tmp_path):
     assert sum(asked) <= len(DATA.train[0]) + 16
 
 
+@pytest.mark.slow
 def test_search_warns_of_val_loss(tmp_path):
     with pytest.warns(UserWarning, match="temperature and alpha"):
         result = quickly(tmp_path, trials=2, confirm=0, objective="val_loss")

@@ -226,6 +226,7 @@ def test_teacher_runs_live_over_a_data_set():
     assert sum(rows) == 2 * 2 * len(X)
 
 
+@pytest.mark.slow
 def test_teacher_object_serves_trials_with_other_taps():
     def losses(hp):
         if hp.Boolean("features"):

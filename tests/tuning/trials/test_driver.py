@@ -148,6 +148,7 @@ def test_search_with_workers_refuses_data_of_this_process(tmp_path):
         quickly(tmp_path, data=data, workers=2)
 
 
+@pytest.mark.slow
 def test_search_with_workers_tells_what_went_wrong_there(tmp_path):
     def broken(hp):
         if os.environ.get("OMP_NUM_THREADS"):  # in a worker only

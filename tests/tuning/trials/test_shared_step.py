@@ -101,6 +101,7 @@ def test_trials_of_one_architecture_are_traced_once():
     assert counts[1:] == [0, 0, 0]
 
 
+@pytest.mark.slow
 def test_making_the_shared_step_draws_no_seed():
     drawn = []
     for share in (True, False):

@@ -22,6 +22,7 @@ from keras_kd.tuning.trials.trial_record import COMPLETED
 from keras_kd.tuning.trials.trial_record import CONTROL
 from keras_kd.tuning.trials.trial_record import FAILED
 from keras_kd.tuning.trials.trial_record import RUNNING
+from selection import quick
 
 OBJECTIVE = keras_tuner.Objective("val_accuracy", "max")
 TRIALS = 7
@@ -182,7 +183,7 @@ def test_study_loses_nothing_on_a_full_disk(tmp_path, monkeypatch):
     assert run_all(make_study(tmp_path / "full")) == expected
 
 
-@pytest.mark.parametrize("tuner", oracles.TUNERS)
+@pytest.mark.parametrize("tuner", quick(2, oracles.TUNERS))
 def test_study_is_one_search_however_many_trials_run(tmp_path, tuner):
     """Also where later trials end first, and where it goes on from disk."""
     expected = run_all(make_study(tmp_path / "one", tuner, trials=8))
