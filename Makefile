@@ -13,8 +13,10 @@ BENCHMARKS := $(filter-out $(addprefix benchmarks/,\
 	$(wildcard benchmarks/[a-z]*.py))
 
 # Tests that train next to nothing, of every room.
-FAST := tests/test_architecture.py tests/core tests/losses tests/evaluation \
-	tests/report tests/tuning/display tests/targets/hashing
+FAST := tests/test_architecture.py tests/core tests/evaluation tests/report \
+	tests/tuning/display tests/targets/hashing \
+	$(filter-out %test_contract.py %test_review.py %test_contrastive.py,\
+	$(wildcard tests/losses/test_*.py))
 
 # The first interpreter that is new enough; `make PYTHON=... test` overrules.
 NEW_ENOUGH := -c 'import sys; sys.exit(sys.version_info < (3, 11))'
@@ -50,7 +52,7 @@ coverage: $(INSTALLED) ## Run the tests and print what they cover
 	@$(BIN)/python -m pytest -n auto --dist loadfile --cov
 
 test-fast: $(INSTALLED) ## Run the tests of a minute, for the inner loop
-	@$(BIN)/python -m pytest -q -n auto $(FAST)
+	@$(BIN)/python -m pytest -q -n auto --dist loadfile $(FAST)
 
 test-docs: $(INSTALLED) ## Run README, docs, notebooks and all examples
 	@$(BIN)/python -m pytest -n auto --dist worksteal -m 'docs and not slow'

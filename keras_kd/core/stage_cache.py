@@ -140,7 +140,9 @@ def fingerprint_of_builder(build: Callable[[], keras.Model]) -> str:
         zip(first.weights, second.weights, strict=True)
     ):
         one, other = map(keras.ops.convert_to_numpy, weights)
-        if np.array_equal(one, other) and np.any(one != one.flat[0]):
+        if np.array_equal(one, other) and np.any(
+            one.ravel() != one.ravel()[:1]
+        ):
             is_given = True
             digest.update(str(place).encode())
             digest.update(one.tobytes())

@@ -78,11 +78,12 @@ def run_trials(
                 return
             futures.wait(under_way, return_when=futures.FIRST_COMPLETED)
             for future in [f for f in under_way if f.done()]:
-                row = under_way.pop(future)
-                _keep(job, study, _outcome(study, row, future))
-                row = next(r for r in study.rows() if r.name == row.name)
-                log_trial(job.directory / "logs", row, job.objective.name)
-                ended(row)
+                outcome = _outcome(study, under_way.pop(future), future)
+                _keep(job, study, outcome)
+                log_trial(
+                    job.directory / "logs", outcome.row, job.objective.name
+                )
+                ended(outcome.row)
                 _check_failures(study.rows())
     except KeyboardInterrupt:
         study.give_back()
