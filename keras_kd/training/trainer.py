@@ -161,8 +161,11 @@ def names_of(metrics: Any) -> set[str]:
 def validation_value(
     metrics: dict[str, Any], headline: Headline | None = None
 ) -> float:
-    """Returns what trainings are compared by; more is better."""
-    if headline is not None:
+    """Returns what trainings are compared by; more is better.
+
+    That is the headline, unless another figure was watched.
+    """
+    if headline is not None and f"val_{headline.name}" in metrics:
         return headline.better(metrics[f"val_{headline.name}"], than=0.0)
     if "val_accuracy" in metrics:
         return metrics["val_accuracy"]
