@@ -22,7 +22,9 @@ from keras_kd.distillers.keras_names import KerasNames
 from keras_kd.distillers.keras_names import refuse_arguments
 from keras_kd.distillers.loss_metrics import LossMetrics
 from keras_kd.distillers.loss_terms import LossTerms
+from keras_kd.distillers.own_step import check_measurable
 from keras_kd.distillers.own_step import has_own_loss
+from keras_kd.distillers.own_step import learns_labels
 from keras_kd.distillers.own_step import own_loss
 from keras_kd.distillers.per_output import outputs_of
 from keras_kd.distillers.saved_by_keras import SavedByKeras
@@ -192,10 +194,7 @@ class Distiller(
         return self._student_pass(x, targets, training)[0]
 
     def _student_pass(self, x, targets, training):
-        """Runs the student: its prediction and its taps.
-
-        The first batch makes the projectors whose shapes come with the data.
-        """
+        # The first batch makes projectors whose shapes come with the data.
         prediction, taps = self._loss_terms.student_pass(x, training)
         self._make_projectors(targets, taps)
         return prediction, taps
@@ -239,7 +238,7 @@ class Distiller(
         # other side too gives it full weight at every alpha.
         total = alpha * (distillation + unlabelled.regularisation(self))
         total = total + (1.0 - alpha) * student_loss
-        if self._learns_labels(y):
+        if learns_labels(self, y):
             values = {"student_loss": student_loss, **values}
         return total, values, agreement, y_pred
 
@@ -248,21 +247,15 @@ class Distiller(
         targets = self._loss_terms.targets(x, attached, self._guard)
         return self._parts(x, targets, y, sample_weight)[0]
 
-    def _learns_labels(self, y):
-        own = has_own_loss(self.student)
-        return own or (y is not None and self.loss is not None)
-
     def test_step(self, data):
-        _, y, _ = keras.utils.unpack_x_y_sample_weight(data)
-        if not has_own_loss(self.student):
-            unlabelled.check_measurable(y)
+        check_measurable(self, data)
         return super().test_step(data)
 
     def _compute_loss(
         self, x=None, y=None, y_pred=None, sample_weight=None, training=True
     ):
         """Returns what `student.fit` would minimise (no distillation)."""
-        if not self._learns_labels(y):
+        if not learns_labels(self, y):
             if training:
                 unlabelled.check_not_needed(y, self.alpha)
             return unlabelled.regularisation(self)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A student's own `compute_loss` is used; its own `train_step` is refused."""
+"""What a student's own `fit` would minimise, and whether it can be told."""
 
 from __future__ import annotations
 
@@ -26,6 +26,24 @@ def check_own_step(student: keras.Model) -> None:
 def has_own_loss(student: keras.Model) -> bool:
     """Whether a student says itself what its `fit` minimises."""
     return type(student).compute_loss is not keras.Model.compute_loss
+
+
+def learns_labels(distiller, y) -> bool:
+    """Whether a batch has a label loss: its labels, and what takes them."""
+    compiled = y is not None and distiller.loss is not None
+    return compiled or has_own_loss(distiller.student)
+
+
+def check_measurable(distiller, data) -> None:
+    """Raises if a batch holds nothing to evaluate a student on."""
+    _, y, _ = keras.utils.unpack_x_y_sample_weight(data)
+    if y is None and not has_own_loss(distiller.student):
+        raise ValueError(
+            "There are no labels to evaluate on, and evaluation never runs "
+            "the teacher, so there is no figure. Give labels, (x, y), or "
+            "leave out `validation_data` and let callbacks watch what "
+            "training reports, such as monitor='loss'."
+        )
 
 
 def own_loss(compiled, x, y, y_pred, sample_weight, training):

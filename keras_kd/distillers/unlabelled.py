@@ -138,17 +138,6 @@ def check_not_needed(y, alpha: float) -> None:
         )
 
 
-def check_measurable(y) -> None:
-    """Raises if there is nothing to evaluate a student on."""
-    if y is None:
-        raise ValueError(
-            "There are no labels to evaluate on, and evaluation never runs "
-            "the teacher, so there is no figure. Give labels, (x, y), or "
-            "leave out `validation_data` and let callbacks watch what "
-            "training reports, such as monitor='loss'."
-        )
-
-
 def is_sparse(loss) -> bool:
     """Whether a `compile` loss takes class ids."""
     return loss_name(loss) == "sparse_categorical_crossentropy"

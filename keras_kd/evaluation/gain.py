@@ -131,9 +131,11 @@ def paired_gain(
 ) -> Gain:
     """Compares figures that share their seeds, pair by pair.
 
-    The two students of a seed share their start and their data order, so
-    the difference within a pair is free of what seeds do to both. The
-    interval is Student's t at 95 %.
+    The two students of a seed share their start, so the difference within a
+    pair is free of what that does to both. They share the order of the data
+    too where the training split is arrays and the teacher's output alone is
+    learned; a shuffled `tf.data.Dataset`, and features from a cache, come in
+    an order of their own. The interval is Student's t at 95 %.
 
     Args:
         control: Accuracy (or headline) of the control for each seed.

@@ -639,6 +639,29 @@ def test_prune_passes_over_examples_without_a_label(as_dataset):
     assert not record.settings["distilled"]
 
 
+def test_prune_keeps_the_loss_weights_of_the_student():
+    """An output of weight 0 stays as it was, but for what is pruned."""
+    x, y = arrays(32)
+
+    def pruned(**options):
+        keras.utils.set_random_seed(1)
+        inputs = keras.Input((FEATURES,))
+        heads = [layers.Dense(4, name=name)(inputs) for name in ("a", "b")]
+        student = keras.Model(inputs, heads)
+        loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+        student.compile("sgd", [loss, loss], loss_weights=[1.0, 0.0])
+        model, record = prune(
+            student, (x, [y, y]), 0.5, epochs=1, batch_size=32, **options
+        )
+        before = student.get_weights()[3]
+        return np.abs(model.get_weights()[3] - before).max(), record
+
+    moved, record = pruned()
+    assert moved == 0.0
+    assert record.settings["loss_weights"] == [1.0, 0.0]
+    assert pruned(loss_weights=[1.0, 1.0])[0] > 0.0
+
+
 def test_prune_ends_sparse_when_early_stopping_restores_weights():
     stop = keras.callbacks.EarlyStopping(
         "sparsity", mode="min", patience=9, restore_best_weights=True

@@ -57,6 +57,21 @@ def test_control_and_student_take_the_same_steps():
     assert control["steps"] == student["steps"] == 3 * 4
 
 
+@pytest.mark.parametrize("unlabelled", ["rows", "units"])
+def test_control_does_not_learn_from_missing_yes_or_no_labels(unlabelled):
+    x = np.random.default_rng(0).normal(size=(32, 4)).astype("float32")
+    y = np.ones((32, 3), "float32")
+    y[16:] = -1.0
+    if unlabelled == "units":
+        y[16:, 0] = 1.0
+    loss = keras.losses.BinaryCrossentropy(from_logits=True)
+    _, facts = train(build, kd.Data((x, y), (x, y)), loss=loss, **LEARN)
+    # Trained on -1 it falls without end, below 0.
+    assert 0.0 < facts["history"]["loss"][-1]
+    assert 0.0 < facts["history"]["val_loss"][-1]
+    assert facts["steps"] == 3 * 2
+
+
 def test_stored_targets_teach_as_the_live_teacher_does():
     teacher = kd.teachers.FrozenTeacher(build())
     data = make_data()
