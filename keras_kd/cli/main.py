@@ -83,7 +83,12 @@ def _parser():
     )
     add_search(commands)
     add_command(commands, _report, "of the run")
-    add_command(commands, _verify, "of the run")
+    verify = add_command(commands, _verify, "of the run")
+    verify.add_argument(
+        "--repair",
+        action="store_true",
+        help="move a damaged newest version aside: renamed, never deleted",
+    )
     add_serve(commands)
     add_command(commands, _methods)
     add_command(commands, _recipes)
@@ -119,7 +124,11 @@ def _report(options):
 
 def _verify(options):
     """Check the exported files of a run in fresh processes."""
-    return tell(kd.export.verify_directory(options.directory))
+    from keras_kd.export.verification.directory import repair_directory
+    from keras_kd.export.verification.directory import verify_directory
+
+    check = repair_directory if options.repair else verify_directory
+    return tell(check(options.directory))
 
 
 def _methods(options):

@@ -30,6 +30,9 @@ from keras_kd.export.publishing.staging import unused_name
 
 _TAKEN = (errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR)
 
+# Begins the name of a damaged version that was moved aside; no number.
+ASIDE = "damaged-"
+
 
 def check_name(name: str) -> str:
     """Returns `name`; ValueError if it may not be a folder's name."""
@@ -106,12 +109,27 @@ def publish(
 
 
 def next_version(base_dir: str | os.PathLike) -> int:
-    """Returns one more than the highest number in `base_dir`, at least 1."""
+    """Returns one more than the highest number in `base_dir`, at least 1.
+
+    The number of a version that was moved aside counts as well: no server
+    that failed on it should meet another model by it.
+
+    Raises:
+        ValueError: If the highest number is the highest there can be.
+    """
     # What the poller takes for a number: "0008" and "+7" count, "-3" too.
-    number = re.compile(r"\s*[+-]?[0-9]+\s*")
-    names = filter(number.fullmatch, os.listdir(base_dir))
+    number = re.compile(rf"\s*[+-]?[0-9]+\s*|{ASIDE}([0-9]+)(-[0-9]+)?")
+    found = filter(None, map(number.fullmatch, os.listdir(base_dir)))
     # Beyond 64 bits the poller ignores a name.
-    return max([0, *(n for n in map(int, names) if n < 2**63 - 1)]) + 1
+    numbers = [n for n in (int(m[1] or m[0]) for m in found) if n < 2**63]
+    highest = max(0, *numbers, 0)
+    if highest == 2**63 - 1:
+        raise ValueError(
+            f"{base_dir} holds version {highest}, the highest number that a "
+            "server knows: none can come after it. Rename that folder to a "
+            "lower number, or publish under another `name`."
+        )
+    return highest + 1
 
 
 def versions_in(base_dir: str | os.PathLike) -> list[pathlib.Path]:
@@ -132,8 +150,8 @@ def retire_versions(
     a manifest in them. Everything else stays, whatever its name. A version
     vanishes by one rename, so no server sees half of it.
 
-    With `keep=1` a server that was told of the new version and restarts
-    before it has loaded it has nothing to fall back on; 2 is safer.
+    What is kept is there to go back to by hand. It does not help a server
+    that restarts: that one takes the highest number, sound or not.
 
     Args:
         base_dir: The model's folder, the one that holds its versions.

@@ -118,6 +118,12 @@ def example(rows: int = 1) -> dict[str, np.ndarray]:
     return request
 
 
+def verified(path: str) -> dict[str, np.ndarray]:
+    """Returns the request that a version was verified with: golden.npz."""
+    with np.load(path) as file:
+        return {name: file[f"input/{name}"] for name in INPUTS}
+
+
 def _typed(name, array):
     dtype = INPUTS[name][0]
     return np.asarray(array, None if dtype == "string" else dtype)
@@ -142,13 +148,16 @@ def _from_json(values):
 
 
 def main() -> None:
-    """Asks with zeros and prints what comes back."""
+    """Asks with zeros, or a request, and prints what comes back."""
     parser = argparse.ArgumentParser(description=f"Ask the model '{MODEL}'.")
     parser.add_argument("--rest", metavar="URL")
     parser.add_argument("--grpc", metavar="HOST:PORT")
     parser.add_argument("--rows", type=int, default=1)
+    parser.add_argument("--request", metavar="../1/golden.npz")
     options = parser.parse_args()
     request = example(options.rows)
+    if options.request:
+        request = verified(options.request)
     if options.grpc:
         answers = predict_grpc(request, options.grpc)
     else:

@@ -3,12 +3,15 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import pathlib
 from collections.abc import Iterator
 
+from keras_kd.core.records import sync_folder
 from keras_kd.export.manifest import VerificationError
 from keras_kd.export.manifest import check_manifest
+from keras_kd.export.publishing.versions import ASIDE
 from keras_kd.export.publishing.versions import versions_in
 from keras_kd.export.serving.serving_files import FOLDER
 from keras_kd.export.verification.golden import read_golden
@@ -67,6 +70,50 @@ def _exported(directory):
     if paths and (directory / FOLDER).is_dir():
         paths.append(directory / FOLDER)
     return paths
+
+
+def repair_directory(
+    directory: str | os.PathLike,
+) -> list[tuple[pathlib.Path, str | None]]:
+    """Checks a model's folder and moves damaged newest versions aside.
+
+    A server that starts takes the highest number, and serves nothing if that
+    one is damaged. So it is renamed, never deleted, to `damaged-<number>`,
+    which no server takes for a version; unless no older version is sound.
+
+    Args:
+        directory: The folder `export` wrote.
+
+    Returns:
+        What `verify_directory` yields; the texts say what was moved.
+
+    Example:
+
+    ```python
+    from keras_kd.export.verification.directory import repair_directory
+
+    repair_directory("saved_models/student")
+    ```
+    """
+    found = dict(verify_directory(directory))
+    versions = [v for v in versions_in(directory) if v in found]
+    while versions and found[versions[-1]] is not None:
+        damaged = versions.pop()
+        sound = [v.name for v in versions if found[v] is None]
+        if sound:
+            aside = _unused(damaged.with_name(f"{ASIDE}{damaged.name}"))
+            os.rename(damaged, aside)
+            sync_folder(damaged.parent)
+            found[damaged] += (
+                f" Moved aside to {aside}: a server that starts takes "
+                f"version {sound[-1]} now."
+            )
+    return list(found.items())
+
+
+def _unused(path):
+    names = (path.with_name(f"{path.name}-{i}") for i in itertools.count(2))
+    return next(p for p in itertools.chain([path], names) if not p.exists())
 
 
 def _check(path):

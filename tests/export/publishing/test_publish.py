@@ -76,6 +76,8 @@ def test_publish_refuses_folder_without_model(tmp_path):
         (["1_000", "٣"], 1),
         (["20261123120000"], 20261123120001),
         (["99999999999999999999", "4"], 5),
+        (["2", "damaged-3", "damaged-3-2", "damaged-x"], 4),
+        ([str(2**63 - 2)], 2**63 - 1),
     ],
 )
 def test_next_version_counts_what_the_poller_counts(
@@ -84,6 +86,14 @@ def test_next_version_counts_what_the_poller_counts(
     for name in present:
         (tmp_path / name).mkdir()
     assert next_version(tmp_path) == expected
+
+
+def test_publish_refuses_to_follow_the_highest_number_there_is(tmp_path):
+    base = tmp_path / "models"
+    (base / str(2**63 - 1)).mkdir(parents=True)
+    with pytest.raises(ValueError, match="none can come after it"):
+        publish(fill(tmp_path / "s"), base)
+    assert os.listdir(base) == [str(2**63 - 1)]
 
 
 def test_publish_never_touches_an_existing_number(tmp_path):

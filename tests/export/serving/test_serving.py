@@ -21,6 +21,7 @@ import urllib.request
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from export.rest_double import serve_rest
 from export.serving.test_serving_files import load
@@ -190,8 +191,43 @@ def test_client_gets_the_models_answers_by_rest_and_grpc(start, exported):
         np.testing.assert_allclose(
             answers["logits"], exported.logits, atol=1e-5
         )
+    golden = client.verified(exported.version / "golden.npz")
+    np.testing.assert_array_equal(golden["image"], exported.images)
     zeros = client.predict_rest(client.example(3), server.url)
     assert zeros["logits"].shape == (3, 10)
+
+
+def test_double_answers_as_tensorflows_own_loader_does(articles):
+    """By nothing of ours: the real messages, and TensorFlow's Python."""
+    messages = pytest.importorskip("tensorflow_serving.apis.prediction_log_pb2")
+    folder, *_ = articles
+    records = tf.data.TFRecordDataset(str(warmup_path(folder / "1")))
+    logs = map(messages.PredictionLog.FromString, records.as_numpy_iterator())
+    requests = [log.predict_log.request for log in logs]
+    assert len(requests) == 4
+    double = ServingDouble(folder, None)
+    double.poll()
+    with tf.Graph().as_default(), tf.compat.v1.Session() as session:
+        loaded = tf.compat.v1.saved_model.load(
+            session, ["serve"], str(folder / "1")
+        )
+        for request in requests:
+            name = request.model_spec.signature_name
+            signature = loaded.signature_def[name]
+            arrays = {
+                key: tf.make_ndarray(tensor)
+                for key, tensor in request.inputs.items()
+            }
+            answers = session.run(
+                {key: info.name for key, info in signature.outputs.items()},
+                {signature.inputs[k].name: a for k, a in arrays.items()},
+            )
+            found = double.predict(arrays, name)
+            assert set(found) == set(answers)
+            for key, array in answers.items():
+                if array.dtype == object:
+                    array = array.astype("S")
+                np.testing.assert_array_equal(found[key], array)
 
 
 def test_client_sends_bytes_and_reads_labels_and_features(start, articles):

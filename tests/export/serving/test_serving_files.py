@@ -14,6 +14,7 @@ import yaml
 
 from keras_kd.export import docker_command
 from keras_kd.export import server_command
+from keras_kd.export.serving.serving_files import RETRIES
 from keras_kd.export.serving.serving_files import batching_parameters
 from keras_kd.export.serving.serving_files import client_source
 from keras_kd.export.serving.serving_files import models_config
@@ -42,6 +43,10 @@ def test_export_writes_serving_files_beside_the_versions(exported):
     guide = (folder / "SERVING.md").read_text()
     for part in server_command(exported.folder / "cnn"):
         assert part in guide
+    compose = (folder / "docker-compose.yml").read_text()
+    for flag in RETRIES:
+        assert flag in compose and flag in docker_command(folder.parent)
+    assert "--enable_batching" not in compose
     # They belong to the folder, whose next export writes them anew.
     assert not any("serving/" in path for path in exported.record.artefacts)
 
@@ -55,6 +60,8 @@ def test_server_command_names_model_path_and_ports(tmp_path, monkeypatch):
         "--rest_api_port=2",
         "--model_name=my student",
         f"--model_base_path={tmp_path}/models/my student",
+        "--max_num_load_retries=1",
+        "--load_retry_interval_micros=1000000",
     ]
     batching = server_command("m", batching=True)[-2:]
     file = f"{tmp_path}/m/serving/batching_parameters.txt"

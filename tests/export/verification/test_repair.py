@@ -1,0 +1,38 @@
+# SPDX-License-Identifier: Apache-2.0
+"""keras-kd verify --repair: what a restarting server would fail on goes."""
+
+from __future__ import annotations
+
+import os
+import shutil
+
+from keras_kd.cli import main
+from keras_kd.export.publishing.versions import next_version
+
+
+def test_verify_repair_moves_a_damaged_newest_version_aside(copied, capsys):
+    folder = copied.folder / "cnn"
+    shutil.rmtree(folder / "serving")
+    (folder / "cnn.tflite").unlink()
+    shutil.copytree(folder / "1", folder / "2")
+    model = folder / "2" / "saved_model.pb"
+    model.write_bytes(model.read_bytes()[:-1])
+    before = sorted(p.name for p in (folder / "2").rglob("*"))
+    assert main(["verify", str(folder)]) == 1
+    assert (folder / "2").is_dir()  # looking changes nothing
+    assert main(["verify", "--repair", str(folder)]) == 1
+    assert "takes version 1 now" in capsys.readouterr().out
+    assert not (folder / "2").exists()
+    aside = folder / "damaged-2"
+    assert sorted(p.name for p in aside.rglob("*")) == before
+    assert next_version(folder) == 3
+    assert main(["verify", "--repair", str(folder)]) == 0
+
+
+def test_verify_repair_leaves_the_only_version_where_it_is(copied, capsys):
+    folder = copied.folder / "cnn"
+    (folder / "1" / "saved_model.pb").unlink()
+    assert main(["verify", "--repair", str(folder)]) == 1
+    assert "Moved aside" not in capsys.readouterr().out
+    assert (folder / "1").is_dir()
+    assert not any(name.startswith("damaged") for name in os.listdir(folder))
