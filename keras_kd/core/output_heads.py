@@ -105,8 +105,7 @@ def activation_of_tensor(tensor) -> str | None:
     if isinstance(operation, keras.layers.Wrapper):
         operation = operation.layer
     if isinstance(operation, keras.Model):
-        inner = list(named_outputs(operation).values())
-        return activation_of_tensor(inner[index])
+        return activation_of_tensor(operation.outputs[index])
     kind = type(operation).__name__
     activation = getattr(operation, "activation", None)
     if kind in ("Softmax", "Sigmoid"):

@@ -16,6 +16,7 @@ from keras_kd.core import output_heads
 from keras_kd.core.litert_runner import LiteRTRunner
 from keras_kd.core.litert_runner import name_inputs
 from keras_kd.core.progress import no_native_notices
+from keras_kd.core.taps import inputs_for
 from keras_kd.data.splits import compile_for
 
 Runner = Callable[[Any], dict[str, np.ndarray]]
@@ -83,13 +84,10 @@ def _keras_runner(model: keras.Model) -> Runner:
     name = OUTPUT_NAMES.get(activation or "", "output")
 
     compiled = None
-    model_inputs = model.input if getattr(model, "inputs", None) else None
 
     def run(inputs):
         nonlocal compiled
-        if isinstance(inputs, dict) and isinstance(model_inputs, dict):
-            # Keras pairs by position where there is a key too many.
-            inputs = name_inputs(inputs, model_inputs.keys())
+        inputs = inputs_for(model, inputs)
         inputs = tf.nest.map_structure(tf.convert_to_tensor, inputs)
         if compiled is None:
             compiled = compile_for(lambda x: model(x, training=False), inputs)

@@ -258,7 +258,7 @@ def loss_and_metrics(
 
 def copies_of(distillation_losses: Any) -> list | None:
     """Returns losses of its own for every training: they hold variables."""
-    if distillation_losses is None:
-        return None
+    if not distillation_losses:
+        return distillation_losses
     losses = losses_module.get_all(distillation_losses)
     return [type(loss).from_config(loss.get_config()) for loss in losses]

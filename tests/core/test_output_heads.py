@@ -162,6 +162,17 @@ def test_activation_of_one_of_several_outputs():
     assert output_heads.activation_of(model) is None
 
 
+def test_activation_of_an_output_of_a_nested_model():
+    """Its outputs may share a layer's name; they are told by position."""
+    inputs = keras.Input((6,))
+    scores = layers.Dense(3)(inputs)
+    ends = scores, {"a": layers.Softmax()(scores), "b": scores}
+    outer = keras.Input((6,))
+    _, named = keras.Model(inputs, ends)(outer)
+    heads = {n: output_heads.activation_of_tensor(t) for n, t in named.items()}
+    assert heads == {"a": "softmax", "b": "linear"}
+
+
 def test_activation_of_a_subclassed_model_is_unknown():
     class Subclassed(keras.Model):
         def call(self, x):
