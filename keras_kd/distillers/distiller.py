@@ -11,6 +11,7 @@ import tensorflow as tf
 from keras import ops
 
 from keras_kd import losses as losses_module
+from keras_kd.core.output_kinds import check_outputs
 from keras_kd.core.scalars import Scalar
 from keras_kd.core.type_aliases import LossLike
 from keras_kd.core.type_aliases import TeacherLike
@@ -45,9 +46,12 @@ class Distiller(StepChecked, keras.Model):
     metrics pass over it. A sample weight weighs an example in every term.
 
     Outputs: a model may end in logits, a softmax or a sigmoid; teacher and
-    student are each read for it. Sigmoid and one-unit outputs, and students
-    compiled with a binary cross-entropy, are distilled unit by unit
-    (Bernoulli).
+    student are each read for it, and the label loss is. What neither says,
+    say by `outputs`; else the first batches must show it for certain. Sigmoid
+    and one-unit outputs, and logits compiled with a binary cross-entropy, are
+    distilled unit by unit (Bernoulli): a softmax teaches them its
+    `log p - log(1 - p)`. Numbers that are no class scores need a loss that
+    fits, such as `kd.losses.Regression`.
 
     Args:
         teacher: A trained `keras.Model`, a list of them (an ensemble), a
@@ -60,6 +64,9 @@ class Distiller(StepChecked, keras.Model):
             time, as is `temperature`, without retracing.
         distillation_losses: A distillation loss, or a list of them.
         name: Name of the model.
+        outputs: What the student's output is, where it cannot be read:
+            `"logits"`, `"probabilities"` or `"values"`, or a dict of these by
+            output. For the teacher's see `kd.teachers.FrozenTeacher`.
 
     Raises:
         ValueError: If the two models cannot be compared (classes, shapes, tap
@@ -87,9 +94,12 @@ class Distiller(StepChecked, keras.Model):
         alpha: float = 0.7,
         distillation_losses: LossLike | None = None,
         name: str = "distiller",
+        outputs: str | dict | None = None,
         **kwargs,
     ):
         check_pair(teacher, student)
+        check_outputs(outputs)
+        is_default = distillation_losses is None and temperature is None
         # The student's policy decides on loss scaling, as in student.fit.
         kwargs.setdefault("dtype", student.dtype_policy)
         super().__init__(name=name, **kwargs)
@@ -107,7 +117,8 @@ class Distiller(StepChecked, keras.Model):
         self.alpha = alpha
         self.student = student
         self.projectors: dict[str, keras.layers.Layer] = {}
-        self._learn_from(teacher, distillation_losses)
+        self._outputs = outputs
+        self._learn_from(teacher, distillation_losses, is_default)
         self._log = LossMetrics(self._loss_terms.losses)
         self._guard = StepChecks()
 
@@ -121,10 +132,13 @@ class Distiller(StepChecked, keras.Model):
     @teacher.setter
     def teacher(self, teacher):
         check_pair(teacher, self.student)
-        self._learn_from(teacher, self.distillation_losses)
+        is_default = self._loss_terms.default
+        self._learn_from(teacher, self.distillation_losses, is_default)
 
-    def _learn_from(self, teacher, losses):
-        self._loss_terms = LossTerms(teacher, self.student, losses)
+    def _learn_from(self, teacher, losses, is_default):
+        self._loss_terms = LossTerms(
+            teacher, self.student, losses, self._outputs, is_default
+        )
         self._make_projectors()
         self.supports_jit = self._loss_terms.supports_jit
         self.train_function = None
@@ -167,6 +181,7 @@ class Distiller(StepChecked, keras.Model):
     @functools.wraps(keras.Model.compile)
     def compile(self, *args, **kwargs):
         super().compile(*args, **kwargs)
+        self._loss_terms.check_kinds(self.loss)
         return self
 
     def call(self, x, training=None):
@@ -260,6 +275,7 @@ class Distiller(StepChecked, keras.Model):
             "dtype": serialize(self.dtype_policy),
             "student": serialize(self.student),
             "alpha": self.alpha,
+            "outputs": self._outputs,
             "distillation_losses": serialize(self.distillation_losses),
             "projectors": serialize(dict(self.projectors)),
         }

@@ -10,7 +10,7 @@ import keras
 from keras import ops
 
 from keras_kd import teachers
-from keras_kd.core import output_heads
+from keras_kd.core import output_kinds
 from keras_kd.core.scalars import Scalar
 from keras_kd.core.taps import ForwardPass
 from keras_kd.core.taps import for_taps
@@ -18,6 +18,8 @@ from keras_kd.core.taps import shape_of
 from keras_kd.distillers import unlabelled
 from keras_kd.distillers.class_ids import class_ids
 from keras_kd.distillers.class_ids import labels_of_output
+from keras_kd.distillers.class_scores import ClassScores
+from keras_kd.distillers.class_scores import known_rank
 from keras_kd.distillers.compatibility import check_known_shapes
 from keras_kd.distillers.compatibility import check_not_itself
 from keras_kd.distillers.compatibility import losses_by_name
@@ -31,13 +33,18 @@ class StepTargets(NamedTuple):
 
     Args:
         taps: `{tap: tensor}` of the teacher.
-        attached: Whether they came with the data, `"output"` as logits.
+        attached: Whether they came with the data.
         index: Which sample each example is, if the data says so.
+        keys: What attached targets say that they are, `{tap: key}`; see
+            `output_kinds.TARGETS`.
+        guard: The `StepChecks` that counts what is wrong with them.
     """
 
     taps: dict
     attached: bool = False
     index: Any = None
+    keys: dict | None = None
+    guard: Any = None
 
 
 class LossTerms:
@@ -47,8 +54,11 @@ class LossTerms:
     view of the student as layers.
     """
 
-    def __init__(self, teacher, student: keras.Model, losses):
+    def __init__(
+        self, teacher, student: keras.Model, losses, outputs=None, default=False
+    ):
         self.losses = losses_by_name(losses)
+        self.default = default
         self.given_teacher = teacher
         self.teacher = teachers.get(teacher)
         self._own_taps = {}
@@ -66,6 +76,26 @@ class LossTerms:
             for loss in losses:
                 check_not_itself(loss, self._own_taps)
                 check_known_shapes(loss, self.teacher, self.student_pass)
+        given = self.teacher, self.student_pass, outputs, default
+        self._class_scores = {
+            name: ClassScores(loss, *given)
+            for name, loss in self.losses.items()
+            if loss.logits
+        }
+
+    def check_kinds(self, label_loss) -> None:
+        """Raises if a loss on class scores is given none, as far as known.
+
+        Args:
+            label_loss: The `loss` of `compile`.
+        """
+        for name, scores in self._class_scores.items():
+            tap, live = self.losses[name].student, self.teacher is not None
+            scores.kinds(self._loss_of(tap, label_loss), live=live)
+
+    def _loss_of(self, tap, label_loss):
+        names = getattr(self.student_pass.model, "output_names", None)
+        return output_kinds.loss_of_tap(label_loss, tap, names)
 
     @property
     def supports_jit(self) -> bool:
@@ -129,11 +159,11 @@ class LossTerms:
             )
         if not attached and self._own_taps:
             return StepTargets({}, index=index)  # the student's pass has them
-        targets = guard.finite(attached or self.teacher(x))
+        targets, keys = attached, {}
+        if attached:
+            targets, keys = self._opened(attached)
+        targets = guard.finite(targets or self.teacher(x))
         for loss in self.losses.values():
-            if loss.logits and not attached:
-                if self.teacher.activation_of(loss.teacher) is None:
-                    guard.not_probabilities(_tap(targets, loss.teacher))
             target = targets.get(loss.teacher) if loss.logits else None
             if sparse.is_sparse(target):
                 temperature = Scalar.of(loss, "temperature", 1.0)
@@ -142,7 +172,19 @@ class LossTerms:
                     guard.count("temperature", differs)
                 targets[loss.teacher] = self._known_ids(loss, target, guard)
         targets = keras.tree.map_structure(ops.stop_gradient, targets)
-        return StepTargets(targets, bool(attached), index)
+        return StepTargets(targets, bool(attached), index, keys, guard)
+
+    def _opened(self, attached):
+        """Returns attached targets as tensors of known rank, and their keys."""
+        targets, keys = {}, {}
+        taps = {loss.teacher: loss.student for loss in self.losses.values()}
+        for tap, target in attached.items():
+            target, keys[tap] = output_kinds.opened(target)
+            shape = None
+            if tap in taps:
+                shape = for_taps(taps[tap], self.student_pass.shape)
+            targets[tap] = known_rank(target, shape)
+        return targets, keys
 
     def values(
         self,
@@ -157,11 +199,10 @@ class LossTerms:
 
         The agreement is a pair (0/1 values, mask): whether teacher and
         student choose the same class; `None` without a loss on class scores.
-        `label_loss`, the `loss` of `compile`, tells yes/no units and which
-        labels are none.
+        `label_loss`, the `loss` of `compile`, tells what the outputs are and
+        which labels are none.
         """
         values, agreement = {}, None
-        binary = unlabelled.is_binary(label_loss) or None
         labels = unlabelled.without_ignored(labels, label_loss)
         # A loss lets no gradient into its targets, so none in these either.
         given = targets.taps
@@ -169,7 +210,10 @@ class LossTerms:
             own = {k: taps[tap] for k, tap in self._own_taps.items()}
             given = {**own, **given}
         for name, loss in self.losses.items():
-            teacher = for_taps(loss.teacher, lambda tap: _tap(given, tap))
+            teacher = for_taps(
+                loss.teacher,
+                lambda tap, loss=loss: self._target(loss, given, targets, tap),
+            )
             student = for_taps(loss.student, taps.get)
             combines = loss.logits and MEMBERS in given
             if combines:
@@ -181,7 +225,11 @@ class LossTerms:
                 student = loss.project(layer, teacher, student, index)
             if loss.logits:
                 teacher, student = self._scores(
-                    loss, teacher, student, targets.attached, binary
+                    name,
+                    teacher,
+                    student,
+                    targets,
+                    self._loss_of(loss.student, label_loss),
                 )
                 if combines:
                     ids, needs = None, self.teacher.label_aware
@@ -225,21 +273,25 @@ class LossTerms:
         guard.count("classes", ids >= shape[-1])
         return {**target, "ids": ops.minimum(ids, shape[-1] - 1)}
 
-    def _scores(self, loss, teacher, student, attached, binary):
+    def _target(self, loss, given, targets, tap):
+        target = _tap(given, tap)
+        if loss.logits or not targets.attached:
+            return target
+        if sparse.is_sparse(target):
+            raise ValueError(
+                f"{type(loss).__name__} needs all values of the teacher's "
+                f"'{tap}', of which the targets hold a few classes. Build the "
+                "cache with top_k=None."
+            )
+        return output_kinds.as_given(target, targets.keys.get(tap))
+
+    def _scores(self, name, teacher, student, targets, label_loss):
         """Returns both sides as comparable logits."""
-        head = self.student_pass.activation(loss.student)
-        teacher_head = "linear"
-        if not attached:
-            teacher_head = self.teacher.activation_of(loss.teacher)
-            binary = binary or self.teacher.binary
-        binary = binary or "sigmoid" in (teacher_head, head)
-        student = output_heads.to_logits(student, head)
-        if sparse.is_sparse(teacher):
-            if loss.accepts_sparse and not binary:
-                return teacher, student
-            teacher = sparse.to_dense(teacher, student.shape[-1])
-        teacher = output_heads.to_logits(teacher, teacher_head)
-        return output_heads.comparable(teacher, student, binary)
+        scores, key = self._class_scores[name], None
+        if targets.attached:
+            key = targets.keys.get(self.losses[name].teacher)
+        kinds = scores.kinds(label_loss, key, live=not targets.attached)
+        return scores.compared(teacher, student, kinds, targets.guard)
 
     def _class_ids(self, name, loss, labels, shape):
         if labels is None:
@@ -251,6 +303,10 @@ class LossTerms:
             )
         names = getattr(self.student_pass.model, "output_names", ["output"])
         labels = labels_of_output(labels, loss.student, names)
+        if not loss.class_labels:
+            labels = ops.cast(labels, "float32")
+            missing = len(labels.shape) == len(shape) - 1
+            return ops.expand_dims(labels, -1) if missing else labels
         # Features do not tell the number of classes; one label an example.
         return class_ids(labels, shape if loss.logits else (None, None))
 

@@ -19,6 +19,7 @@ from keras_kd.targets.attach.attaching import attach
 from keras_kd.targets.build.building import build
 from keras_kd.targets.build.merging import merge
 from keras_kd.targets.store import manifest as manifests
+from keras_kd.targets.store.options import AUTO
 from keras_kd.targets.store.options import Options
 from keras_kd.targets.store.options import restore
 from keras_kd.targets.store.reading import read_rows
@@ -38,16 +39,20 @@ class TeacherCache:
 
     Args:
         directory: Folder of the cache.
-        taps: What to ask the teacher for: `"output"`, stored as logits, and
-            names of its layers, stored as they are.
+        taps: What to ask the teacher for: `"output"`, and names of outputs
+            or layers. A softmax or sigmoid is stored as its logits.
         dtype: `"float16"` or `"float32"`, for what is stored in full.
         top_k: Store the k likeliest classes of `"output"` and the mass of
-            the others, instead of all logits.
+            the others, instead of all logits. `"auto"`: 64 where there are
+            1,000 classes or more; `None`: all.
         sampled: Store n classes of `"output"` drawn at random instead.
         temperature: T at which `sampled` draws.
         views: Number of augmented views of each sample.
         seed: Seed of the views and of what is drawn.
         shard_size: Samples in a shard, a bound on what a crash can lose.
+        outputs: What the teacher's outputs are, where it cannot be read; see
+            `kd.teachers.FrozenTeacher`. What is neither read nor said is
+            stored as it is, and looked at in training.
 
     Raises:
         ValueError: If an argument is wrong, or `directory` holds a cache
@@ -68,20 +73,22 @@ class TeacherCache:
         directory: str | os.PathLike,
         taps: Sequence[str] = ("output",),
         dtype: str = "float16",
-        top_k: int | None = None,
+        top_k: int | str | None = AUTO,
         sampled: int | None = None,
         temperature: float = 1.0,
         views: int = 1,
         seed: int = 0,
         shard_size: int = 4096,
+        outputs: str | dict | None = None,
     ):
         self.directory = pathlib.Path(directory)
+        found = manifests.read_settings(self.directory)
+        if found is not None and top_k == AUTO:
+            top_k = found["top_k"]  # `None` in caches of before
         self.augment: Any = None
         taps = (taps,) if isinstance(taps, str) else tuple(taps)
-        self.options = Options(
-            taps, dtype, top_k, sampled, temperature, views, seed, shard_size
-        )
-        found = manifests.read_settings(self.directory)
+        how = temperature, views, seed, shard_size, outputs
+        self.options = Options(taps, dtype, top_k, sampled, *how)
         if found is not None:
             manifests.compare_settings(
                 found, self.options.to_json(), self.directory
@@ -102,7 +109,8 @@ class TeacherCache:
                 "kd.TeacherCache(directory).build(teacher, dataset)."
             )
         return cls(
-            directory, **{key: found[key] for key in Options().to_json()}
+            directory,
+            **{key: found[key] for key in Options().to_json() if key in found},
         )
 
     def build(

@@ -31,6 +31,7 @@ class CountingTeacher(Teacher):
     combine = passed_on("combine")
     shape = passed_on("shape")
     activation_of = passed_on("activation_of")
+    kind_of = passed_on("kind_of")
 
     def __init__(self, teacher):
         self.teacher = teachers.get(teacher)
