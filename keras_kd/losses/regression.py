@@ -54,10 +54,10 @@ class Regression(DistillationLoss):
     """The student's numbers follow the teacher's, or stay within its error.
 
     Idea: a teacher's number has less noise than a label, so it is the better
-    target, also for examples without a label. It may be far off as well, though,
-    since numbers have no bounds as probabilities do. With a `margin` the teacher
-    is no target but an upper bound: the student learns the label until it is
-    better than the teacher by the margin.
+    target, also for examples without a label. But it may be far off: numbers
+    have no bounds, as probabilities do. With a `margin` the teacher is no
+    target but an upper bound: the student learns the label until it is better
+    than the teacher by the margin.
 
         loss = mean (y_teacher - y_student)^2                     (no margin)
         loss = mean (y - y_student)^2  if that + margin > mean (y - y_teacher)^2
