@@ -222,7 +222,7 @@ TRAINING = {
     "attached_targets_of_other_classes": (
         lambda path: fit(
             kd.Distiller(None, mlp()),
-            attach_targets(X, {"output": np.ones((len(X), 4))}),
+            attach_targets(X, {"output": np.ones((len(X), 4))}, "logits"),
             Y,
         ),
         r"same classes.*\(8, 4\).*\(8, 3\)",
