@@ -148,13 +148,14 @@ def loss_of_tap(loss: Any, tap: str, names: list[str] | None) -> Any:
         tap: `"output"`, or the name of an output or a layer.
         names: The model's output names, `None` without a graph.
     """
-    if isinstance(loss, (list, tuple)) and len(loss) == len(names or ()):
+    names = names or ["output"]
+    if isinstance(loss, (list, tuple)) and len(loss) == len(names):
         loss = dict(zip(names, loss, strict=True))
     if isinstance(loss, dict):
         if tap == "output" and len(loss) == 1:
             return next(iter(loss.values()))
         return loss.get(tap)
-    return loss if tap == "output" or tap in (names or ()) else None
+    return loss if tap == "output" or tap in names else None
 
 
 def target_key(kind: OutputKind) -> str | None:
@@ -235,3 +236,31 @@ def bernoulli_logits(logits):
     others = logits - ops.logsumexp(others, axis=-1, keepdims=True)
     log_p = ops.where(is_top, -1.0, ops.log_softmax(logits))
     return ops.where(is_top, others, log_p - ops.log1p(-ops.exp(log_p)))
+
+
+def are_distributions(values):
+    """Whether all rows of `(batch, ..., n)` lie in [0, 1] and sum to 1."""
+    if values.shape[-1] == 1:
+        return ops.convert_to_tensor(False)
+    # As far as float16 is exact.
+    sums_to_one = ops.abs(ops.sum(values, axis=-1) - 1.0) < 1e-3
+    return ops.logical_and(ops.all(sums_to_one), ops.min(values) >= 0.0)
+
+
+def logits_by_values(output, form: str | None):
+    """Returns scores of classes as logits; their values tell an unknown form.
+
+    For a model that is known to give either logits or probabilities.
+
+    Args:
+        output: Tensor of shape `(batch, ..., classes)`.
+        form: See `OutputKind`.
+    """
+    logits = ops.cast(output, "float32")
+    if form in ("logits", "linear"):
+        return logits
+    of_classes = OutputKind("probabilities", "classes")
+    from_probabilities = scores(output, of_classes, "classes")
+    if form == "probabilities":
+        return from_probabilities
+    return ops.where(are_distributions(logits), from_probabilities, logits)

@@ -10,9 +10,9 @@ from keras import ops
 from keras_kd.core import output_heads
 from keras_kd.core import output_kinds
 from keras_kd.core.output_kinds import OutputKind
+from keras_kd.core.output_kinds import are_distributions
 from keras_kd.core.taps import ForwardPass
 from keras_kd.distillers.forms_by_values import FormByValues
-from keras_kd.distillers.forms_by_values import are_distributions
 from keras_kd.losses import sparse
 from keras_kd.losses.base import DistillationLoss
 
@@ -49,7 +49,11 @@ class ClassScores:
         self._forms = FormByValues("teacher"), FormByValues("student")
 
     def kinds(
-        self, label_loss: Any, key: str | None = None, live: bool = True
+        self,
+        label_loss: Any,
+        key: str | None = None,
+        live: bool = True,
+        at_hand: bool = True,
     ) -> tuple[OutputKind, OutputKind]:
         """Returns the teacher's and the student's kind.
 
@@ -57,6 +61,7 @@ class ClassScores:
             label_loss: That of the student's output, `None` if there is none.
             key: What attached targets say that they are.
             live: Whether the teacher gives the targets.
+            at_hand: Whether there are targets to look at yet.
 
         Raises:
             ValueError: If one gives no class scores, or nothing says that
@@ -78,7 +83,7 @@ class ClassScores:
                     "If it is class scores, say so: outputs='logits'."
                 )
         is_known = {"logits", "probabilities"} & {teacher.form, student.form}
-        if self._is_default and not is_known and (live or key is not None):
+        if self._is_default and not is_known and at_hand:
             raise ValueError(
                 "Nothing says that the outputs are class scores, which the "
                 f"default loss {name} compares: no softmax or sigmoid, and "
@@ -160,17 +165,3 @@ class ClassScores:
         if over != "units" and output.shape[-1] != 1:
             bad = ops.logical_not(are_distributions(values))
         guard.count_range("units" if over == "units" else "sums", bad, values)
-
-
-def known_rank(target: Any, shape: tuple | None) -> Any:
-    """Returns a target whose rank is known, from the student's shape."""
-    if getattr(getattr(target, "shape", None), "rank", 0) is not None:
-        return target
-    if shape is None:
-        raise ValueError(
-            "Targets that come with the data must have a known number of axes. "
-            "Received: a tensor of unknown shape, as tf.data gives it without "
-            "an `output_signature`. Give one, or call `tensor.set_shape`."
-        )
-    target.set_shape(shape)
-    return target

@@ -6,6 +6,8 @@ from __future__ import annotations
 import keras
 from keras import ops
 
+from keras_kd.core.output_kinds import are_distributions
+
 _LOGITS, _PROBABILITIES = 1, 2
 
 
@@ -51,12 +53,3 @@ class FormByValues:
         guard.count_range(f"{self.whose}_form", bad, values)
         values = ops.where(bad, ops.zeros_like(values), values)
         return is_probable, values
-
-
-def are_distributions(values):
-    """Whether all rows of `(batch, ..., n)` lie in [0, 1] and sum to 1."""
-    if values.shape[-1] == 1:
-        return ops.convert_to_tensor(False)
-    # As far as float16 is exact.
-    sums_to_one = ops.abs(ops.sum(values, axis=-1) - 1.0) < 1e-3
-    return ops.logical_and(ops.all(sums_to_one), ops.min(values) >= 0.0)

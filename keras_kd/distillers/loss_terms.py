@@ -3,8 +3,7 @@
 
 from __future__ import annotations
 
-from typing import Any
-from typing import NamedTuple
+import functools
 
 import keras
 from keras import ops
@@ -19,32 +18,14 @@ from keras_kd.distillers import unlabelled
 from keras_kd.distillers.class_ids import class_ids
 from keras_kd.distillers.class_ids import labels_of_output
 from keras_kd.distillers.class_scores import ClassScores
-from keras_kd.distillers.class_scores import known_rank
 from keras_kd.distillers.compatibility import check_known_shapes
 from keras_kd.distillers.compatibility import check_not_itself
 from keras_kd.distillers.compatibility import losses_by_name
+from keras_kd.distillers.step_targets import StepTargets
+from keras_kd.distillers.step_targets import opened
 from keras_kd.losses import sparse
 from keras_kd.targets.attached import SAMPLE_INDEX
 from keras_kd.teachers.base import MEMBERS
-
-
-class StepTargets(NamedTuple):
-    """What one batch is to be matched to.
-
-    Args:
-        taps: `{tap: tensor}` of the teacher.
-        attached: Whether they came with the data.
-        index: Which sample each example is, if the data says so.
-        keys: What attached targets say that they are, `{tap: key}`; see
-            `output_kinds.TARGETS`.
-        guard: The `StepChecks` that counts what is wrong with them.
-    """
-
-    taps: dict
-    attached: bool = False
-    index: Any = None
-    keys: dict | None = None
-    guard: Any = None
 
 
 class LossTerms:
@@ -90,8 +71,8 @@ class LossTerms:
             label_loss: The `loss` of `compile`.
         """
         for name, scores in self._class_scores.items():
-            tap, live = self.losses[name].student, self.teacher is not None
-            scores.kinds(self._loss_of(tap, label_loss), live=live)
+            loss = self._loss_of(self.losses[name].student, label_loss)
+            scores.kinds(loss, at_hand=self.teacher is not None)
 
     def _loss_of(self, tap, label_loss):
         names = getattr(self.student_pass.model, "output_names", None)
@@ -161,7 +142,7 @@ class LossTerms:
             return StepTargets({}, index=index)  # the student's pass has them
         targets, keys = attached, {}
         if attached:
-            targets, keys = self._opened(attached)
+            targets, keys = opened(attached, self.losses, self.student_pass)
         targets = guard.finite(targets or self.teacher(x))
         for loss in self.losses.values():
             target = targets.get(loss.teacher) if loss.logits else None
@@ -173,18 +154,6 @@ class LossTerms:
                 targets[loss.teacher] = self._known_ids(loss, target, guard)
         targets = keras.tree.map_structure(ops.stop_gradient, targets)
         return StepTargets(targets, bool(attached), index, keys, guard)
-
-    def _opened(self, attached):
-        """Returns attached targets as tensors of known rank, and their keys."""
-        targets, keys = {}, {}
-        taps = {loss.teacher: loss.student for loss in self.losses.values()}
-        for tap, target in attached.items():
-            target, keys[tap] = output_kinds.opened(target)
-            shape = None
-            if tap in taps:
-                shape = for_taps(taps[tap], self.student_pass.shape)
-            targets[tap] = known_rank(target, shape)
-        return targets, keys
 
     def values(
         self,
@@ -212,7 +181,7 @@ class LossTerms:
         for name, loss in self.losses.items():
             teacher = for_taps(
                 loss.teacher,
-                lambda tap, loss=loss: self._target(loss, given, targets, tap),
+                functools.partial(targets.target, given, loss),
             )
             student = for_taps(loss.student, taps.get)
             combines = loss.logits and MEMBERS in given
@@ -273,18 +242,6 @@ class LossTerms:
         guard.count("classes", ids >= shape[-1])
         return {**target, "ids": ops.minimum(ids, shape[-1] - 1)}
 
-    def _target(self, loss, given, targets, tap):
-        target = _tap(given, tap)
-        if loss.logits or not targets.attached:
-            return target
-        if sparse.is_sparse(target):
-            raise ValueError(
-                f"{type(loss).__name__} needs all values of the teacher's "
-                f"'{tap}', of which the targets hold a few classes. Build the "
-                "cache with top_k=None."
-            )
-        return output_kinds.as_given(target, targets.keys.get(tap))
-
     def _scores(self, name, teacher, student, targets, label_loss):
         """Returns both sides as comparable logits."""
         scores, key = self._class_scores[name], None
@@ -309,15 +266,6 @@ class LossTerms:
             return ops.expand_dims(labels, -1) if missing else labels
         # Features do not tell the number of classes; one label an example.
         return class_ids(labels, shape if loss.logits else (None, None))
-
-
-def _tap(targets, name):
-    if name not in targets:
-        raise ValueError(
-            f"A distillation loss needs the teacher's tap '{name}', which "
-            f"the targets do not hold. Received taps: {sorted(targets)}"
-        )
-    return targets[name]
 
 
 def _index(loss, index):

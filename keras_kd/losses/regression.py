@@ -70,8 +70,7 @@ class Regression(DistillationLoss):
     matters; with a margin on examples without a label.
     Suggested: no margin and alpha = 0.5; the paper bounds boxes, with a weight
     of 0.5. Give values one scale, or the largest is all that is learned.
-    Paper: Chen et al. 2017,
-    https://papers.nips.cc/paper/6676-learning-efficient-object-detection-models-with-knowledge-distillation
+    Paper: Chen et al. 2017, https://papers.nips.cc/paper/6676-learning-efficient-object-detection-models-with-knowledge-distillation
 
     Args:
         teacher: Tap of the teacher.

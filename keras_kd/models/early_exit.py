@@ -240,7 +240,7 @@ def _check_class_scores(name, tensor):
     if (
         len(tensor.shape) != 2
         or tensor.shape[-1] in (None, 1)
-        or (activation == "sigmoid")
+        or activation not in ("softmax", "linear")
     ):
         raise ValueError(
             f"The exit '{name}' has no class scores to be sure of. Expected "

@@ -33,9 +33,8 @@ class TeacherCache:
     shuffled, repeated or cut into subsets afterwards, and a target never
     meets another sample.
 
-    Files are written as a database writes them: shards appear whole or not
-    at all, each with its sha256, and the manifest last. A build that was
-    killed goes on where it stopped.
+    Shards appear whole or not at all, each with its sha256, and the manifest
+    last. A build that was killed goes on where it stopped.
 
     Args:
         directory: Folder of the cache.
@@ -43,16 +42,14 @@ class TeacherCache:
             or layers. A softmax or sigmoid is stored as its logits.
         dtype: `"float16"` or `"float32"`, for what is stored in full.
         top_k: Store the k likeliest classes of `"output"` and the mass of
-            the others, instead of all logits. `"auto"`: 64 where there are
-            1,000 classes or more; `None`: all.
+            the others. `"auto"`: 64 from 1,000 classes on; `None`: store all.
         sampled: Store n classes of `"output"` drawn at random instead.
         temperature: T at which `sampled` draws.
         views: Number of augmented views of each sample.
         seed: Seed of the views and of what is drawn.
         shard_size: Samples in a shard, a bound on what a crash can lose.
         outputs: What the teacher's outputs are, where it cannot be read; see
-            `kd.teachers.FrozenTeacher`. What is neither read nor said is
-            stored as it is, and looked at in training.
+            `kd.teachers.FrozenTeacher`.
 
     Raises:
         ValueError: If an argument is wrong, or `directory` holds a cache
@@ -87,12 +84,11 @@ class TeacherCache:
             top_k = found["top_k"]  # `None` in caches of before
         self.augment: Any = None
         taps = (taps,) if isinstance(taps, str) else tuple(taps)
-        how = temperature, views, seed, shard_size, outputs
-        self.options = Options(taps, dtype, top_k, sampled, *how)
+        how = sampled, temperature, views, seed, shard_size, outputs
+        self.options = Options(taps, dtype, top_k, *how)
         if found is not None:
-            manifests.compare_settings(
-                found, self.options.to_json(), self.directory
-            )
+            wanted = self.options.to_json()
+            manifests.compare_settings(found, wanted, self.directory)
 
     @classmethod
     def open(cls, directory: str | os.PathLike) -> TeacherCache:
@@ -108,10 +104,8 @@ class TeacherCache:
                 f"{manifests.SETTINGS}. Make one with "
                 "kd.TeacherCache(directory).build(teacher, dataset)."
             )
-        return cls(
-            directory,
-            **{key: found[key] for key in Options().to_json() if key in found},
-        )
+        known = set(Options().to_json()) & set(found)
+        return cls(directory, **{key: found[key] for key in known})
 
     def build(
         self,
@@ -135,21 +129,19 @@ class TeacherCache:
             teacher: A trained `keras.Model`, a list of them, or a
                 `keras_kd.teachers.Teacher`.
             dataset: Arrays `(x, y)` or `(x,)`, a batched `tf.data.Dataset`
-                or a `keras.utils.PyDataset`. Of labels nothing is stored.
+                or a `keras.utils.PyDataset`. No label is stored.
             augment: Stateless function `(x, seed)` of one sample and an
                 int32 tensor of shape `(2,)`.
             batch_size: Samples the teacher is given at a time.
             part: `(i, n)`: label only the i-th of n parts (from 0), each in
-                a directory of its own; see `merge`. Every part reads the
-                whole data set, but asks the teacher for its own share only.
+                a directory of its own; see `merge`. Each reads all the data.
             verbose: 0 prints nothing, else there is a progress bar.
             agreement: Share of samples on which a faster way to run the
                 teacher, int8 arithmetic, must give the same class; it leaves
                 close decisions to the teacher. `None`: the teacher's own call
                 labels all.
-            engine: Way to run the teacher, `"keras"` for its own call or
-                `"litert-int8"`. `None`: the faster one that `agreement`
-                allows, see `targets.inference.engines.choose`.
+            engine: Way to run the teacher: `"keras"`, `"litert-int8"`, or
+                `None` for the faster one that `agreement` allows.
 
         Returns:
             This cache.

@@ -189,6 +189,7 @@ def test_default_loss_on_values_is_an_error_before_training():
     for loss in ("mse", keras.losses.Huber(), ["mae"], {"output": "mse"}):
         with pytest.raises(ValueError, match="is values.*kd.losses.Regression"):
             distiller.compile("sgd", loss)
+    distiller = kd.Distiller(linear(1, units=1), linear(2, units=1))
     with pytest.raises(ValueError, match="Nothing says that the outputs are"):
         distiller.compile("sgd")
 

@@ -17,6 +17,7 @@ from keras_kd.targets.attached import target_of
 
 X = features()
 Y = np.arange(len(X)) % 3
+UNITS = np.eye(3, dtype="float32")[Y]
 
 
 def headed(activation, name="kind", units=3):
@@ -34,20 +35,18 @@ def cache_of(directory, teacher, **options):
     return cache.build(teacher, (X, Y), verbose=0)
 
 
-def first_value(teacher, x, y, losses, head=None):
-    """Returns the logs of one step."""
+def first_values(teacher, data, losses, head=None):
+    """Returns the logs of one step on arrays `(x, y)` or a data set."""
     distiller = kd.Distiller(
         teacher, linear(2, activation=head), distillation_losses=losses
     )
-    loss = cross_entropy()
-    if head == "sigmoid":
-        loss, y = keras.losses.BinaryCrossentropy(), np.eye(3)[Y]
+    loss = keras.losses.BinaryCrossentropy() if head else cross_entropy()
     distiller.compile(keras.optimizers.SGD(0.0), loss, run_eagerly=True)
-    fit = {"batch_size": 24, "verbose": 0}
-    if y is None:
-        history = distiller.fit(x, verbose=0).history
+    if isinstance(data, tuple):
+        fit = {"x": data[0], "y": data[1], "batch_size": 24}
     else:
-        history = distiller.fit(x, y, **fit).history
+        fit = {"x": data, "shuffle": False}
+    history = distiller.fit(**fit, verbose=0).history
     return {key: values[0] for key, values in history.items()}
 
 
@@ -64,24 +63,21 @@ def test_cached_heads_teach_as_live_ones(tmp_path, activation, tap):
     """Class scores as logits, features as the model gives them."""
     teacher = headed(activation)
     head = "sigmoid" if activation == "sigmoid" else None
-    y = np.eye(3)[Y] if head else Y
-    live = first_value(teacher, X, y, losses_on(tap), head)
+    data = X, (UNITS if head else Y)
+    live = first_values(teacher, data, losses_on(tap), head)
     cache = cache_of(tmp_path, teacher, taps=(tap,))
-    data = (X, y.astype("float32")) if head else (X, y)
     attached = cache.attach(data, batch_size=24)
-    cached = first_value(None, attached, None, losses_on(tap), head)
+    cached = first_values(None, attached, losses_on(tap), head)
     assert cached == pytest.approx(live, rel=1e-4)
 
 
 def test_cached_softmax_teaches_sigmoid_units_as_a_live_one(tmp_path):
     teacher = linear(1, activation="softmax")
-    y = np.eye(3)[Y].astype("float32")
     losses = kd.losses.SoftTargets(2.0)
-    live = first_value(teacher, X, y, losses, "sigmoid")
-    attached = cache_of(tmp_path, teacher).attach((X, y), batch_size=24)
-    assert first_value(None, attached, None, losses, "sigmoid") == (
-        pytest.approx(live, rel=1e-4)
-    )
+    live = first_values(teacher, (X, UNITS), losses, "sigmoid")
+    attached = cache_of(tmp_path, teacher).attach((X, UNITS), batch_size=24)
+    cached = first_values(None, attached, losses, "sigmoid")
+    assert cached == pytest.approx(live, rel=1e-4)
 
 
 def averaged():
@@ -96,10 +92,10 @@ def test_cache_of_an_unknown_end_teaches_as_a_live_one(
     tmp_path, outputs, top_k
 ):
     losses = kd.losses.SoftTargets(2.0)
-    live = first_value(averaged(), X, Y, losses)
+    live = first_values(averaged(), (X, Y), losses)
     cache = cache_of(tmp_path, averaged(), outputs=outputs, top_k=top_k)
     attached = cache.attach((X, Y), batch_size=24)
-    cached = first_value(None, attached, None, losses)
+    cached = first_values(None, attached, losses)
     assert cached["soft_targets"] == pytest.approx(
         live["soft_targets"], rel=1e-3
     )
@@ -147,4 +143,4 @@ def test_top_k_is_refused_for_yes_or_no_units(tmp_path):
 def test_values_loss_on_a_few_classes_is_refused(tmp_path):
     attached = cache_of(tmp_path, linear(1), top_k=2).attach((X, Y), 24)
     with pytest.raises(ValueError, match="needs all values.*top_k=None"):
-        first_value(None, attached, None, kd.losses.Regression())
+        first_values(None, attached, kd.losses.Regression())

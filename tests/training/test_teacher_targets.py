@@ -77,7 +77,7 @@ def weights_after(**arguments):
 
 def test_stored_logits_are_the_teachers(tmp_path):
     found = targets_of(tmp_path)
-    targets = found.for_training()["targets"]
+    targets = found.for_training()["targets"]["linear"]
     expected = outputs_of(found.teacher, (X, Y), verbose=False)
     np.testing.assert_array_equal(targets, expected)
 
@@ -91,8 +91,8 @@ def test_a_second_run_does_not_ask_the_teacher(tmp_path):
 
 
 def test_another_teacher_replaces_the_labels(tmp_path):
-    first = targets_of(tmp_path).for_training()["targets"]
-    second = targets_of(tmp_path, seed=8).for_training()["targets"]
+    first = targets_of(tmp_path).for_training()["targets"]["linear"]
+    second = targets_of(tmp_path, seed=8).for_training()["targets"]["linear"]
     assert np.abs(first - second).max() > 0.01
     assert len(list((tmp_path / "targets").iterdir())) == 1
 
@@ -101,7 +101,7 @@ def test_another_preprocessing_replaces_the_labels(tmp_path):
     def targets(scale):
         teacher = FrozenTeacher(network(6, 7), lambda x: scale * x)
         found = TeacherTargets(teacher, data(), None, tmp_path / "targets")
-        return found.for_training()["targets"]
+        return found.for_training()["targets"]["linear"]
 
     first, second, again = targets(1.0), targets(3.0), targets(3.0)
     assert np.abs(first - second).max() > 0.01

@@ -53,7 +53,8 @@ def encodings_for(
         shape = teacher.ready_for(options.taps).shape("output")
     classes = shape[-1] if shape else None
     is_large = keys.get("output") in OF_CLASSES and (classes or 0) >= VOCABULARY
-    if options.top_k == AUTO and is_large:
+    is_open = options.top_k == AUTO and options.sampled is None
+    if is_open and is_large:
         encodings = {**encodings, "output": TopK(LIKELIEST)}
     return {
         tap: _saying(encoding, keys[tap]) for tap, encoding in encodings.items()
