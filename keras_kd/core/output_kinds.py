@@ -207,10 +207,9 @@ def scores(output, kind: OutputKind, over: str | None):
     if kind.form in ("logits", "linear"):
         logits = ops.cast(output, "float32")
     elif kind.over == "units" or (to_units and kind.over is None):
-        head = "sigmoid"
-        if kind.over is None:  # what Keras kept might be a softmax's
-            output = ops.cast(ops.convert_to_tensor(output) + 0.0, "float32")
-        return output_heads.to_logits(output, head)
+        if kind.over is None:
+            output = ops.copy(output)  # what Keras kept may be a softmax's
+        return output_heads.to_logits(output, "sigmoid")
     else:
         logits = output_heads.to_logits(output, "softmax")
     if to_units and kind.over == "classes" and logits.shape[-1] != 1:
