@@ -241,6 +241,24 @@ CASES = (
         {"student_shape": (6, 2, 8), "zero_at_equal": False},
     ),
     Case(
+        losses.Regression,
+        reference.regression,
+        {"weight": 2.0},
+        {"teacher_shape": (4, 3, 2), "mask": MASK},
+        "numbers",
+    ),
+    Case(
+        losses.Regression,
+        lambda t, s, y: reference.regression(t, s, y, 0.25),
+        {"teacher": "box", "student": "box", "margin": 0.25},
+        {
+            "teacher_shape": (5, 4),
+            "labels": np.linspace(-1.0, 1.0, 20).reshape(5, 4),
+            "zero_at_equal": False,
+        },
+        "teacher_bounded",
+    ),
+    Case(
         losses.ChannelWise,
         reference.channel_wise,
         {},

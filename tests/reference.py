@@ -143,6 +143,16 @@ def feature_matching(teacher, student):
     return np.square(teacher - student).sum(axis=-1) / teacher.shape[-1]
 
 
+def regression(teacher, student, labels=None, margin=None):
+    """Chen et al. 2017: ||y - s||^2 where it is above ||y - t||^2 - m."""
+    goal = teacher if margin is None else labels
+    errors = np.square(student - goal).sum(axis=-1) / student.shape[-1]
+    if margin is None:
+        return errors
+    bound = np.square(teacher - labels).sum(axis=-1) / student.shape[-1]
+    return errors * (errors + margin > bound)
+
+
 def averaged(maps, axis, wanted):
     """Adaptive average pooling of one axis, bin by bin."""
     size, bins = maps.shape[axis], []

@@ -28,11 +28,33 @@ OF_NUMBERS = (
     keras.losses.log_cosh,
 )
 
-# Layers and ops that may follow the activation without changing its values.
-_PASS_THROUGH = ("Reshape", "Flatten", "Identity", "Cast", "Squeeze", "Dropout")
-
-# Their output is a product, not what their activation gives.
-_GATED = (keras.layers.LSTM, keras.layers.GRU)
+# Layers and ops, by their names in Keras. What gives logits whatever it takes:
+_LINEAR = set(
+    """Dense EinsumDense Conv1D Conv2D Conv3D Conv1DTranspose Conv2DTranspose
+    Conv3DTranspose DepthwiseConv1D DepthwiseConv2D SeparableConv1D
+    SeparableConv2D Embedding ReversibleEmbedding BatchNormalization
+    LayerNormalization GroupNormalization RMSNormalization MeanPrediction
+    """.split()
+)
+# What rearranges or averages, so that a distribution stays one:
+_KEEPING = set(
+    """Reshape Flatten Identity Cast Squeeze ExpandDims Dropout SpatialDropout1D
+    SpatialDropout2D SpatialDropout3D Permute RepeatVector Cropping1D Cropping2D
+    Cropping3D UpSampling1D UpSampling2D UpSampling3D AveragePooling1D
+    AveragePooling2D AveragePooling3D GlobalAveragePooling1D
+    GlobalAveragePooling2D GlobalAveragePooling3D Average
+    """.split()
+)
+# What makes logits of logits, and of anything else something unknown:
+_OF_LOGITS = set(
+    """Add Subtract Concatenate Rescaling Resizing ZeroPadding1D ZeroPadding2D
+    ZeroPadding3D MaxPooling1D MaxPooling2D MaxPooling3D GlobalMaxPooling1D
+    GlobalMaxPooling2D GlobalMaxPooling3D Maximum Minimum Mean Max GetItem Take
+    Transpose Split Sum Negative Dot Matmul Einsum
+    """.split()
+)
+# The same with a number; of two outputs it is a product, which is unknown.
+_OF_LOGITS_AND_NUMBERS = {"Multiply", "Divide", "TrueDivide"}
 
 
 def activation_of(model: keras.Model, output: str | None = None) -> str | None:
@@ -44,8 +66,8 @@ def activation_of(model: keras.Model, output: str | None = None) -> str | None:
 
     Returns:
         `"softmax"`, `"sigmoid"` or `"linear"`; `None` where the model has no
-        graph to read (a subclassed model), ends in a lambda, or the output is
-        no single tensor.
+        graph to read (a subclassed model), it is not certain (see
+        `activation_of_tensor`), or the output is no single tensor.
     """
     if getattr(model, "inputs", None) is None:
         return None
@@ -99,31 +121,51 @@ def named_outputs(model: keras.Model) -> dict:
 def activation_of_tensor(tensor) -> str | None:
     """Returns the activation that a symbolic tensor went through last.
 
-    `None` where it went through a lambda, which could be anything.
+    `None` where that is not certain: after a lambda, a layer of one's own, a
+    product, a clip, or another activation.
     """
-    operation, _, index = tensor._keras_history
-    if isinstance(operation, keras.layers.Wrapper):
+    operation, node, index = tensor._keras_history
+    wrapped = isinstance(operation, keras.layers.Wrapper)
+    if wrapped:
         operation = operation.layer
     if isinstance(operation, keras.Model):
+        if getattr(operation, "inputs", None) is None:
+            return None
         return activation_of_tensor(operation.outputs[index])
     kind = type(operation).__name__
-    activation = getattr(operation, "activation", None)
-    if kind in ("Softmax", "Sigmoid"):
-        return kind.lower()
-    if isinstance(operation, _GATED):
-        return "linear"
-    name = _name_of(activation)
-    if name in ("softmax", "sigmoid"):
-        return name
-    if kind == "Lambda" or name == "<lambda>":
+    package = type(operation).__module__.partition(".")[0]
+    if package not in ("keras", "keras_kd"):
         return None
-    passes = activation is keras.activations.linear and isinstance(
-        operation, keras.layers.Activation
-    )
-    if passes or kind in _PASS_THROUGH:
-        node = operation._inbound_nodes[tensor._keras_history.node_index]
-        return activation_of_tensor(node.input_tensors[0])
-    return "linear"
+    if kind in ("Softmax", "Sigmoid"):
+        return kind.lower() if _is_last_axis(operation, tensor) else None
+    # Only of these is the output what the activation gives: an LSTM's is
+    # a product.
+    is_activation = isinstance(operation, keras.layers.Activation)
+    if is_activation or kind in _LINEAR:
+        name = _name_of(getattr(operation, "activation", None))
+        if name in ("softmax", "sigmoid"):
+            return name
+        if name == "log_softmax":
+            return "linear"
+        if name not in ("linear", "nonetype"):
+            return None
+        if kind in _LINEAR:
+            return "linear"
+    if wrapped:
+        return None
+    taken = operation._inbound_nodes[node].input_tensors
+    found = {activation_of_tensor(tensor) for tensor in taken}
+    if is_activation or kind in _KEEPING:
+        return found.pop() if len(found) == 1 else None
+    is_scaled = kind in _OF_LOGITS_AND_NUMBERS and len(taken) == 1
+    if (is_scaled or kind in _OF_LOGITS) and found == {"linear"}:
+        return "linear"
+    return None
+
+
+def _is_last_axis(operation, tensor):
+    axis = getattr(operation, "axis", -1)
+    return axis in (None, -1, len(tensor.shape) - 1)
 
 
 def _name_of(activation) -> str:

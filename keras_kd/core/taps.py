@@ -9,6 +9,7 @@ from collections.abc import Iterable
 
 import keras
 
+from keras_kd.core.model_inputs import inputs_for
 from keras_kd.core.output_heads import activation_of_tensor
 from keras_kd.core.output_heads import named_outputs
 
@@ -90,37 +91,6 @@ class ForwardPass:
         kwargs = {"training": training} if takes_training else {}
         prediction = self.model(x, **kwargs)
         return prediction, {name: _only(prediction) for name in self.names}
-
-
-def inputs_for(model: keras.Model, x):
-    """Returns what of a dict batch a model has inputs for.
-
-    A teacher and a student may see different parts of a sample. Keras takes
-    the entries of a dict with too many of them in the order of their names,
-    whatever they are.
-
-    Args:
-        model: Any model.
-        x: A batch; anything but a dict is returned as it is.
-
-    Raises:
-        ValueError: If an input of the model is not in the dict.
-    """
-    wanted = getattr(model, "input", None) if isinstance(x, dict) else None
-    if wanted is None:
-        return x
-    if not isinstance(wanted, dict):
-        by_name = keras.tree.map_structure(lambda tensor: tensor.name, wanted)
-        if not set(keras.tree.flatten(by_name)) <= set(x):
-            return x
-        return keras.tree.map_structure(x.get, by_name)
-    missing = sorted(set(wanted) - set(x))
-    if missing:
-        raise ValueError(
-            f"'{model.name}' has inputs that are not in the data: {missing}. "
-            f"Expected a dict with {sorted(wanted)}. Received: {sorted(x)}"
-        )
-    return {name: x[name] for name in wanted}
 
 
 def for_taps(names, value_of: Callable):

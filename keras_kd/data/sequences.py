@@ -25,6 +25,7 @@ import numpy as np
 import tensorflow as tf
 
 from keras_kd.core import output_heads
+from keras_kd.core import output_kinds
 from keras_kd.core.progress import progress_bar
 from keras_kd.data.splits import Data
 from keras_kd.data.splits import as_dataset
@@ -110,14 +111,15 @@ def beam_search(model, source, start, end, max_length, beam, padding):
     """
     rows = tf.shape(source)[0]
     source = tf.repeat(source, beam, axis=0)
-    softmax = output_heads.activation_of(model) == "softmax"
-    head = "softmax" if softmax else "linear"
+    activation = output_heads.activation_of(model)
+    loss = getattr(model, "loss", None)
+    form = output_kinds.trained_kind(activation, None, loss).form
     positions = tf.range(max_length + 1)
 
     def log_probabilities(sequences, step, done):
         so_far = tf.reshape(sequences, (rows * beam, -1))[:, : step + 1]
         logits = model([source, so_far], training=False)[:, -1]
-        logits = output_heads.to_logits(logits, head)
+        logits = output_kinds.logits_by_values(logits, form)
         logits = tf.reshape(logits, (rows, beam, logits.shape[-1]))
         ids = tf.range(logits.shape[-1])
         forbidden = (ids == start) | (ids == padding)

@@ -11,6 +11,7 @@ import tensorflow as tf
 from keras import ops
 
 from keras_kd import losses as losses_module
+from keras_kd.core.output_kinds import check_outputs
 from keras_kd.core.scalars import Scalar
 from keras_kd.core.type_aliases import LossLike
 from keras_kd.core.type_aliases import TeacherLike
@@ -60,9 +61,12 @@ class Distiller(
     Outputs: all this holds for each of several outputs, and in whatever form
     `loss` is given; `loss_weights` weigh an output whole, its labels and its
     teacher. A student's own `compute_loss` is used. A model may end in
-    logits, a softmax or a sigmoid; teacher and student are each read for it.
-    Sigmoid and one-unit outputs, and students compiled with a binary
-    cross-entropy, are distilled unit by unit (Bernoulli).
+    logits, a softmax or a sigmoid; teacher and student are each read for it,
+    and the label loss is. What neither says, say by `outputs`; else the first
+    batches must show it for certain. Sigmoid and one-unit outputs, and logits
+    compiled with a binary cross-entropy, are distilled unit by unit
+    (Bernoulli): a softmax teaches them its `log p - log(1 - p)`. Numbers that
+    are no class scores need a loss that fits, such as `kd.losses.Regression`.
 
     Args:
         teacher: A trained `keras.Model`, a list of them (an ensemble), a
@@ -77,6 +81,9 @@ class Distiller(
             of either by output, as in `{"kind": SoftTargets(2.0), "size":
             FeatureMatching()}`.
         name: Name of the model.
+        outputs: What the student's output is, where it cannot be read:
+            `"logits"`, `"probabilities"` or `"values"`, or a dict of these by
+            output. For the teacher's see `kd.teachers.FrozenTeacher`.
 
     Raises:
         ValueError: If the two models cannot be compared (classes, shapes, tap
@@ -104,10 +111,13 @@ class Distiller(
         alpha: float = 0.7,
         distillation_losses: LossLike | None = None,
         name: str = "distiller",
+        outputs: str | dict | None = None,
         **kwargs,
     ):
         refuse_arguments(temperature, kwargs)
         check_pair(teacher, student)
+        check_outputs(outputs)
+        is_default = distillation_losses is None and temperature is None
         # The student's policy decides on loss scaling, as in student.fit.
         kwargs.setdefault("dtype", student.dtype_policy)
         super().__init__(name=name, **kwargs)
@@ -125,7 +135,8 @@ class Distiller(
         self.alpha = alpha
         self.student = student
         self.projectors: dict[str, keras.layers.Layer] = {}
-        self._learn_from(teacher, distillation_losses)
+        self._outputs = outputs
+        self._learn_from(teacher, distillation_losses, is_default)
         terms = self._loss_terms
         self._log = LossMetrics(terms.losses, terms.agreements.values())
         self._guard = StepChecks()
@@ -140,10 +151,13 @@ class Distiller(
     @teacher.setter
     def teacher(self, teacher):
         check_pair(teacher, self.student)
-        self._learn_from(teacher, self.distillation_losses)
+        is_default = self._loss_terms.default
+        self._learn_from(teacher, self.distillation_losses, is_default)
 
-    def _learn_from(self, teacher, losses):
-        self._loss_terms = LossTerms(teacher, self.student, losses)
+    def _learn_from(self, teacher, losses, is_default):
+        self._loss_terms = LossTerms(
+            teacher, self.student, losses, self._outputs, is_default
+        )
         self._make_projectors()
         self.supports_jit = self._loss_terms.supports_jit
         self.train_function = None
@@ -187,6 +201,7 @@ class Distiller(
     def compile(self, *args, **kwargs):
         super().compile(*args, **kwargs)
         guard_labels(self, self._guard)
+        self._loss_terms.check_kinds(self.loss)
         return self
 
     def call(self, x, training=None):

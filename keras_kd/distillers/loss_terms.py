@@ -3,20 +3,19 @@
 
 from __future__ import annotations
 
-from typing import Any
-from typing import NamedTuple
+import functools
 
 import keras
 from keras import ops
 
 from keras_kd import teachers
-from keras_kd.core import output_heads
+from keras_kd.core import output_kinds
 from keras_kd.core.scalars import Scalar
 from keras_kd.core.taps import ForwardPass
 from keras_kd.core.taps import for_taps
 from keras_kd.core.taps import shape_of
-from keras_kd.distillers import unlabelled
 from keras_kd.distillers.class_ids import ids_of_output
+from keras_kd.distillers.class_scores import ClassScores
 from keras_kd.distillers.compatibility import check_alike
 from keras_kd.distillers.compatibility import check_known_shapes
 from keras_kd.distillers.compatibility import check_not_itself
@@ -24,23 +23,11 @@ from keras_kd.distillers.compatibility import losses_by_name
 from keras_kd.distillers.per_output import distilled_mask
 from keras_kd.distillers.per_output import output_of_tap
 from keras_kd.distillers.per_output import weight_of_tap
+from keras_kd.distillers.step_targets import StepTargets
+from keras_kd.distillers.step_targets import opened
 from keras_kd.losses import sparse
 from keras_kd.targets.attached import SAMPLE_INDEX
 from keras_kd.teachers.base import MEMBERS
-
-
-class StepTargets(NamedTuple):
-    """What one batch is to be matched to.
-
-    Args:
-        taps: `{tap: tensor}` of the teacher.
-        attached: Whether they came with the data, `"output"` as logits.
-        index: Which sample each example is, if the data says so.
-    """
-
-    taps: dict
-    attached: bool = False
-    index: Any = None
 
 
 class LossTerms:
@@ -50,9 +37,12 @@ class LossTerms:
     view of the student as layers.
     """
 
-    def __init__(self, teacher, student: keras.Model, losses):
+    def __init__(
+        self, teacher, student: keras.Model, losses, outputs=None, default=False
+    ):
         self.losses = losses_by_name(losses)
         self.agreements = _agreements(self.losses.values())
+        self.default = default
         self.given_teacher = teacher
         self.teacher = teachers.get(teacher)
         self._own_taps = {}
@@ -70,6 +60,26 @@ class LossTerms:
             for loss in losses:
                 check_not_itself(loss, self._own_taps)
                 check_known_shapes(loss, self.teacher, self.student_pass)
+        given = self.teacher, self.student_pass, outputs, default
+        self._class_scores = {
+            name: ClassScores(loss, *given)
+            for name, loss in self.losses.items()
+            if loss.logits
+        }
+
+    def check_kinds(self, label_loss) -> None:
+        """Raises if a loss on class scores is given none, as far as known.
+
+        Args:
+            label_loss: The `loss` of `compile`.
+        """
+        for name, scores in self._class_scores.items():
+            loss = self._loss_of(self.losses[name].student, label_loss)
+            scores.kinds(loss, at_hand=self.teacher is not None)
+
+    def _loss_of(self, tap, label_loss):
+        names = getattr(self.student_pass.model, "output_names", None)
+        return output_kinds.loss_of_tap(label_loss, tap, names)
 
     @property
     def supports_jit(self) -> bool:
@@ -133,11 +143,11 @@ class LossTerms:
             )
         if not attached and self._own_taps:
             return StepTargets({}, index=index)  # the student's pass has them
-        targets = guard.finite(attached or self.teacher(x))
+        targets, keys = attached, {}
+        if attached:
+            targets, keys = opened(attached, self.losses, self.student_pass)
+        targets = guard.finite(targets or self.teacher(x))
         for loss in self.losses.values():
-            if loss.logits and not attached:
-                if self.teacher.activation_of(loss.teacher) is None:
-                    guard.not_probabilities(_tap(targets, loss.teacher))
             target = targets.get(loss.teacher) if loss.logits else None
             if sparse.is_sparse(target):
                 temperature = Scalar.of(loss, "temperature", 1.0)
@@ -146,7 +156,7 @@ class LossTerms:
                     guard.count("temperature", differs)
                 targets[loss.teacher] = self._known_ids(loss, target, guard)
         targets = keras.tree.map_structure(ops.stop_gradient, targets)
-        return StepTargets(targets, bool(attached), index)
+        return StepTargets(targets, bool(attached), index, keys, guard)
 
     def values(
         self,
@@ -159,8 +169,8 @@ class LossTerms:
 
         An agreement is a pair (0/1 values, mask): whether teacher and student
         choose the same class of an output; none without a loss on class
-        scores. `outputs`, the `Output`s of the student, tell yes/no units,
-        labels and weights.
+        scores. `outputs`, the `Output`s of the student, tell what they are,
+        their labels and weights.
         """
         values, agreement = {}, {}
         # A loss lets no gradient into its targets, so none in these either.
@@ -170,7 +180,10 @@ class LossTerms:
             given = {**own, **given}
         for name, loss in self.losses.items():
             check_alike(loss, self._heads(loss, targets.attached))
-            teacher = for_taps(loss.teacher, lambda tap: _tap(given, tap))
+            teacher = for_taps(
+                loss.teacher,
+                functools.partial(targets.target, given, loss),
+            )
             student = for_taps(loss.student, taps.get)
             combines = loss.logits and MEMBERS in given
             if combines:
@@ -182,9 +195,12 @@ class LossTerms:
                 layer = projectors[name]
                 student = loss.project(layer, teacher, student, index)
             if loss.logits:
-                binary = output and unlabelled.is_binary(output.loss)
                 teacher, student = self._scores(
-                    loss, teacher, student, targets.attached, binary
+                    name,
+                    teacher,
+                    student,
+                    targets,
+                    output and output.loss,
                 )
                 if combines:
                     ids = None
@@ -248,19 +264,13 @@ class LossTerms:
             return "linear", head
         return self.teacher.activation_of(loss.teacher), head
 
-    def _scores(self, loss, teacher, student, attached, binary):
+    def _scores(self, name, teacher, student, targets, label_loss):
         """Returns both sides as comparable logits."""
-        teacher_head, head = self._heads(loss, attached)
-        if not attached:
-            binary = binary or self.teacher.binary
-        binary = binary or "sigmoid" in (teacher_head, head)
-        student = output_heads.to_logits(student, head)
-        if sparse.is_sparse(teacher):
-            if loss.accepts_sparse and not binary:
-                return teacher, student
-            teacher = sparse.to_dense(teacher, student.shape[-1])
-        teacher = output_heads.to_logits(teacher, teacher_head)
-        return output_heads.comparable(teacher, student, binary)
+        scores, key = self._class_scores[name], None
+        if targets.attached:
+            key = targets.keys.get(self.losses[name].teacher)
+        kinds = scores.kinds(label_loss, key, live=not targets.attached)
+        return scores.compared(teacher, student, kinds, targets.guard)
 
 
 def _agreements(losses) -> dict:
@@ -270,15 +280,6 @@ def _agreements(losses) -> dict:
     if len(taps) == 1:
         return {taps[0]: key}
     return {tap: f"{tap}_{key}" for tap in taps}
-
-
-def _tap(targets, name):
-    if name not in targets:
-        raise ValueError(
-            f"A distillation loss needs the teacher's tap '{name}', which "
-            f"the targets do not hold. Received taps: {sorted(targets)}"
-        )
-    return targets[name]
 
 
 def _index(loss, index):

@@ -7,8 +7,8 @@ import keras
 from keras import ops
 
 from keras_kd.core import output_heads
+from keras_kd.core import output_kinds
 from keras_kd.core.taps import ForwardPass
-from keras_kd.distillers import unlabelled
 from keras_kd.distillers.guarded import guard_labels
 from keras_kd.distillers.mutual_optimizers import copies
 from keras_kd.models.ensemble import common_activation
@@ -81,20 +81,23 @@ class MutualStudents:
 
     def mean(self, answers: list, loss):
         """Returns the ensemble's answer; `loss` is that of `compile`."""
-        mean = mean_prediction(
-            answers, self._head(loss), unlabelled.is_binary(loss)
-        )
+        kind = self._kind(loss)
+        head = None
+        if kind.form == "probabilities":
+            head = "sigmoid" if kind.over == "units" else "softmax"
+        mean = mean_prediction(answers, head, kind.over == "units")
         _copy_mask(answers[0], mean)
         return mean
 
     def scores(self, answers: list, loss) -> list:
         """Returns the answers as logits over classes."""
-        head = self._head(loss)
-        binary = unlabelled.is_binary(loss) or head == "sigmoid"
+        kind = self._kind(loss)
         scores = []
         for answer in answers:
-            logits = output_heads.to_logits(answer, head)
-            if binary or logits.shape[-1] == 1:
+            logits = output_heads.to_logits(answer, None)
+            if kind.form == "probabilities":
+                logits = output_kinds.scores(answer, kind, kind.over)
+            if kind.over == "units" or logits.shape[-1] == 1:
                 logits = output_heads.binary_to_classes(logits)
             _copy_mask(answer, logits)
             scores.append(logits)
@@ -132,18 +135,16 @@ class MutualStudents:
             for key, value in student.get_metrics_result().items()
         }
 
-    def _head(self, loss):
+    def _kind(self, loss):
         # A model without a graph is read by the loss that goes with it.
-        return self.activation or _head_of(loss)
-
-
-def _head_of(loss):
-    name = unlabelled.loss_name(loss) or ""
-    if "crossentropy" not in name:
-        return None
-    if getattr(keras.losses.get(loss), "from_logits", False):
-        return "linear"
-    return "sigmoid" if unlabelled.is_binary(loss) else "softmax"
+        kind = output_kinds.trained_kind(self.activation, None, loss)
+        if kind.form == "values":
+            raise ValueError(
+                "MutualDistiller compares class scores, and the students are "
+                "fitted to numbers. Expected a loss on class scores, such as a "
+                f"cross-entropy. Received: loss={loss!r}"
+            )
+        return kind
 
 
 def _copy_mask(source, target):

@@ -16,6 +16,7 @@ class SavedByKeras:
             "dtype": serialize(self.dtype_policy),
             "student": serialize(self.student),
             "alpha": self.alpha,
+            "outputs": self._outputs,
             "distillation_losses": serialize(self.distillation_losses),
             "projectors": serialize(dict(self.projectors)),
         }

@@ -19,10 +19,33 @@ _MESSAGES = {
         "{batch}. Expected finite numbers. Check the teacher and its "
         "preprocessing on this batch."
     ),
-    "probabilities": (
-        "The teacher's output in {batch} looks like probabilities (each row "
-        "is non-negative and sums to 1), but it is used as logits. Say what "
-        "it is: kd.teachers.FrozenTeacher(model, activation='softmax')."
+    "teacher_form": (
+        "What the teacher's output is cannot be told for certain in {batch}. "
+        "Expected rows in [0, 1] that sum to 1, which are probabilities, or "
+        "numbers below 0, which are logits, and the same in all batches. "
+        "Received: numbers from {low:.3g} to {high:.3g}. Say what it is: "
+        "kd.teachers.FrozenTeacher(model, outputs='logits') or "
+        "'probabilities'; for targets that come with the data "
+        "kd.attach_targets(x, targets, outputs='logits')."
+    ),
+    "student_form": (
+        "What the student's output is cannot be told for certain in {batch}: "
+        "its last layer, and the label loss if there is one, do not say it, "
+        "and its numbers, from {low:.3g} to {high:.3g}, do not show it. Say "
+        "what it is: kd.Distiller(teacher, student, outputs='logits') or "
+        "'probabilities'."
+    ),
+    "sums": (
+        "Probabilities of classes must lie in [0, 1], and each row must sum "
+        "to 1. Received in {batch}: numbers from {low:.3g} to {high:.3g} that "
+        "do not. Are they logits, say outputs='logits'; are they yes/no units "
+        "that are to teach classes, have them scaled to the sum 1: "
+        "activation='softmax'."
+    ),
+    "units": (
+        "Probabilities of yes/no units must lie in [0, 1]. Received in "
+        "{batch}: numbers from {low:.3g} to {high:.3g}. Are they logits, say "
+        "outputs='logits'."
     ),
     "labels": (
         "{count} label(s) of {batch} are out of range. Expected class ids "
@@ -59,6 +82,12 @@ class StepChecks:
             aggregation="sum",
             synchronization="on_read",
         )
+        self._range = keras.Variable(
+            np.zeros(2, "float32"),
+            trainable=False,
+            aggregation="mean",
+            synchronization="on_read",
+        )
 
     def finite(self, targets: dict) -> dict:
         """Returns targets with NaN and Inf replaced by 0, counting them."""
@@ -74,13 +103,11 @@ class StepChecks:
         self.count("not_finite", ops.logical_not(all_good))
         return keras.tree.pack_sequence_as(targets, checked)
 
-    def not_probabilities(self, logits) -> None:
-        """Counts a batch of "logits" whose every row is a distribution."""
-        if len(logits.shape) < 2 or logits.shape[-1] in (None, 1):
-            return
-        sums_to_one = ops.abs(ops.sum(logits, axis=-1) - 1.0) < 1e-4
-        rows = ops.logical_and(sums_to_one, ops.min(logits, axis=-1) >= 0.0)
-        self.count("probabilities", ops.reshape(ops.all(rows), (1,)))
+    def count_range(self, kind: str, bad, values) -> None:
+        """Counts a batch that is bad, and keeps the range of its values."""
+        self.count(kind, bad)
+        ends = ops.stack([ops.min(values), ops.max(values)])
+        self._range.assign(ops.where(bad, ends, ops.copy(self._range)))
 
     def count(self, kind: str, bad) -> None:
         """Counts what `_MESSAGES[kind]` reports, by booleans of any shape."""
@@ -110,8 +137,10 @@ class StepChecks:
             batch = f"batches {first} to {first + steps - 1}"
         found = zip(_MESSAGES.values(), counts, strict=True)
         message, count = next(pair for pair in found if pair[1])
+        low, high = ops.convert_to_numpy(self._range)
+        batch = f"{batch} of this epoch"
         raise ValueError(
-            message.format(count=count, batch=f"{batch} of this epoch")
+            message.format(count=count, batch=batch, low=low, high=high)
             + " It was stopped here; the student's weights are finite."
         )
 

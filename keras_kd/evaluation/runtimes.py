@@ -15,8 +15,8 @@ import tensorflow as tf
 from keras_kd.core import output_heads
 from keras_kd.core.litert_runner import LiteRTRunner
 from keras_kd.core.litert_runner import name_inputs
+from keras_kd.core.model_inputs import inputs_for
 from keras_kd.core.progress import no_native_notices
-from keras_kd.core.taps import inputs_for
 from keras_kd.data.splits import compile_for
 
 Runner = Callable[[Any], dict[str, np.ndarray]]

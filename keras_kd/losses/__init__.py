@@ -34,6 +34,8 @@ from keras_kd.losses.normalized_targets import NormalizedTargets
 from keras_kd.losses.normalized_targets import normalized_targets
 from keras_kd.losses.ranking import Ranking
 from keras_kd.losses.ranking import ranking
+from keras_kd.losses.regression import Regression
+from keras_kd.losses.regression import regression
 from keras_kd.losses.relational import Relational
 from keras_kd.losses.relational import relational
 from keras_kd.losses.review import Review
@@ -58,6 +60,7 @@ METHODS = (
     HiddenStates,
     NormalizedTargets,
     Ranking,
+    Regression,
     Relational,
     Review,
     SimilarityPreserving,
@@ -81,6 +84,7 @@ __all__ = [
     "METHODS",
     "NormalizedTargets",
     "Ranking",
+    "Regression",
     "Relational",
     "Review",
     "SimilarityPreserving",
@@ -101,6 +105,7 @@ __all__ = [
     "hierarchical_context",
     "normalized_targets",
     "ranking",
+    "regression",
     "relational",
     "review",
     "serialize",

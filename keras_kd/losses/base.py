@@ -54,6 +54,8 @@ class DistillationLoss(keras.losses.Loss):
             in a softmax, a sigmoid or logits (`keras_kd.core.output_heads`).
         label_aware: `True` for a loss that also needs the label; `y_true` is
             then the pair `(teacher tap, label)`.
+        class_labels: Whether these labels come as class ids; `False` for a
+            loss that takes them as they are given.
         index_aware: `True` for a loss whose `project` needs to know which
             sample of the data set each example is.
         accepts_sparse: `True` for a loss on class scores whose `y_true` may
@@ -71,6 +73,7 @@ class DistillationLoss(keras.losses.Loss):
 
     logits = False
     label_aware = False
+    class_labels = True
     index_aware = False
     accepts_sparse = False
     weight = Scalar(minimum=0.0)

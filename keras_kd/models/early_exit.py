@@ -237,7 +237,7 @@ def _nodes_before(tensors):
 def _check_class_scores(name, tensor):
     activation = output_heads.activation_of_tensor(tensor)
     is_classes = len(tensor.shape) == 2 and tensor.shape[-1] not in (None, 1)
-    if not is_classes or activation == "sigmoid":
+    if not is_classes or activation not in ("softmax", "linear"):
         raise ValueError(
             f"The exit '{name}' has no class scores to be sure of. Expected "
             "logits or a softmax of shape (batch, classes). Received: shape "

@@ -44,7 +44,9 @@ def mean_prediction(outputs, activation: str | None, binary: bool = False):
 
 
 def ensemble(
-    models: Iterable[keras.Model], binary: bool = False
+    models: Iterable[keras.Model],
+    binary: bool = False,
+    outputs: str | None = None,
 ) -> keras.Model:
     """Returns one model that gives the mean of several models' answers.
 
@@ -56,10 +58,12 @@ def ensemble(
         models: Functional or Sequential models of the same inputs, each with
             one output, all of them ending alike (softmax, sigmoid, logits).
         binary: Whether logits are independent yes/no units.
+        outputs: What all of them give, where it cannot be read off their last
+            layers: `"logits"` or `"probabilities"`.
 
     Raises:
-        ValueError: If there is no model, one has no graph, or they differ in
-            what they give.
+        ValueError: If there is no model, one has no graph, they differ in
+            what they give, or it is not known.
 
     Example:
 
@@ -72,6 +76,15 @@ def ensemble(
     activation = common_activation(models)
     for model in models:
         check_graph(model)
+    if activation is None:
+        heads = {"logits": "linear", "probabilities": "softmax"}
+        if outputs not in heads:
+            raise ValueError(
+                "What the models give cannot be read off their last layers. "
+                "Expected outputs='logits' or 'probabilities'. Received: "
+                f"outputs={outputs!r}"
+            )
+        activation = heads[outputs]
     first = models[0]
     is_sequential = isinstance(first, keras.Sequential)
     inputs = keras.tree.map_structure(

@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import numpy as np
 
+from keras_kd.core.output_kinds import check_outputs
 from keras_kd.core.progress import progress_bar
 from keras_kd.core.type_aliases import Arrays
 from keras_kd.data.splits import as_dataset
+from keras_kd.targets.build.labelling import target_keys
 from keras_kd.targets.build.labelling import teacher_call
 from keras_kd.teachers.base import Teacher
 
@@ -21,15 +23,25 @@ SAMPLE_INDEX = "sample_index"
 """Key among the targets: which sample of the data set each example is."""
 
 
-def attach_targets(x: Arrays, targets: dict) -> dict:
+def attach_targets(
+    x: Arrays, targets: dict, outputs: str | dict | None = None
+) -> dict:
     """Returns inputs that carry a teacher's taps.
 
     Args:
         x: A batch of the student's inputs (or all of them).
-        targets: `{tap: tensor}`, each of shape `(batch, ...)`; `"output"` as
-            logits. `"sample_index"`, integers `(batch,)` that tell samples
-            apart, is for losses that remember them; it may come alone, beside
-            a teacher.
+        targets: `{tap: tensor}`, each of shape `(batch, ...)`, or a dict that
+            says what it is, as in `{"output": {"logits": tensor}}`; see
+            `keras_kd.core.output_kinds.TARGETS`. `"sample_index"`, integers
+            `(batch,)` that tell samples apart, is for losses that remember
+            them; it may come alone, beside a teacher.
+        outputs: What all of the targets are, `"logits"`, `"probabilities"` or
+            `"values"`, or a dict of these by tap. Class scores of which it is
+            not said are looked at in the first batches, and are an error
+            unless these show for certain what they are.
+
+    Raises:
+        ValueError: If `outputs` is none of the above.
 
     Example:
 
@@ -37,10 +49,25 @@ def attach_targets(x: Arrays, targets: dict) -> dict:
     logits = teacher.predict(images)   # or np.load(...)
     distiller = kd.Distiller(teacher=None, student=student)
     distiller.compile("adam", loss=cross_entropy)
-    distiller.fit(kd.attach_targets(images, {"output": logits}), labels)
+    targets = {"output": logits}
+    distiller.fit(kd.attach_targets(images, targets, "logits"), labels)
     ```
     """
-    return {INPUTS: x, TARGETS: targets}
+    check_outputs(outputs)
+    return {
+        INPUTS: x,
+        TARGETS: {
+            tap: _saying(target, tap, outputs)
+            for tap, target in targets.items()
+        },
+    }
+
+
+def _saying(target, tap, outputs):
+    kind = outputs.get(tap) if isinstance(outputs, dict) else outputs
+    if kind is None or tap == SAMPLE_INDEX or isinstance(target, dict):
+        return target
+    return {kind: target}
 
 
 def split_targets(x):
@@ -63,7 +90,7 @@ def outputs_of(
 
     Returns:
         Its output as float32 logits `(examples, ..., classes)`, in the order
-        of the split.
+        of the split; as it is where it is not known to be class scores.
     """
     batches = as_dataset(split, batch_size)
     length = int(batches.cardinality())
@@ -76,3 +103,9 @@ def outputs_of(
             found.append(compiled(x)["output"].numpy())
             advance()
     return np.concatenate(found)
+
+
+def target_of(teacher: Teacher, output: np.ndarray) -> dict | np.ndarray:
+    """Returns what `outputs_of` gave as a target that says what it is."""
+    key = target_keys(teacher, ("output",))["output"]
+    return output if key is None else {key: output}

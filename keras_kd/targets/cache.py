@@ -19,6 +19,7 @@ from keras_kd.targets.attach.attaching import attach
 from keras_kd.targets.build.building import build
 from keras_kd.targets.build.merging import merge
 from keras_kd.targets.store import manifest as manifests
+from keras_kd.targets.store.options import AUTO
 from keras_kd.targets.store.options import Options
 from keras_kd.targets.store.options import restore
 from keras_kd.targets.store.reading import read_rows
@@ -32,22 +33,23 @@ class TeacherCache:
     shuffled, repeated or cut into subsets afterwards, and a target never
     meets another sample.
 
-    Files are written as a database writes them: shards appear whole or not
-    at all, each with its sha256, and the manifest last. A build that was
-    killed goes on where it stopped.
+    Shards appear whole or not at all, each with its sha256, and the manifest
+    last. A build that was killed goes on where it stopped.
 
     Args:
         directory: Folder of the cache.
-        taps: What to ask the teacher for: `"output"`, stored as logits, and
-            names of its layers, stored as they are.
+        taps: What to ask the teacher for: `"output"`, and names of outputs
+            or layers. A softmax or sigmoid is stored as its logits.
         dtype: `"float16"` or `"float32"`, for what is stored in full.
         top_k: Store the k likeliest classes of `"output"` and the mass of
-            the others, instead of all logits.
+            the others. `"auto"`: 64 from 1,000 classes on; `None`: store all.
         sampled: Store n classes of `"output"` drawn at random instead.
         temperature: T at which `sampled` draws.
         views: Number of augmented views of each sample.
         seed: Seed of the views and of what is drawn.
         shard_size: Samples in a shard, a bound on what a crash can lose.
+        outputs: What the teacher's outputs are, where it cannot be read; see
+            `kd.teachers.FrozenTeacher`.
 
     Raises:
         ValueError: If an argument is wrong, or `directory` holds a cache
@@ -68,24 +70,25 @@ class TeacherCache:
         directory: str | os.PathLike,
         taps: Sequence[str] = ("output",),
         dtype: str = "float16",
-        top_k: int | None = None,
+        top_k: int | str | None = AUTO,
         sampled: int | None = None,
         temperature: float = 1.0,
         views: int = 1,
         seed: int = 0,
         shard_size: int = 4096,
+        outputs: str | dict | None = None,
     ):
         self.directory = pathlib.Path(directory)
+        found = manifests.read_settings(self.directory)
+        if found is not None and top_k == AUTO:
+            top_k = found["top_k"]  # `None` in caches of before
         self.augment: Any = None
         taps = (taps,) if isinstance(taps, str) else tuple(taps)
-        self.options = Options(
-            taps, dtype, top_k, sampled, temperature, views, seed, shard_size
-        )
-        found = manifests.read_settings(self.directory)
+        how = sampled, temperature, views, seed, shard_size, outputs
+        self.options = Options(taps, dtype, top_k, *how)
         if found is not None:
-            manifests.compare_settings(
-                found, self.options.to_json(), self.directory
-            )
+            wanted = self.options.to_json()
+            manifests.compare_settings(found, wanted, self.directory)
 
     @classmethod
     def open(cls, directory: str | os.PathLike) -> TeacherCache:
@@ -101,9 +104,8 @@ class TeacherCache:
                 f"{manifests.SETTINGS}. Make one with "
                 "kd.TeacherCache(directory).build(teacher, dataset)."
             )
-        return cls(
-            directory, **{key: found[key] for key in Options().to_json()}
-        )
+        known = set(Options().to_json()) & set(found)
+        return cls(directory, **{key: found[key] for key in known})
 
     def build(
         self,
@@ -127,21 +129,19 @@ class TeacherCache:
             teacher: A trained `keras.Model`, a list of them, or a
                 `keras_kd.teachers.Teacher`.
             dataset: Arrays `(x, y)` or `(x,)`, a batched `tf.data.Dataset`
-                or a `keras.utils.PyDataset`. Of labels nothing is stored.
+                or a `keras.utils.PyDataset`. No label is stored.
             augment: Stateless function `(x, seed)` of one sample and an
                 int32 tensor of shape `(2,)`.
             batch_size: Samples the teacher is given at a time.
             part: `(i, n)`: label only the i-th of n parts (from 0), each in
-                a directory of its own; see `merge`. Every part reads the
-                whole data set, but asks the teacher for its own share only.
+                a directory of its own; see `merge`. Each reads all the data.
             verbose: 0 prints nothing, else there is a progress bar.
             agreement: Share of samples on which a faster way to run the
                 teacher, int8 arithmetic, must give the same class; it leaves
                 close decisions to the teacher. `None`: the teacher's own call
                 labels all.
-            engine: Way to run the teacher, `"keras"` for its own call or
-                `"litert-int8"`. `None`: the faster one that `agreement`
-                allows, see `targets.inference.engines.choose`.
+            engine: Way to run the teacher: `"keras"`, `"litert-int8"`, or
+                `None` for the faster one that `agreement` allows.
 
         Returns:
             This cache.

@@ -10,6 +10,8 @@ from collections.abc import Iterable
 import keras
 
 from keras_kd.core import output_heads
+from keras_kd.core import output_kinds
+from keras_kd.core.output_kinds import OutputKind
 from keras_kd.core.taps import ForwardPass
 from keras_kd.core.type_aliases import Arrays
 from keras_kd.core.type_aliases import ScalarLike
@@ -33,11 +35,14 @@ class Teacher:
     Attributes:
         activation: What its `"output"` went through last: `"softmax"`,
             `"sigmoid"`, `"linear"` (logits), or `None` if unknown.
+        outputs: What was said that its outputs are: `"logits"`,
+            `"probabilities"`, `"values"` or a dict of these by tap. `None`:
+            nothing beyond `activation`.
         supports_jit: Whether XLA can compile it.
         can_be_stored: Whether its output on a data set, stored once, teaches
             as well as asking it in every step.
         models: The Keras models it is made of.
-        binary: Whether it gives logits of independent yes/no units.
+        binary: Whether its output is known to be independent yes/no units.
         label_aware: Whether `combine` needs the labels.
 
     Example:
@@ -52,6 +57,7 @@ class Teacher:
     """
 
     activation: str | None = None
+    outputs: str | dict | None = None
     supports_jit = True
     can_be_stored = True
     models: tuple = ()
@@ -101,6 +107,23 @@ class Teacher:
     def activation_of(self, name: str) -> str | None:
         """Returns what a tap went through last, `None` if unknown."""
         return self.activation
+
+    def kind_of(self, name: str) -> OutputKind:
+        """Returns what a tap is, as far as that is known for certain."""
+        outputs = output_kinds.said(self.outputs, name)
+        kind = output_kinds.kind_of(self.activation_of(name), outputs)
+        if kind.form == "linear":
+            kind = kind._replace(form="logits")  # so it says of itself
+        if self.binary and name == "output":
+            kind = kind._replace(over="units")
+        return kind
+
+    def say_outputs(self, outputs: str | dict | None) -> None:
+        """Keeps what was said, if anything, of the outputs."""
+        output_kinds.check_outputs(outputs)
+        if outputs is not None:
+            # Else what was labelled for such a teacher would be no longer.
+            self.outputs = outputs
 
     def student_tap(self, name: str) -> str | None:
         """Returns the student's tap that serves as this tap of the teacher.
@@ -180,6 +203,16 @@ class ModelTeacher(Teacher):
     def activation_of(self, name: str) -> str | None:
         return self._prepared().activation(name)
 
+    def kind_of(self, name: str) -> OutputKind:
+        model = self._prepared().model
+        names = getattr(model, "output_names", None)
+        loss = getattr(model, "loss", None)
+        return output_kinds.trained_kind(
+            self.activation_of(name),
+            output_kinds.said(self.outputs, name),
+            output_kinds.loss_of_tap(loss, name, names),
+        )
+
     def __call__(self, x: Arrays) -> dict:
         forward = self._prepared()
         if self.preprocess is not None:
@@ -206,20 +239,31 @@ def check_activation(activation, also: tuple = ("auto",)) -> None:
         )
 
 
-def known_activation(teacher: Teacher) -> str:
-    """Returns what a teacher's output went through last.
+def known_kind(teacher: Teacher) -> OutputKind:
+    """Returns what a teacher's output is, where it can be made logits.
 
     Raises:
-        ValueError: If it is not known, so that its logits are not.
+        ValueError: If it is not known for certain, or is no class scores.
     """
-    activation = teacher.activation_of("output")
-    if activation is None:
+    kind = teacher.kind_of("output")
+    shape = teacher.shape("output")
+    if kind.form == "probabilities" and shape and shape[-1] == 1:
+        return kind._replace(over="units")
+    if kind.form == "values":
+        raise ValueError(
+            f"The output of a {type(teacher).__name__} was said to be values, "
+            "so it has no classes to combine or to put in another order. "
+            "Expected outputs='logits' or 'probabilities'."
+        )
+    if kind.form is None or kind == OutputKind("probabilities"):
         raise ValueError(
             f"What a {type(teacher).__name__} ends in cannot be read off it. "
-            "Say whether its output is logits or probabilities, as in "
-            "kd.teachers.FrozenTeacher(model, activation='linear')."
+            "Say whether its output is logits or probabilities, and of "
+            "classes or of yes/no units, as in "
+            "kd.teachers.FrozenTeacher(model, activation='linear'), 'softmax' "
+            "or 'sigmoid'."
         )
-    return activation
+    return kind
 
 
 def needs_own_pass(teacher: Teacher) -> None:

@@ -30,13 +30,18 @@ class CallableTeacher(Teacher):
         output_shape: Shape of a row of its answer, such as `(10,)`. Defaults
             to that of the student's output.
         activation: What its answer is: `"softmax"` for probabilities,
-            `"sigmoid"` for independent ones, `"linear"` for logits.
+            `"sigmoid"` for independent ones, `"linear"` for logits; `None`
+            if that is not said.
+        outputs: The same in other words: `"logits"`, `"probabilities"` or
+            `"values"`. An answer of which nothing is said is looked at in
+            the first batches, and is an error unless they show for certain
+            what it is.
 
     Raises:
-        ValueError: If `function` cannot be called, `activation` is none of
-            the above, or the student has no single output to take the shape
-            from. An answer of another shape stops training with a TensorFlow
-            error that names both shapes.
+        ValueError: If `function` cannot be called, `activation` or `outputs`
+            is none of the above, or the student has no single output to take
+            the shape from. An answer of another shape stops training with a
+            TensorFlow error that names both shapes.
 
     Example:
 
@@ -57,14 +62,16 @@ class CallableTeacher(Teacher):
         self,
         function: Callable,
         output_shape: tuple | None = None,
-        activation: str = "linear",
+        activation: str | None = None,
+        outputs: str | dict | None = None,
     ):
         if not callable(function):
             raise ValueError(
                 "`function` must be a function of NumPy arrays. Received: "
                 f"{type(function).__name__}"
             )
-        check_activation(activation, also=())
+        check_activation(activation, also=(None,))
+        self.say_outputs(outputs)
         self.function = function
         self.output_shape = output_shape
         self.activation = activation

@@ -11,13 +11,15 @@ import numpy as np
 from keras import ops
 
 from keras_kd.core import output_heads
+from keras_kd.core import output_kinds
+from keras_kd.core.output_kinds import OutputKind
 from keras_kd.core.type_aliases import Arrays
 from keras_kd.core.type_aliases import ScalarLike
 from keras_kd.core.type_aliases import Tensor
 from keras_kd.losses.base import compatible
 from keras_kd.teachers.base import MEMBERS
 from keras_kd.teachers.base import Teacher
-from keras_kd.teachers.base import known_activation
+from keras_kd.teachers.base import known_kind
 from keras_kd.teachers.base import needs_own_pass
 from keras_kd.teachers.frozen import FrozenTeacher
 
@@ -135,10 +137,18 @@ class EnsembleTeacher(Teacher):
     @property
     def binary(self) -> bool:
         shape = self.shape("output")
-        return any(
-            teacher.binary or teacher.activation_of("output") == "sigmoid"
-            for teacher in self.teachers
-        ) or (shape is not None and shape[-1] == 1)
+        one_unit = shape is not None and shape[-1] == 1
+        return one_unit or "units" in self._over()
+
+    def kind_of(self, name: str) -> OutputKind:
+        over = "units" if self.binary else next(iter(self._over()), None)
+        forms = {t.kind_of("output").form for t in self.teachers}
+        return OutputKind("linear" if forms == {"linear"} else "logits", over)
+
+    def _over(self) -> set:
+        """Returns what the members are known to be over."""
+        kinds = [teacher.kind_of("output") for teacher in self.teachers]
+        return {kind.over for kind in kinds} - {None}
 
     def bind(self, student: keras.Model) -> None:
         for teacher in self.teachers:
@@ -149,14 +159,15 @@ class EnsembleTeacher(Teacher):
         self.teachers = [t.ready_for(["output"]) for t in self.teachers]
         for teacher in self.teachers:
             needs_own_pass(teacher)
-        activations = [known_activation(teacher) for teacher in self.teachers]
+        kinds = [known_kind(teacher) for teacher in self.teachers]
         shapes = [teacher.shape("output") for teacher in self.teachers]
-        if {"softmax", "sigmoid"} <= set(activations) or not all(
+        over = {kind.over for kind in kinds}
+        if {"classes", "units"} <= over or not all(
             compatible(self.shape("output"), shape) for shape in shapes
         ):
             raise ValueError(
                 "The teachers of an ensemble must have the same classes. "
-                f"Received outputs of shape {shapes}, ending in {activations}. "
+                f"Received outputs of shape {shapes}: {_words(kinds)}. "
                 "Where a teacher has other classes, wrap it in "
                 "kd.teachers.ClassMapping."
             )
@@ -186,8 +197,8 @@ class EnsembleTeacher(Teacher):
     def __call__(self, x: Arrays) -> dict:
         members = ops.stack(
             [
-                output_heads.to_logits(
-                    teacher(x)["output"], teacher.activation_of("output")
+                output_kinds.scores(
+                    teacher(x)["output"], known_kind(teacher), None
                 )
                 for teacher in self.teachers
             ],
@@ -199,6 +210,13 @@ class EnsembleTeacher(Teacher):
         else:
             output = self.combine(members, 1.0)
         return {"output": output, MEMBERS: members}
+
+
+def _words(kinds):
+    return ", ".join(
+        f"{kind.form} of {kind.over}" if kind.over else kind.form
+        for kind in kinds
+    )
 
 
 def _check_weights(weights, count):

@@ -7,7 +7,10 @@ from collections.abc import Callable
 
 import keras
 
+from keras_kd.core.output_kinds import OutputKind
+from keras_kd.core.type_aliases import Arrays
 from keras_kd.teachers.base import ModelTeacher
+from keras_kd.teachers.base import Teacher
 from keras_kd.teachers.base import check_activation
 
 
@@ -27,11 +30,17 @@ class FrozenTeacher(ModelTeacher):
             TensorFlow operations.
         activation: What the model's output went through last: `"softmax"`,
             `"sigmoid"`, `"linear"` for logits, or `"auto"` to read it off the
-            last layer (a subclassed model has none to read).
+            last layer (a subclassed model has none to read). Naming
+            `"softmax"` also lets sigmoid units teach classes: their
+            probabilities are then scaled to the sum 1.
+        outputs: What its outputs are: `"logits"`, `"probabilities"` or
+            `"values"`, or a dict of these by tap; where `activation` cannot
+            tell. What is neither read nor said is looked at in the first
+            batches, and is an error unless they show it for certain.
 
     Raises:
-        ValueError: If `model` is not a Keras model, or `activation` is not
-            one of the above.
+        ValueError: If `model` is not a Keras model, or `activation` or
+            `outputs` is not one of the above.
 
     Example:
 
@@ -47,6 +56,7 @@ class FrozenTeacher(ModelTeacher):
         model: keras.Model,
         preprocess: Callable | None = None,
         activation: str = "auto",
+        outputs: str | dict | None = None,
     ):
         if not isinstance(model, keras.Model):
             raise ValueError(
@@ -59,6 +69,7 @@ class FrozenTeacher(ModelTeacher):
         self.model = model
         self.preprocess = preprocess
         self.activation = activation
+        self.say_outputs(outputs)
 
     @property
     def models(self) -> tuple:
@@ -68,3 +79,16 @@ class FrozenTeacher(ModelTeacher):
         if name == "output" and self.activation != "auto":
             return self.activation
         return super().activation_of(name)
+
+    def kind_of(self, name: str) -> OutputKind:
+        if name == "output" and self.activation != "auto":
+            return Teacher.kind_of(self, name)
+        return super().kind_of(name)
+
+    def __call__(self, x: Arrays) -> dict:
+        found = super().__call__(x)
+        read = super().activation_of("output")
+        if read is not None and self.activation not in ("auto", read):
+            # Without what Keras keeps of another activation.
+            found["output"] = keras.ops.stop_gradient(found["output"])
+        return found

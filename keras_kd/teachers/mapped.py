@@ -9,11 +9,12 @@ from collections.abc import Sequence
 import keras
 from keras import ops
 
-from keras_kd.core import output_heads
+from keras_kd.core import output_kinds
+from keras_kd.core.output_kinds import OutputKind
 from keras_kd.core.type_aliases import Arrays
 from keras_kd.teachers.base import MEMBERS
 from keras_kd.teachers.base import Teacher
-from keras_kd.teachers.base import known_activation
+from keras_kd.teachers.base import known_kind
 from keras_kd.teachers.base import needs_own_pass
 from keras_kd.teachers.base import passed_on
 from keras_kd.teachers.frozen import FrozenTeacher
@@ -91,8 +92,12 @@ class ClassMapping(Teacher):
 
     @property
     def binary(self) -> bool:
-        given = self.teacher.activation_of("output")
-        return self.teacher.binary or given == "sigmoid"
+        return self.teacher.kind_of("output").over == "units"
+
+    def kind_of(self, name: str) -> OutputKind:
+        kind = known_kind(self.teacher)
+        form = "logits" if kind.form == "probabilities" else kind.form
+        return OutputKind(form, kind.over)
 
     def bind(self, student: keras.Model) -> None:
         self.teacher.bind(student)
@@ -101,7 +106,7 @@ class ClassMapping(Teacher):
         super().prepare(names)
         self.teacher = self.teacher.ready_for(["output"])
         needs_own_pass(self.teacher)
-        known_activation(self.teacher)
+        known_kind(self.teacher)
         shape = self.teacher.shape("output")
         if shape is not None:
             self._check_length(shape)
@@ -112,9 +117,12 @@ class ClassMapping(Teacher):
 
     def __call__(self, x: Arrays) -> dict:
         given = self.teacher(x)
-        activation = self.teacher.activation_of("output")
+        kind = known_kind(self.teacher)
+        kinds = {"output": kind, MEMBERS: OutputKind("logits", kind.over)}
         return {
-            name: self._map(output_heads.to_logits(given[name], activation))
+            name: self._map(
+                output_kinds.scores(given[name], kinds[name], kind.over)
+            )
             for name in ("output", MEMBERS)
             if name in given
         }

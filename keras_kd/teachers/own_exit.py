@@ -7,6 +7,8 @@ from collections.abc import Iterable
 
 import keras
 
+from keras_kd.core import output_kinds
+from keras_kd.core.output_kinds import OutputKind
 from keras_kd.core.taps import ForwardPass
 from keras_kd.core.type_aliases import Arrays
 from keras_kd.teachers.base import Teacher
@@ -87,6 +89,9 @@ class OwnExitTeacher(Teacher):
 
     def activation_of(self, name: str) -> str | None:
         return self._pass.activation(self.student_tap(name))
+
+    def kind_of(self, name: str) -> OutputKind:
+        return output_kinds.kind_of(self.activation_of(name))
 
     def __call__(self, x: Arrays) -> dict:
         """Returns the targets by a pass of their own, in inference mode.

@@ -12,7 +12,7 @@ from keras_kd.core.type_aliases import Arrays
 from keras_kd.teachers.base import Teacher
 from keras_kd.teachers.base import check_activation
 
-_HEADS = {"logits": "linear", "probabilities": "softmax"}
+_HEADS = ("logits", "probabilities")
 
 
 class SavedModelTeacher(Teacher):
@@ -28,9 +28,11 @@ class SavedModelTeacher(Teacher):
             `"logits"`, else `"probabilities"`, else the only one.
         signature: Name of the signature.
         activation: What that output is: `"softmax"`, `"sigmoid"`,
-            `"linear"` for logits, or `"auto"`: logits for an output called
-            so; for `"probabilities"`, sigmoid with one unit and otherwise
-            softmax; unknown for others.
+            `"linear"` for logits, or `"auto"` if that is not said.
+        outputs: What it is in other words: `"logits"`, `"probabilities"` or
+            `"values"`. Defaults to its name, if that is one of the first
+            two. Another one is looked at in the first batches, and is an
+            error unless they show for certain what it is.
         preprocess: What turns a batch of the student's inputs into the
             teacher's: a tensor, or a dict by the names of the signature.
 
@@ -57,6 +59,7 @@ class SavedModelTeacher(Teacher):
         signature: str = "serving_default",
         activation: str = "auto",
         preprocess: Callable | None = None,
+        outputs: str | None = None,
     ):
         check_activation(activation)
         if not tf.saved_model.contains_saved_model(str(path)):
@@ -81,9 +84,13 @@ class SavedModelTeacher(Teacher):
         self._shape = tuple(self._outputs[self.output].shape)
         self.activation = activation
         if activation == "auto":
-            self.activation = _HEADS.get(self.output)
-            if self.activation == "softmax" and self._shape[-1] == 1:
-                self.activation = "sigmoid"
+            one_unit = self._shape[-1] == 1
+            probabilities = "sigmoid" if one_unit else None
+            heads = dict(zip(_HEADS, ("linear", probabilities), strict=True))
+            self.activation = heads.get(self.output)
+            if self.output == "probabilities" and not one_unit:
+                outputs = outputs or "probabilities"
+        self.say_outputs(outputs)
 
     def shape(self, name: str) -> tuple | None:
         return self._shape

@@ -64,7 +64,7 @@ def check_distiller(
 
     ```python
     def make_distiller():
-        distiller = kd.Distiller(teacher, build_student(), alpha=1.0)
+        distiller = kd.Distiller(teacher, build_student(), 4.0, alpha=1.0)
         return distiller.compile("sgd")
 
     kd.testing.check_distiller(make_distiller, images[:16])

@@ -20,7 +20,7 @@ def fit_arguments(
     split: Any,
     batch_size: int,
     seed: int,
-    targets: np.ndarray | None = None,
+    targets: Any = None,
     cache: TeacherCache | None = None,
     labelled_only: bool = False,
 ) -> dict[str, Any]:

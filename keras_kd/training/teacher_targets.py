@@ -23,6 +23,7 @@ from keras_kd.core.stage_cache import fingerprint_of_split
 from keras_kd.data.splits import Data
 from keras_kd.targets.attached import attach_targets
 from keras_kd.targets.attached import outputs_of
+from keras_kd.targets.attached import target_of
 from keras_kd.targets.cache import TeacherCache
 from keras_kd.targets.hashing.identity import identity
 from keras_kd.training.trainer import copies_of
@@ -77,6 +78,9 @@ class TeacherTargets:
         losses = copies_of(distillation_losses) or []
         taps = {tap for loss in losses for tap in loss.taps[0]}
         self.taps = tuple(sorted(taps)) or ("output",)
+        self.takes_sparse = all(
+            loss.accepts_sparse for loss in losses if "output" in loss.taps[0]
+        )
         self.directory = directory
         self.verbose = verbose
         is_fixed = not isinstance(data.train, tf.data.Dataset)
@@ -107,7 +111,8 @@ class TeacherTargets:
         It then removes those of a teacher or data that were replaced.
         """
         if self._cache is None:
-            name = fingerprint([self.fingerprint, list(self.taps)])[:16]
+            how = [] if self.takes_sparse else ["all classes"]
+            name = fingerprint([self.fingerprint, list(self.taps), *how])[:16]
             say(
                 "teacher: labelling the training split, once for all students "
                 f"(kept in {self.directory.name}/)",
@@ -115,7 +120,10 @@ class TeacherTargets:
             )
             self._remove_others(name)
             self._cache = TeacherCache(
-                self.directory / name, self.taps, dtype="float32"
+                self.directory / name,
+                self.taps,
+                dtype="float32",
+                top_k="auto" if self.takes_sparse else None,
             ).build(self.teacher, self.data.train, verbose=self.verbose)
         return self._cache
 
@@ -124,7 +132,7 @@ class TeacherTargets:
         if not self.runs_once:
             return {"teacher": self.teacher}
         if self.in_memory:
-            return {"targets": self._training_logits}
+            return {"targets": self._training_targets}
         return {"cache": self.store()}
 
     def for_pruning(self, batch_size: int) -> tuple[Data, Any]:
@@ -133,7 +141,7 @@ class TeacherTargets:
             return self.data, self.teacher
         if self.in_memory:
             x, y = self.data.train
-            train = attach_targets(x, {"output": self._training_logits}), y
+            train = attach_targets(x, {"output": self._training_targets}), y
         else:
             train = self.store().attach(
                 self.data.train, batch_size, shuffle=True, seed=0
@@ -141,12 +149,15 @@ class TeacherTargets:
         return dataclasses.replace(self.data, train=train), None
 
     @functools.cached_property
-    def _training_logits(self) -> np.ndarray:
+    def _training_targets(self) -> Any:
         if self.directory is not None:
             cache = self.store()
-            return cache.read(range(len(cache)))["output"]["values"]
+            fields = cache.read(range(len(cache)))["output"]
+            target = cache.encodings["output"].target(fields)
+            return tf.nest.map_structure(np.asarray, target)
         say("teacher: labelling the training split, once", self.verbose)
-        return outputs_of(self.teacher, self.data.train, verbose=self.verbose)
+        found = outputs_of(self.teacher, self.data.train, verbose=self.verbose)
+        return target_of(self.teacher, found)
 
     def _remove_others(self, name):
         """Only what the manifest names, and never through a link."""

@@ -9,7 +9,6 @@ from collections.abc import Sequence
 from typing import Any
 
 import keras
-import numpy as np
 
 from keras_kd import losses as losses_module
 from keras_kd.core import output_heads
@@ -38,7 +37,7 @@ def train(
     learning_rate: Any = 1e-3,
     loss: Any = None,
     teacher: Any = None,
-    targets: np.ndarray | None = None,
+    targets: Any = None,
     cache: TeacherCache | None = None,
     temperature: float = 4.0,
     alpha: float = 0.7,
@@ -64,8 +63,8 @@ def train(
             whole training, or a Keras schedule.
         loss: Label loss; `None` for the one that fits the model's output.
         teacher: What `Distiller` takes.
-        targets: The teacher's logits for `data.train`, in its order; the
-            teacher is then not run.
+        targets: The teacher's output on `data.train`, in its order, as
+            `attach_targets` takes it; the teacher is then not run.
         cache: A cache of the teacher's answers to `data.train`, likewise.
         temperature: See `Distiller`.
         alpha: See `Distiller`.

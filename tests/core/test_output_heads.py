@@ -48,7 +48,8 @@ HEADS = {
     "dense softmax": (lambda: dense("softmax"), "softmax"),
     "dense sigmoid": (lambda: dense("sigmoid"), "sigmoid"),
     "dense linear": (lambda: dense(None), "linear"),
-    "dense relu": (lambda: dense("relu"), "linear"),
+    "dense relu": (lambda: dense("relu"), None),
+    "dense log softmax": (lambda: dense("log_softmax"), "linear"),
     "activation layer": (
         lambda: functional(layers.Activation("softmax")),
         "softmax",
@@ -109,14 +110,56 @@ HEADS = {
         lambda: keras.Sequential(
             [keras.Input((4, 6)), layers.LSTM(3, activation="sigmoid")]
         ),
+        None,
+    ),
+    "average of softmaxes": (lambda: merged(layers.Average()), "softmax"),
+    "average of logits": (lambda: merged(layers.Average(), None), "linear"),
+    "average of both": (
+        lambda: merged(layers.Average(), "softmax", "linear"),
+        None,
+    ),
+    "sum of softmaxes": (lambda: merged(layers.Add()), None),
+    "sum of logits": (lambda: merged(layers.Add(), None), "linear"),
+    "concatenated": (lambda: merged(layers.Concatenate()), None),
+    "product": (lambda: merged(layers.Multiply(), None), None),
+    "clip": (lambda: functional(lambda x: ops.clip(x, 0.0, 1.0)), None),
+    "by a number": (lambda: functional(lambda x: x / 2.0), "linear"),
+    "softmax by a number": (
+        lambda: functional(lambda x: ops.softmax(x) * 2),
+        None,
+    ),
+    "softmax over positions": (
+        lambda: functional(layers.Softmax(axis=1), (4, 6)),
+        None,
+    ),
+    "pooled logits": (
+        lambda: functional(layers.GlobalAveragePooling1D(), (4, 6)),
         "linear",
     ),
+    "a layer of one's own": (lambda: functional(OwnLayer()), None),
     "dense after softmax": (
         lambda: sequential(layers.Softmax(), layers.Dense(2)),
         "linear",
     ),
     "shared layer": (shared_softmax, "linear"),
 }
+
+
+def merged(merge, *activations):
+    activations = (*activations, *activations)[:2] or ("softmax", "softmax")
+    inputs = keras.Input((6,))
+    parts = [layers.Dense(3, activation=a)(inputs) for a in activations]
+    return keras.Model(inputs, merge(parts))
+
+
+@keras.saving.register_keras_serializable(package="tests")
+class OwnLayer(layers.Layer):
+    """Has an attribute that says nothing about its output."""
+
+    activation = keras.activations.linear
+
+    def call(self, x):
+        return ops.softmax(x)
 
 
 def dense(activation):

@@ -134,7 +134,7 @@ def test_function_matching_shows_both_models_the_same_picture():
         )
 
     x = np.random.default_rng(0).random((24, 6, 6, 1), "float32")
-    distiller = kd.Distiller(model("teacher"), model("student"), alpha=1.0)
+    distiller = kd.Distiller(model("teacher"), model("student"), 1.0, alpha=1.0)
     distiller.compile("sgd", run_eagerly=True)
     for found in seen.values():
         found.clear()

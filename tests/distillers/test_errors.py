@@ -200,7 +200,7 @@ TRAINING = {
         r"1 - alpha = 0.3, but labels was not given.*alpha=1",
     ),
     "no_label_loss": (
-        lambda path: fit(distil(alpha=0.5), X, Y, loss=None),
+        lambda path: fit(distil(alpha=0.5, temperature=4.0), X, Y, loss=None),
         r"1 - alpha = 0.5, but compile\(loss=...\) was not given",
     ),
     "no_teacher": (
@@ -222,7 +222,7 @@ TRAINING = {
     "attached_targets_of_other_classes": (
         lambda path: fit(
             kd.Distiller(None, mlp()),
-            attach_targets(X, {"output": np.ones((len(X), 4))}),
+            attach_targets(X, {"output": np.ones((len(X), 4))}, "logits"),
             Y,
         ),
         r"same classes.*\(8, 4\).*\(8, 3\)",

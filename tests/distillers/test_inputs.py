@@ -104,6 +104,67 @@ def test_distiller_teacher_may_have_other_input_names():
     assert logs["soft_targets"] == pytest.approx(expected, rel=1e-4)
 
 
+@pytest.mark.parametrize("student_input", ["left", "right", None])
+def test_distiller_student_of_one_input_of_several(student_input):
+    """By its name; without one it is not guessed which is meant."""
+    data = {"left": X, "right": features(seed=3)}
+    inputs = keras.Input((4,), name=student_input)
+    student = keras.Model(inputs, layers.Dense(3)(inputs))
+    distiller = kd.Distiller(two_inputs(("left", "right"), 1), student)
+    if student_input is None:
+        for parts in (data, (X, X)):
+            with pytest.raises(ValueError, match="Which parts of a batch"):
+                fit(distiller, parts, Y)
+        return
+    before = student.predict(data[student_input], verbose=0)
+    targets = distiller.teacher.predict(data, verbose=0)
+    logs = fit(distiller, data, Y, batch_size=len(X))
+    expected = kl(targets, before, 4.0).mean()
+    assert logs["soft_targets"] == pytest.approx(expected, rel=1e-4)
+
+
+def test_distiller_accepts_tuples_of_inputs():
+    parts = X, features(seed=3)
+    teacher, student = (two_inputs(("a", "b"), seed) for seed in (1, 2))
+    models = [
+        keras.Model(list(m.input.values()), m.output)
+        for m in (teacher, student)
+    ]
+    targets, before = (m.predict(list(parts), verbose=0) for m in models)
+    expected = kl(targets, before, 4.0).mean()
+    logs = fit(kd.Distiller(*models), parts, Y, batch_size=len(X))
+    assert logs["soft_targets"] == pytest.approx(expected, rel=1e-4)
+    data = attach_targets(parts, {"output": targets}, "logits")
+    student = keras.models.clone_model(models[1])
+    student.set_weights(two_inputs(("a", "b"), 2).get_weights())
+    logs = fit(kd.Distiller(None, student), data, Y, batch_size=len(X))
+    assert logs["soft_targets"] == pytest.approx(expected, rel=1e-4)
+
+
+def test_distiller_attached_targets_of_unknown_rank():
+    """As tf.data.Dataset.from_generator gives them without a signature."""
+    targets = linear(seed=1).predict(X, verbose=0)
+    kinds = {"inputs": "float32", "teacher_targets": {"output": "float32"}}
+
+    def batches():
+        for at in (0, 12):
+            rows = slice(at, at + 12)
+            yield attach_targets(X[rows], {"output": targets[rows]}), Y[rows]
+
+    def with_known_inputs(x, y):
+        x["inputs"].set_shape((None, 4))
+        y.set_shape((None,))
+        return x, y
+
+    data = tf.data.Dataset.from_generator(
+        batches, output_types=(kinds, "int64")
+    ).map(with_known_inputs)
+    reference, student = linear(seed=2), linear(seed=2)
+    fit(kd.Distiller(linear(seed=1), reference), X, Y, batch_size=12)
+    fit(kd.Distiller(None, student), data, batch_size=None, run_eagerly=False)
+    assert_same_weights(student, reference, 1e-5)
+
+
 def as_numpy():
     return (X, Y)
 
@@ -224,9 +285,9 @@ def test_distiller_makes_projectors_also_after_a_look_at_the_student():
 def test_distiller_attached_targets_need_no_labels():
     reference, student = linear(seed=2), linear(seed=2)
     teacher = linear(seed=1)
-    fit(kd.Distiller(teacher, reference, alpha=1.0), X, loss=None)
+    fit(kd.Distiller(teacher, reference, 4.0, 1.0), X, loss=None)
     data = attach_targets(X, {"output": teacher.predict(X, verbose=0)})
-    fit(kd.Distiller(None, student, alpha=1.0), data, loss=None)
+    fit(kd.Distiller(None, student, 4.0, 1.0), data, loss=None)
     assert_same_weights(student, reference, 1e-6)
 
 

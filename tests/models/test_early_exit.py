@@ -238,7 +238,11 @@ def masked():
         ),
         (lambda: kd.EarlyExit(three_exits(), NAMES, 1.2), "threshold=1.2"),
         (
-            lambda: kd.EarlyExit(digits.build_student(), ["output", "flatten"]),
+            lambda: kd.EarlyExit(digits.build_student(), ["flatten", "output"]),
+            "no class scores.*after activation None",
+        ),
+        (
+            lambda: kd.EarlyExit(three_exits(), NAMES[::-1]),
             "shallowest to the deepest",
         ),
         (lambda: kd.EarlyExit(masked(), ["early", "last"]), "with a mask"),

@@ -70,12 +70,15 @@ def test_saved_model_teacher_knows_probabilities_by_their_name(tmp_path):
         return lambda model, x: {name: tf.nn.sigmoid(model(x)[:, :units])}
 
     for name, units, expected in (
-        ("probabilities", 3, "softmax"),
-        ("probabilities", 1, "sigmoid"),
-        ("scores", 3, None),
+        ("probabilities", 3, ("probabilities", None)),  # of classes or units
+        ("probabilities", 1, ("probabilities", "units")),
+        ("logits", 3, ("logits", None)),
+        ("scores", 3, (None, None)),
     ):
         path = write(tmp_path / f"{name}{units}", only(name, units))
-        assert SavedModelTeacher(path).activation == expected
+        assert SavedModelTeacher(path).kind_of("output") == expected
+    teacher = SavedModelTeacher(path, outputs="values")
+    assert teacher.kind_of("output") == ("values", None)
 
 
 def test_saved_model_teacher_is_fed_by_name_and_dtype(tmp_path):

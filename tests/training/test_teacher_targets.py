@@ -79,7 +79,7 @@ def weights_after(**arguments):
 
 def test_stored_logits_are_the_teachers(tmp_path):
     found = targets_of(tmp_path)
-    targets = found.for_training()["targets"]
+    targets = found.for_training()["targets"]["linear"]
     expected = outputs_of(found.teacher, (X, Y), verbose=False)
     np.testing.assert_array_equal(targets, expected)
 
@@ -98,9 +98,9 @@ def test_another_teacher_replaces_the_labels_and_nothing_beside(tmp_path):
     for path in beside:  # as it might be ours, but no manifest says so
         path.mkdir(parents=True)
         (path / "settings.json").touch()
-    first = targets_of(tmp_path).for_training()["targets"]
+    first = targets_of(tmp_path).for_training()["targets"]["linear"]
     (made,) = set(filter(pathlib.Path.is_dir, folder.iterdir())) - {*beside}
-    second = targets_of(tmp_path, seed=8).for_training()["targets"]
+    second = targets_of(tmp_path, seed=8).for_training()["targets"]["linear"]
     assert np.abs(first - second).max() > 0.01
     assert not made.exists() and all(path.is_dir() for path in beside)
     assert len(list(filter(pathlib.Path.is_dir, folder.iterdir()))) == 3
@@ -118,7 +118,7 @@ def test_another_preprocessing_replaces_the_labels(tmp_path):
     def targets(scale):
         teacher = FrozenTeacher(network(6, 7), lambda x: scale * x)
         found = TeacherTargets(teacher, data(), None, tmp_path / "targets")
-        return found.for_training()["targets"]
+        return found.for_training()["targets"]["linear"]
 
     first, second, again = targets(1.0), targets(3.0), targets(3.0)
     assert np.abs(first - second).max() > 0.01

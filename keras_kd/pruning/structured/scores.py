@@ -14,7 +14,7 @@ import numpy as np
 import tensorflow as tf
 from keras import layers
 
-from keras_kd.core.taps import inputs_for
+from keras_kd.core.model_inputs import inputs_for
 from keras_kd.core.taps import tap
 from keras_kd.data.splits import Data
 from keras_kd.data.splits import as_dataset

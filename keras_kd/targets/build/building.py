@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import copy
 import pathlib
 from typing import Any
 
@@ -14,6 +15,7 @@ from keras_kd.targets.augment.views import Views
 from keras_kd.targets.augment.views import check_replayable
 from keras_kd.targets.build import labelling
 from keras_kd.targets.build import streaming
+from keras_kd.targets.build.keeping import encodings_for
 from keras_kd.targets.hashing.identity import identity
 from keras_kd.targets.inference import engines
 from keras_kd.targets.store import manifest as manifests
@@ -46,6 +48,9 @@ def build(
             add them to it. All else as for `TeacherCache.build`.
     """
     teacher = checked_teacher(teacher)
+    if options.outputs is not None:
+        teacher = copy.copy(teacher)
+        teacher.say_outputs(options.outputs)
     part = _checked_part(part)
     inputs = streaming.inputs_of(data, batch_size)
     views = _views(augment, options, data, inputs)
@@ -57,6 +62,9 @@ def build(
         "part": None if part is None else list(part),
     }
     with locked(directory):
+        before = manifests.read_settings(directory)
+        keys = labelling.target_keys(teacher, options.taps)
+        encodings = encodings_for(encodings, options, keys, teacher, before)
         manifests.settle(directory, settings)
         shards.remove_leftovers(directory / manifests.SHARDS)
         finished = manifests.read_if_sound(directory)
@@ -83,6 +91,7 @@ def build(
             views,
             part or (0, 1),
             lambda line: progress.say(line, verbose),
+            output_key=keys.get("output"),
         )
         before = []
         if extend:

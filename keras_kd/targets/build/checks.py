@@ -7,6 +7,11 @@ import numpy as np
 
 from keras_kd.targets.store.shards import Shard
 
+OF_CLASSES = ("logits", "linear", "class_logits", "softmax_logits")
+"""Of `output_kinds.TARGETS`: what may be logits of classes."""
+
+_SMALLEST = 1.2e-38  # the smallest normal float32
+
 
 def check_finite(values: np.ndarray, tap: str, place: int) -> None:
     """Raises if a teacher's answers hold NaN or infinity.
@@ -57,4 +62,29 @@ def same_samples(shard: Shard, found: np.ndarray, first: int) -> None:
         f"{shard.folder}). Received: {at_row(found)}. Targets are labelled in "
         "one fixed order, so shuffle after `attach`, not before `build`; for "
         "samples that are new use `extend`, for other data another directory."
+    )
+
+
+def class_logits(values: np.ndarray, key: str | None) -> np.ndarray:
+    """Returns class scores as logits, for an encoding of some classes.
+
+    Args:
+        values: Array `(batch, ..., classes)`.
+        key: What they are; `None` if that is not known.
+
+    Raises:
+        ValueError: If that is not known and the values do not show it.
+    """
+    if key in OF_CLASSES:
+        return values
+    sums = np.abs(values.sum(axis=-1) - 1.0).max() < 1e-3
+    if key == "probabilities" or (sums and values.min() >= 0.0):
+        return np.log(np.maximum(values, _SMALLEST))
+    if values.min() < 0.0:
+        return values
+    raise ValueError(
+        "What the teacher's output is cannot be told for certain: its numbers "
+        f"go from {values.min():.3g} to {values.max():.3g}, and not every row "
+        "sums to 1. Say what it is: kd.TeacherCache(..., outputs='logits') or "
+        "'probabilities'."
     )

@@ -17,15 +17,16 @@ from collections.abc import Callable
 from collections.abc import Iterator
 from typing import Any
 
-import keras
 import numpy as np
 
-from keras_kd.core import output_heads
+from keras_kd.core import output_kinds
 from keras_kd.core.checksummed_json import DamagedFileError
 from keras_kd.data.splits import compile_for
 from keras_kd.targets.build.checks import check_finite
+from keras_kd.targets.build.checks import class_logits
 from keras_kd.targets.build.checks import same_samples
 from keras_kd.targets.hashing.fingerprint import fingerprints
+from keras_kd.targets.store.encodings import Dense
 from keras_kd.targets.store.options import describe
 from keras_kd.targets.store.shards import Shard
 from keras_kd.targets.store.shards import name_of
@@ -36,7 +37,9 @@ from keras_kd.teachers.frozen import FrozenTeacher
 
 
 def teacher_call(teacher: Teacher, taps: tuple[str, ...], x: Any) -> Callable:
-    """Returns a compiled function `x -> {tap: tensor}`, output as logits.
+    """Returns a compiled function `x -> {tap: tensor}`, as they are stored.
+
+    Class scores come as logits, where it is certain that they are some.
 
     Args:
         teacher: The teacher to ask.
@@ -49,14 +52,18 @@ def teacher_call(teacher: Teacher, taps: tuple[str, ...], x: Any) -> Callable:
         found = teacher(x)
         # Not by map_structure: it would lose what Keras keeps of a softmax.
         return {
-            tap: output_heads.to_logits(found[tap], teacher.activation_of(tap))
-            if tap == "output"
-            else keras.ops.cast(found[tap], "float32")
+            tap: output_kinds.as_target(found[tap], teacher.kind_of(tap))
             for tap in taps
         }
 
     is_keras = isinstance(teacher, FrozenTeacher) and not teacher.preprocess
     return compile_for(call, x, autograph=not is_keras)
+
+
+def target_keys(teacher: Teacher, taps: tuple[str, ...]) -> dict:
+    """Returns what `teacher_call` gives of taps; `None` where unknown."""
+    teacher = teacher.ready_for(taps)
+    return {tap: output_kinds.target_key(teacher.kind_of(tap)) for tap in taps}
 
 
 @dataclasses.dataclass
@@ -77,6 +84,7 @@ class Labelling:
         start: Number of the first shard and place of its first sample.
         closed: Samples of each shard of a finished cache, by number: none
             is added.
+        output_key: What the teacher's output is; see `target_keys`.
     """
 
     folder: pathlib.Path
@@ -88,6 +96,7 @@ class Labelling:
     say: Callable[[str], None] = print
     start: tuple[int, int] = (0, 0)
     closed: dict[int, int] | None = None
+    output_key: str | None = None
 
     def __post_init__(self):
         self.samples = 0
@@ -209,6 +218,8 @@ class Labelling:
             values = [np.asarray(answer[tap], "float32") for answer in answers]
             values = np.stack(values, axis=1)
             check_finite(values, tap, place)
+            if not isinstance(encoding, Dense):
+                values = class_logits(values, self.output_key)
             for name, array in encoding.fields(values).items():
                 fields[f"tap{tap_number}.{name}"] = array
         return fields

@@ -131,7 +131,7 @@ def choose(
         if name is None and answers is not None:
             _check_long(call, calibration, answers, teacher)
         fast = LiteRTEngine(call, batches.element_spec, calibration)
-        binary = teacher.activation_of("output") == "sigmoid"
+        binary = teacher.kind_of("output").over == "units"
         found = _compared(call, fast, sample, agreement, binary)
         gain = "as before"
         if name is None:

@@ -30,6 +30,8 @@ class Dense(_Encoding):
 
     Args:
         dtype: `"float16"` or `"float32"`.
+        key: What the values are, by which the target says it; see
+            `keras_kd.core.output_kinds.TARGETS`. `None`: that is not known.
 
     Example:
 
@@ -39,6 +41,7 @@ class Dense(_Encoding):
     """
 
     dtype: str = "float16"
+    key: str | None = None
 
     def __post_init__(self):
         if self.dtype not in ("float16", "float32"):
@@ -51,7 +54,8 @@ class Dense(_Encoding):
         return {"values": _rounded(values, self.dtype)}
 
     def target(self, fields: dict):
-        return ops.cast(fields["values"], "float32")
+        values = ops.cast(fields["values"], "float32")
+        return values if self.key is None else {self.key: values}
 
 
 @dataclasses.dataclass

@@ -6,10 +6,13 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
+from keras_kd.core.output_kinds import check_outputs
 from keras_kd.targets.store import encodings
 from keras_kd.targets.store.encodings import Dense
 from keras_kd.targets.store.encodings import Sampled
 from keras_kd.targets.store.encodings import TopK
+
+AUTO = "auto"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -22,12 +25,13 @@ class Options:
 
     taps: tuple[str, ...] = ("output",)
     dtype: str = "float16"
-    top_k: int | None = None
+    top_k: int | str | None = AUTO
     sampled: int | None = None
     temperature: float = 1.0
     views: int = 1
     seed: int = 0
     shard_size: int = 4096
+    outputs: str | dict | None = None
 
     def __post_init__(self):
         if not self.taps or len(set(self.taps)) != len(self.taps):
@@ -42,7 +46,8 @@ class Options:
                     f"`{name}` must be a positive integer. Received: "
                     f"{name}={value!r}"
                 )
-        sparse = [n for n in (self.top_k, self.sampled) if n is not None]
+        check_outputs(self.outputs)
+        sparse = [n for n in (self.k, self.sampled) if n is not None]
         if len(sparse) > 1 or (sparse and "output" not in self.taps):
             raise ValueError(
                 "Give `top_k` or `sampled`, not both, and 'output' among the "
@@ -51,11 +56,16 @@ class Options:
             )
         self.encodings()
 
+    @property
+    def k(self) -> int | None:
+        """The `top_k` that was asked for by number."""
+        return None if self.top_k == AUTO else self.top_k
+
     def encodings(self) -> dict[str, Any]:
-        """Returns the encoding of each tap, new and without class counts."""
+        """Returns the encoding of each tap, new: without class counts."""
         found: dict[str, Any] = {tap: Dense(self.dtype) for tap in self.taps}
-        if self.top_k is not None:
-            found["output"] = TopK(self.top_k)
+        if self.k is not None:
+            found["output"] = TopK(self.k)
         if self.sampled is not None:
             found["output"] = Sampled(
                 self.sampled, self.temperature, seed=self.seed

@@ -11,11 +11,11 @@ import tensorflow as tf
 
 from keras_kd import teachers
 from keras_kd.core.progress import say
-from keras_kd.distillers import unlabelled
 from keras_kd.distillers.distiller import Distiller
 from keras_kd.targets.attached import attach_targets
 from keras_kd.targets.attached import outputs_of
 from keras_kd.targets.attached import split_targets
+from keras_kd.targets.attached import target_of
 
 
 class LabelledOnce:
@@ -30,7 +30,7 @@ class LabelledOnce:
         self._teacher = teachers.get(teacher)
         # The arrays themselves, so that their identity is not given away.
         self._arrays: list = []
-        self._logits = None
+        self._target: Any = None
 
     def attach(self, distiller: Distiller, x: Any, verbose: int = 1) -> Any:
         """Returns `x` with the teacher's output, or `x` as it is.
@@ -44,9 +44,10 @@ class LabelledOnce:
         arrays = keras.tree.flatten(x)
         if list(map(id, arrays)) != list(map(id, self._arrays)):
             say("teacher: labelling the examples, once for all trials", verbose)
-            self._logits = outputs_of(self._teacher, (x,), verbose=verbose)
+            found = outputs_of(self._teacher, (x,), verbose=verbose)
+            self._target = target_of(self._teacher, found)
             self._arrays = arrays
-        return attach_targets(x, {"output": self._logits})
+        return attach_targets(x, {"output": self._target})
 
     def _serves(self, distiller):
         teacher = self._teacher
@@ -56,14 +57,7 @@ class LabelledOnce:
             loss.index_aware or loss.taps[0] != ("output",)
             for loss in distiller.distillation_losses
         )
-        if wants_more or not teacher.can_be_stored:
-            return False
-        teacher = teacher.ready_for(["output"])
-        # Stored logits no longer say that they belong to yes/no units.
-        is_classes = not teacher.binary and (
-            teacher.activation_of("output") in ("softmax", "linear")
-        )
-        return is_classes or unlabelled.is_binary(distiller.loss)
+        return not wants_more and teacher.can_be_stored
 
 
 def _is_arrays(x):

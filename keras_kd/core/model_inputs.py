@@ -1,0 +1,54 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Model inputs: what of a batch one of several models has inputs for."""
+
+from __future__ import annotations
+
+import keras
+
+
+def inputs_for(model: keras.Model, x):
+    """Returns what of a batch a model takes.
+
+    A teacher and a student may see different parts of a sample, which are
+    then told apart by their names in a dict. Keras takes the entries of a
+    dict with too many of them in the order of their names, whatever they are.
+
+    Args:
+        model: Any model.
+        x: A batch. A tensor is returned as it is.
+
+    Raises:
+        ValueError: If an input of the model is not in the dict, or parts of
+            a batch without names are not as many as the model's inputs.
+    """
+    wanted = getattr(model, "input", None)
+    if wanted is None or not isinstance(x, (dict, list, tuple)):
+        return x
+    if not isinstance(x, dict):
+        _check_count(model, wanted, x)
+        return x
+    if not isinstance(wanted, dict):
+        by_name = keras.tree.map_structure(lambda tensor: tensor.name, wanted)
+        if not set(keras.tree.flatten(by_name)) <= set(x):
+            _check_count(model, wanted, x)
+            return x
+        return keras.tree.map_structure(x.get, by_name)
+    missing = sorted(set(wanted) - set(x))
+    if missing:
+        raise ValueError(
+            f"'{model.name}' has inputs that are not in the data: {missing}. "
+            f"Expected a dict with {sorted(wanted)}. Received: {sorted(x)}"
+        )
+    return {name: x[name] for name in wanted}
+
+
+def _check_count(model, wanted, x):
+    names = [tensor.name for tensor in keras.tree.flatten(wanted)]
+    if len(names) != len(keras.tree.flatten(x)):
+        what = sorted(x) if isinstance(x, dict) else f"{len(x)} without names"
+        raise ValueError(
+            f"Which parts of a batch '{model.name}' takes is not known. "
+            f"Expected a dict with its inputs, {names}. Received: {what}. Name "
+            "the inputs of both models, keras.Input(..., name='image'), and "
+            "give the data as a dict by these names."
+        )
