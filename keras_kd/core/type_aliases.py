@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     import tensorflow as tf
 
     from keras_kd.losses.base import DistillationLoss
+    from keras_kd.tasks.base import Task
     from keras_kd.teachers.base import Teacher
 
 Tensor: TypeAlias = "tf.Tensor | np.ndarray"
@@ -62,6 +63,9 @@ LabelLossLike: TypeAlias = (
 )
 """The loss on the labels: what `compile` of a Keras model takes."""
 
+TaskLike: TypeAlias = "Task | Mapping[str, Task]"
+"""What outputs and labels mean: a task, or a dict of tasks by output."""
+
 MetricLike: TypeAlias = "str | keras.metrics.Metric | Callable"
 """A metric: what `compile` of a Keras model takes in a list."""
 
@@ -72,3 +76,9 @@ LearningRateLike: TypeAlias = (
 
 SearchedLike: TypeAlias = "float | tuple[float, float] | list[float]"
 """A setting of a search: fixed, a range, or a list to choose from."""
+
+OptimizerLike: TypeAlias = (
+    "str | keras.optimizers.Optimizer"
+    " | Callable[[int], keras.optimizers.Optimizer]"
+)
+"""An optimizer, its name, or a function of the number of steps."""

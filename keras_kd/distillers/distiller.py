@@ -10,14 +10,16 @@ import keras
 import tensorflow as tf
 from keras import ops
 
-from keras_kd import losses as losses_module
 from keras_kd.core.output_kinds import check_outputs
 from keras_kd.core.scalars import Scalar
 from keras_kd.core.type_aliases import LossLike
+from keras_kd.core.type_aliases import TaskLike
 from keras_kd.core.type_aliases import TeacherLike
 from keras_kd.distillers import unlabelled
 from keras_kd.distillers.compatibility import check_pair
 from keras_kd.distillers.custom_loops import CustomLoops
+from keras_kd.distillers.default_losses import losses_or_default
+from keras_kd.distillers.default_losses import task_to_train
 from keras_kd.distillers.guarded import guard_labels
 from keras_kd.distillers.keras_names import KerasNames
 from keras_kd.distillers.keras_names import refuse_arguments
@@ -32,6 +34,7 @@ from keras_kd.distillers.saved_by_keras import SavedByKeras
 from keras_kd.distillers.step_checks import StepChecked
 from keras_kd.distillers.step_checks import StepChecks
 from keras_kd.targets.attached import split_targets
+from keras_kd.tasks.distilling import compile_arguments
 
 
 @keras.saving.register_keras_serializable(package="keras_kd")
@@ -84,6 +87,9 @@ class Distiller(
         outputs: What the student's output is, where it cannot be read:
             `"logits"`, `"probabilities"` or `"values"`, or a dict of these by
             output. For the teacher's see `kd.teachers.FrozenTeacher`.
+        task: What outputs and labels mean, of `keras_kd.tasks`, or a dict of
+            tasks by output. It brings what is not given: distillation losses
+            here, label loss and metrics in `compile`.
 
     Raises:
         ValueError: If the two models cannot be compared (classes, shapes, tap
@@ -112,31 +118,23 @@ class Distiller(
         distillation_losses: LossLike | None = None,
         name: str = "distiller",
         outputs: str | dict | None = None,
+        task: TaskLike | None = None,
         **kwargs,
     ):
         refuse_arguments(temperature, kwargs)
         check_pair(teacher, student)
         check_outputs(outputs)
-        is_default = distillation_losses is None and temperature is None
+        task = task_to_train(task)
+        given = distillation_losses, temperature, task
+        losses, is_default = losses_or_default(*given)
         # The student's policy decides on loss scaling, as in student.fit.
         kwargs.setdefault("dtype", student.dtype_policy)
         super().__init__(name=name, **kwargs)
-        if distillation_losses is None:
-            temperature = 4.0 if temperature is None else temperature
-            distillation_losses = losses_module.SoftTargets(temperature)
-        elif temperature is not None:
-            raise ValueError(
-                "Give either `temperature` or `distillation_losses`, not "
-                "both: the temperature belongs to the loss, as in "
-                "SoftTargets(temperature=4.0). Received: "
-                f"temperature={temperature}, "
-                f"distillation_losses={distillation_losses}"
-            )
         self.alpha = alpha
         self.student = student
         self.projectors: dict[str, keras.layers.Layer] = {}
-        self._outputs = outputs
-        self._learn_from(teacher, distillation_losses, is_default)
+        self._outputs, self._task = outputs, task
+        self._learn_from(teacher, losses, is_default)
         terms = self._loss_terms
         self._log = LossMetrics(terms.losses, terms.agreements.values())
         self._guard = StepChecks()
@@ -199,7 +197,8 @@ class Distiller(
 
     @functools.wraps(keras.Model.compile)
     def compile(self, *args, **kwargs):
-        super().compile(*args, **kwargs)
+        given = compile_arguments(self._task, self.student, args, kwargs)
+        super().compile(**given)
         guard_labels(self, self._guard)
         self._loss_terms.check_kinds(self.loss)
         return self

@@ -16,9 +16,11 @@ from keras_kd.core.copying import copy_of
 from keras_kd.core.records import StageRecord
 from keras_kd.core.type_aliases import LabelLossLike
 from keras_kd.core.type_aliases import LossLike
+from keras_kd.core.type_aliases import TaskLike
 from keras_kd.core.type_aliases import TeacherLike
 from keras_kd.data.splits import Data
 from keras_kd.data.splits import check_split
+from keras_kd.distillers.default_losses import task_to_train
 from keras_kd.distillers.distiller import Distiller
 from keras_kd.distillers.guarded import guard_labels
 from keras_kd.pruning.callback import Pruning
@@ -36,11 +38,12 @@ def prune(
     epochs: int = 10,
     batch_size: int = 128,
     learning_rate: float = 1e-3,
-    temperature: float = 4.0,
+    temperature: float | None = None,
     alpha: float = 0.7,
     distillation_losses: LossLike | None = None,
     loss: LabelLossLike | None = None,
     loss_weights: Any = None,
+    task: TaskLike | None = None,
     schedule: Callable | None = None,
     callbacks: Sequence[keras.callbacks.Callback] = (),
     verbose: int = 0,
@@ -67,10 +70,11 @@ def prune(
         temperature: See `Distiller`.
         alpha: See `Distiller`.
         distillation_losses: See `Distiller`; they replace `temperature`.
-        loss: Student loss. Defaults to the one the student is compiled with,
-            else to the one that fits its output.
+        loss: Student loss. Defaults to that of `task`, else to the one the
+            student is compiled with, else to the one that fits its output.
         loss_weights: As in `compile`. Defaults to those the student is
             compiled with, where `loss` does.
+        task: What outputs and labels mean; see `Distiller`.
         schedule: See `Pruning`.
         callbacks: More callbacks for `fit`. They see `val_loss` if `data` is
             a `Data`.
@@ -98,6 +102,9 @@ def prune(
     copy = copy_of(student)
     if loss is None and loss_weights is None and student.loss:
         loss_weights = student.get_compile_config()["loss_weights"]
+    task = task_to_train(task)
+    if loss is None and task is not None:
+        loss = task.label_loss(student)
     loss = loss or student.loss or output_heads.default_loss(student)
     arrays = not isinstance(split, tf.data.Dataset)
     x = split[0] if arrays else split.element_spec[0]
@@ -111,6 +118,7 @@ def prune(
             temperature=None if distillation_losses else temperature,
             alpha=alpha,
             distillation_losses=distillation_losses,
+            task=task,
         )
     trained.compile(
         optimizer=keras.optimizers.Adam(learning_rate),

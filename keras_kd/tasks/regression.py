@@ -77,7 +77,7 @@ class Regression(Task):
         ]
 
     def distillation_losses(self):
-        return [losses.FeatureMatching("output", "output", projector=None)]
+        return [losses.Regression()]
 
     def meter(self, outputs=None, teacher_outputs=None):
         return RegressionMeter()

@@ -13,6 +13,10 @@ from keras_kd.core import output_heads
 from keras_kd.core.type_aliases import Split
 from keras_kd.data.splits import Data
 from keras_kd.data.splits import as_dataset
+from keras_kd.distillers.distiller import Distiller
+from keras_kd.losses.soft_targets import SoftTargets
+from keras_kd.tasks.distilling import losses_for
+from keras_kd.training.settings_json import as_json
 
 
 def task_of(
@@ -36,6 +40,24 @@ def task_of(
     if isinstance(labels, tf.data.Dataset):
         labels = next(labels.as_numpy_iterator())
     return tasks.infer(student, labels[1], loss)
+
+
+def with_losses_of(task: tasks.Task, distilling: dict[str, Any]) -> dict:
+    """Returns settings of a distillation, with a task's losses where none are.
+
+    Args:
+        task: The task.
+        distilling: `distillation_losses` and `temperature` of `compress`. The
+            losses stay `None` where they are what `Distiller` takes anyway.
+    """
+    if distilling["distillation_losses"] is not None:
+        return distilling
+    losses = losses_for(task, distilling["temperature"])
+    temperature = getattr(losses[0], "temperature", None)
+    plain = temperature and SoftTargets(temperature)
+    if plain and as_json(losses) == as_json([plain]):
+        return {**distilling, "temperature": temperature}
+    return {**distilling, "temperature": None, "distillation_losses": losses}
 
 
 def forms_of(model: keras.Model) -> Any:
@@ -62,28 +84,35 @@ class JudgeEpochs(keras.callbacks.Callback):
 
     Args:
         task: The task.
-        student: The model that is judged.
         validation: The split.
     """
 
-    def __init__(
-        self, task: tasks.Task, student: keras.Model, validation: Split
-    ):
+    def __init__(self, task: tasks.Task, validation: Split):
         super().__init__()
-        self.task, self.student = task, student
-        self.batches = as_dataset(validation)
+        self.task, self.validation = task, validation
 
     def on_epoch_end(self, epoch, logs=None):
-        meter = self.task.meter(forms_of(self.student))
-        for x, y, *weight in self.batches:
-            outputs = self.student.predict_on_batch(x)
-            labels = tf.nest.map_structure(lambda part: part.numpy(), y)
-            meter.update(outputs, labels, None, *(w.numpy() for w in weight))
-        name = self.task.headline.name
-        figures = meter.result()
-        if name not in figures:
-            raise ValueError(
-                f"The validation split gives no {name}, by which epochs are "
-                f"chosen: it needs labels. Received: {sorted(figures)}"
-            )
-        logs[f"val_{name}"] = figures[name]
+        is_distiller = isinstance(self.model, Distiller)
+        student = self.model.student if is_distiller else self.model
+        value = headline_of(self.task, student, self.validation)
+        logs[f"val_{self.task.headline.name}"] = value
+
+
+def headline_of(task: tasks.Task, model: keras.Model, split: Split) -> float:
+    """Returns the figure that a model is judged by, on a split.
+
+    Raises:
+        ValueError: If the split does not give it.
+    """
+    meter = task.meter(forms_of(model))
+    for x, y, *weight in as_dataset(split):
+        labels = tf.nest.map_structure(lambda part: part.numpy(), y)
+        weights = (part.numpy() for part in weight)
+        meter.update(model.predict_on_batch(x), labels, None, *weights)
+    figures, name = meter.result(), task.headline.name
+    if name not in figures:
+        raise ValueError(
+            f"The split gives no {name}, by which models are chosen: it needs "
+            f"labels. Received: {sorted(figures)}"
+        )
+    return figures[name]

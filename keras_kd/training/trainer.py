@@ -84,14 +84,13 @@ def train(
     keras.utils.set_random_seed(seed)
     model = trained = build()
     judging: list[keras.callbacks.Callback] = []
+    loss, metrics = loss_and_metrics(model, loss, metrics, task)
     if task is not None:
-        loss = task.label_loss(model) if loss is None else loss
-        metrics = task.metrics(model) if metrics is None else metrics
         headline = task.headline
-        watch = watch or (f"val_{headline.name}", headline.direction)
-        if headline.name not in names_of(metrics):
-            judging = [JudgeEpochs(task, model, data.validation)]
-    loss, metrics = loss_and_metrics(model, loss, metrics)
+        name = f"val_{headline.name}"
+        watch = watch or (name, headline.direction)
+        if watch[0] == name and headline.name not in names_of(metrics):
+            judging = [JudgeEpochs(task, data.validation)]
     has_targets = targets is not None or cache is not None
     distilled = teacher is not None or has_targets
     if distilled:
@@ -248,9 +247,15 @@ def default_metrics(loss: Any) -> list[str]:
 
 
 def loss_and_metrics(
-    student: keras.Model, loss: Any = None, metrics: Any = None
+    student: keras.Model,
+    loss: Any = None,
+    metrics: Any = None,
+    task: Task | None = None,
 ) -> tuple[Any, Any]:
     """Returns what a student is compiled with; see `train` for `None`."""
+    if task is not None:
+        loss = task.label_loss(student) if loss is None else loss
+        return loss, task.metrics(student) if metrics is None else metrics
     loss = output_heads.default_loss(student) if loss is None else loss
     return loss, default_metrics(loss) if metrics is None else metrics
 

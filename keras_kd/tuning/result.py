@@ -66,10 +66,11 @@ class SearchResult:
         """
         hp, value = self.best_hyperparameters, self._job.hyper.value
         settings = {"alpha": value(hp, "alpha")}
-        if self._job.space["distillation_losses"] is None:
+        losses = self._job.hyper.losses(hp)
+        if self._job.space["distillation_losses"] is not None:
+            settings["distillation_losses"] = losses
+        elif any(hasattr(loss, "temperature") for loss in losses):
             settings["temperature"] = value(hp, "temperature")
-        else:
-            settings["distillation_losses"] = self._job.hyper.losses(hp)
         if not isinstance(self._job.space["learning_rate"], (int, float)):
             settings["learning_rate"] = value(hp, "learning_rate")
         return settings

@@ -15,7 +15,6 @@ from typing import Any
 import keras
 import keras_tuner
 
-from keras_kd.core import output_heads
 from keras_kd.core.file_lock import file_lock
 from keras_kd.core.progress import console_for
 from keras_kd.core.progress import say
@@ -23,18 +22,20 @@ from keras_kd.core.type_aliases import LabelLossLike
 from keras_kd.core.type_aliases import LossLike
 from keras_kd.core.type_aliases import MetricLike
 from keras_kd.core.type_aliases import SearchedLike
+from keras_kd.core.type_aliases import TaskLike
 from keras_kd.core.type_aliases import TeacherLike
 from keras_kd.data.splits import Data
 from keras_kd.engines import Engine
 from keras_kd.training.teacher_targets import TeacherTargets
 from keras_kd.training.teacher_targets import targets_folder
-from keras_kd.training.trainer import default_metrics
 from keras_kd.tuning.display.table import LiveTable
 from keras_kd.tuning.result import SearchResult
 from keras_kd.tuning.space import oracles
 from keras_kd.tuning.space.definition import definition_of
 from keras_kd.tuning.space.definition import losses_of
 from keras_kd.tuning.space.hyper_distiller import HyperDistiller
+from keras_kd.tuning.space.objective import objective_of
+from keras_kd.tuning.space.objective import task_to_search
 from keras_kd.tuning.trials.confirmed import confirm_settings
 from keras_kd.tuning.trials.driver import engine_for
 from keras_kd.tuning.trials.driver import run_trials
@@ -63,6 +64,8 @@ def search(
     batch_size: int = 128,
     loss: LabelLossLike | None = None,
     metrics: Sequence[MetricLike] | None = None,
+    task: TaskLike | None = None,
+    headline: str | None = None,
     seed: int = 0,
     control: bool = True,
     median_stopping: bool = True,
@@ -105,8 +108,7 @@ def search(
         directory: Where the search is kept.
         tuner: `"bayesian"`, `"random"`, `"grid"` or `"hyperband"` (which goes
             on with the best of short trials).
-        objective: Metric to compare; `None` for `"val_accuracy"`, or
-            `"val_loss"` where there is no accuracy.
+        objective: Metric to compare; `None` for the task's headline.
         temperature: Range `(low, high)`, list of choices, or a number.
         alpha: Likewise.
         learning_rate: Likewise: the peak of a cosine decay to zero.
@@ -114,8 +116,11 @@ def search(
             the hyperparameters that returns them.
         epochs: Of one trial.
         batch_size: Examples in a step.
-        loss: Label loss; read off the student if `None`.
-        metrics: Metrics to compile with; `None` for accuracy.
+        loss: Label loss; that of the task if `None`.
+        metrics: Metrics to compile with; those of the task if `None`.
+        task: What outputs and labels mean, see `keras_kd.tasks`; `None`:
+            inferred, if it is certain.
+        headline: Output that a dict of tasks is judged by.
         seed: One seed gives one search, with any number of workers.
         control: Whether a student without a teacher is among the trials.
         median_stopping: Whether a trial ends early whose best value is worse
@@ -171,17 +176,23 @@ def search(
         "loss": loss,
         "metrics": metrics,
     }
-    HyperDistiller(None, build_student, **space)  # raises before long work
+    # Raises before long work.
+    hyper = HyperDistiller(None, build_student, **space)
+    student = hyper.build_student(keras_tuner.HyperParameters())
+    space["task"] = task_to_search(
+        task, headline, student, data, loss, objective
+    )
+    hyper = HyperDistiller(None, build_student, **space)
     directory = pathlib.Path(directory).absolute()
     if isinstance(teacher, TeacherTargets):
         targets = teacher
     else:
-        losses = losses_of(distillation_losses)
+        losses = losses_of(hyper.distillation_losses)
         targets = TeacherTargets(
             teacher, data, losses, targets_folder(directory), verbose
         )
     hyper = HyperDistiller(targets.teacher, build_student, **space)
-    objective = _objective(objective, hyper)
+    objective = objective_of(objective, space["task"], loss)
     hyperparameters = keras_tuner.HyperParameters()
     # Declares what is searched; raises if teacher and student do not fit.
     hyper.build(hyperparameters)
@@ -193,6 +204,7 @@ def search(
         space,
         [epochs, batch_size, seed, median_stopping],
         [str(objective), tuner, control],
+        *([repr(space["task"])] if task is not None else []),
     )
     oracle = oracles.make_oracle(
         tuner, objective, trials - control, seed, epochs, hyperparameters, ahead
@@ -250,35 +262,6 @@ def _run(job, study, trials, engine, verbose):
         run_trials(job, study, engine, table.running, table.ended)
     finally:
         table.close()
-
-
-def _objective(objective, hyper):
-    loss = hyper.loss
-    if loss is None:
-        student = hyper.build_student(keras_tuner.HyperParameters())
-        loss = output_heads.default_loss(student)
-    classifies = bool(default_metrics(loss))
-    if objective is None:
-        objective = "val_accuracy" if classifies else "val_loss"
-    name = getattr(objective, "name", objective)
-    if name == "val_loss" and classifies:
-        warnings.warn(
-            "The objective val_loss is the student's loss on the labels. The "
-            "temperature and alpha set how sure of itself a student is, and "
-            "that moves this loss more than right and wrong answers do: its "
-            "minimum is not the best student. Expected a metric that does "
-            "not depend on them, such as objective='val_accuracy'.",
-            stacklevel=3,
-        )
-    if not isinstance(name, str) or not name.startswith("val_"):
-        raise ValueError(
-            "`objective` must be measured on the validation split, and its "
-            "name starts with 'val_'. What is measured in training depends "
-            "on the temperature and alpha, or on what the student has "
-            f"learnt by heart. Received: objective={objective!r}"
-        )
-    # The oracle knows which metrics are better large.
-    return keras_tuner.oracles.RandomSearchOracle(objective).objective
 
 
 def _check_counts(trials, epochs, confirm, workers, control, ahead):

@@ -7,7 +7,6 @@ import dataclasses
 import os
 import pathlib
 from collections.abc import Callable
-from collections.abc import Mapping
 from collections.abc import Sequence
 
 import keras
@@ -17,12 +16,12 @@ from keras_kd.core.records import StageRecord
 from keras_kd.core.type_aliases import LabelLossLike
 from keras_kd.core.type_aliases import LearningRateLike
 from keras_kd.core.type_aliases import LossLike
+from keras_kd.core.type_aliases import TaskLike
 from keras_kd.core.type_aliases import TeacherLike
 from keras_kd.data.splits import Data
 from keras_kd.data.splits import labels_of
 from keras_kd.export.publishing.versions import check_name
 from keras_kd.report import Report
-from keras_kd.tasks import Task
 from keras_kd.training.trainer import validation_value
 from keras_kd.workflows.artifact_metrics import artifact_metrics
 from keras_kd.workflows.stages import CompressionStages
@@ -35,7 +34,7 @@ def compress(
     data: Data,
     directory: str | os.PathLike,
     *,
-    temperature: float = 4.0,
+    temperature: float | None = None,
     alpha: float = 0.7,
     distillation_losses: LossLike | None = None,
     search: int | None = None,
@@ -43,7 +42,7 @@ def compress(
     batch_size: int = 128,
     learning_rate: LearningRateLike = 1e-3,
     loss: LabelLossLike | None = None,
-    task: Task | Mapping[str, Task] | None = None,
+    task: TaskLike | None = None,
     headline: str | None = None,
     seeds: Sequence[int] = (0, 1, 2),
     control: bool = True,
@@ -81,9 +80,10 @@ def compress(
         data: Training, validation and test splits.
         directory: Folder of this model; its name is the model's name for
             TensorFlow Serving.
-        temperature: See `Distiller`.
+        temperature: See `Distiller`; `None`: that of the task's losses.
         alpha: See `Distiller`.
         distillation_losses: See `Distiller`; they replace `temperature`.
+            `None`: those of the task.
         search: Trials in which KerasTuner first looks for a better
             temperature and alpha, by the validation split and with a seed of
             its own; see `search`. `None`: they are as given.

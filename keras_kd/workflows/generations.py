@@ -18,6 +18,7 @@ from keras_kd.evaluation import measure
 from keras_kd.models.ensemble import ensemble
 from keras_kd.training.settings_json import as_json
 from keras_kd.training.task_of import task_of
+from keras_kd.training.task_of import with_losses_of
 from keras_kd.training.teacher_targets import TeacherTargets
 from keras_kd.training.trainer import train
 from keras_kd.training.trainer import validation_value
@@ -224,7 +225,8 @@ def _train_from(teacher, build, data, *, title, seed, verbose, **options):
     )
     taught = {}
     if teacher is not None:
-        losses = options.get("distillation_losses")
+        options = with_losses_of(task, {"distillation_losses": None, **options})
+        losses = options["distillation_losses"]
         targets = TeacherTargets(teacher, data, losses, verbose=verbose)
         taught = targets.for_training()
     student, facts = train(

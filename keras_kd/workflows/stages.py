@@ -23,6 +23,7 @@ from keras_kd.export import export
 from keras_kd.pruning import prune
 from keras_kd.training.settings_json import as_json
 from keras_kd.training.task_of import task_of
+from keras_kd.training.task_of import with_losses_of
 from keras_kd.training.teacher_targets import TeacherTargets
 from keras_kd.training.teacher_targets import targets_folder
 from keras_kd.training.trainer import train
@@ -62,7 +63,9 @@ class CompressionStages:
         headline: str | None = None,
     ):
         student, loss = build_student(), training["loss"]
+        self.given_task, self.headline = task, headline
         self.task = task_of(task, headline, student, data, loss)
+        distilling = with_losses_of(self.task, distilling)
         self.build_student = build_student
         self.data = data
         self.directory = directory
@@ -137,6 +140,8 @@ class CompressionStages:
             seed=seed,
             control=False,  # the run has its own
             confirm=0,
+            task=self.given_task,
+            headline=self.headline,
             verbose=self.verbose,
             **self.training,
         )

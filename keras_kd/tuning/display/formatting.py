@@ -14,9 +14,13 @@ from keras_kd.tuning.trials.trial_record import TrialRecord
 FIRST = ("temperature", "alpha")
 
 
+_FRACTIONS = "accuracy iou f1 auc precision recall ndcg r2".split()
+
+
 def scale_of(objective: str) -> float:
-    """Returns 100 for an accuracy, which is shown in percent, else 1."""
-    return 100.0 if "accuracy" in objective else 1.0
+    """Returns 100 for a fraction, which is shown in percent, else 1."""
+    is_fraction = any(part in objective for part in _FRACTIONS)
+    return 100.0 if is_fraction else 1.0
 
 
 def title_of(objective: str) -> str:

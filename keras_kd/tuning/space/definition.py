@@ -45,6 +45,7 @@ def definition_of(
     space = {
         name: _source(value) if callable(value) else as_json(value)
         for name, value in space.items()
+        if name != "task"  # where it was given it is one of `settings`
     }
     return fingerprint(
         [

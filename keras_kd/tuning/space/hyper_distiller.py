@@ -22,6 +22,8 @@ from keras_kd.core.type_aliases import MetricLike
 from keras_kd.core.type_aliases import SearchedLike
 from keras_kd.core.type_aliases import TeacherLike
 from keras_kd.distillers.distiller import Distiller
+from keras_kd.tasks import Task
+from keras_kd.tasks.distilling import losses_for
 from keras_kd.training.trainer import copies_of
 from keras_kd.training.trainer import loss_and_metrics
 from keras_kd.tuning.space.searchable import Searched
@@ -65,6 +67,8 @@ class HyperDistiller(keras_tuner.HyperModel):
             function of `hp` that returns them.
         loss: Label loss; `None` for the one that fits the student's output.
         metrics: As in `compile`; `None` for the accuracy of classifiers.
+        task: What gives losses and metrics that are `None`, of
+            `keras_kd.tasks`.
         steps: Training steps over which a cosine decay takes the learning
             rate to zero; `None` keeps it constant.
         name: See `keras_tuner.HyperModel`.
@@ -118,6 +122,7 @@ class HyperDistiller(keras_tuner.HyperModel):
         distillation_losses: LossLike | Callable[..., LossLike] | None = None,
         loss: LabelLossLike | None = None,
         metrics: Sequence[MetricLike] | None = None,
+        task: Task | None = None,
         steps: int | None = None,
         name: str | None = None,
         tunable: bool = True,
@@ -136,6 +141,8 @@ class HyperDistiller(keras_tuner.HyperModel):
             )
         if distillation_losses is None:
             distillation_losses = losses_module.SoftTargets()
+            if task is not None:
+                distillation_losses = losses_for(task)
         if not is_choice(distillation_losses):
             copies_of(distillation_losses)  # raises if one is none
         self.teacher = teacher
@@ -150,6 +157,7 @@ class HyperDistiller(keras_tuner.HyperModel):
         self.distillation_losses = distillation_losses
         self.loss = loss
         self.metrics = metrics
+        self.task = task
         self.steps = steps
         self.share_steps = share_steps
         self.steps_per_execution = steps_per_execution
@@ -219,7 +227,8 @@ class HyperDistiller(keras_tuner.HyperModel):
 
     def loss_and_metrics(self, student: keras.Model) -> tuple[Any, list]:
         """Returns what a student is compiled with."""
-        loss, metrics = loss_and_metrics(student, self.loss, self.metrics)
+        given = loss_and_metrics(student, self.loss, self.metrics, self.task)
+        loss, metrics = given
         return loss, keras.tree.map_structure(_copy_of_metric, metrics)
 
     def value(self, hp: keras_tuner.HyperParameters, name: str) -> float | None:

@@ -235,18 +235,13 @@ def _train(job, data, best, side, seed, settings, verbose):
         **settings,
         **teaching,
     )
-    name = job.objective.name
-    loss, metrics = job.hyper.loss_and_metrics(student)
-    student.compile(loss=loss, metrics=metrics)
-    test = data.test if isinstance(data.test, tuple) else (data.test,)
-    measured = student.evaluate(*test, verbose=0, return_dict=True)
     return StageRecord(
         "student" if teaching else "control",
         side,
         {"seed": seed},
         {
-            "validation": float(facts[name]),
-            "test": float(measured[name.removeprefix("val_")]),
+            "validation": float(facts[job.objective.name]),
+            "test": float(job.measured(student, data.test)),
         },
         seconds=facts["seconds"],
     )

@@ -13,12 +13,15 @@ import keras
 import keras_tuner
 import tensorflow as tf
 
+from keras_kd.core.type_aliases import Split
 from keras_kd.data.splits import Data
 from keras_kd.targets.cache import TeacherCache
 from keras_kd.training import trainer
 from keras_kd.training.fit_arguments import fit_arguments
 from keras_kd.training.fit_arguments import steps_per_epoch
 from keras_kd.training.step_tuning import steps_together
+from keras_kd.training.task_of import JudgeEpochs
+from keras_kd.training.task_of import headline_of
 from keras_kd.tuning.space.hyper_distiller import HyperDistiller
 
 
@@ -92,8 +95,31 @@ class Job:
     def settings(self, hp: keras_tuner.HyperParameters) -> dict[str, Any]:
         """Returns what `train` takes for a control as for a student."""
         rate = self.hyper.value(hp, "learning_rate")
-        given = {name: self.space[name] for name in ("loss", "metrics")}
+        names = "loss", "metrics", "task"
+        given = {name: self.space[name] for name in names}
         return {"learning_rate": rate, **given}
+
+    @property
+    def judging(self) -> list[keras.callbacks.Callback]:
+        """What logs the objective, where no metric does."""
+        task, metrics = self.space["task"], self.space["metrics"]
+        if task is None or self.objective.name != f"val_{task.headline.name}":
+            return []
+        if metrics is None:
+            metrics = task.metrics(self.student())
+        if task.headline.name in trainer.names_of(metrics):
+            return []
+        return [JudgeEpochs(task, self.data.validation)]
+
+    def measured(self, student: keras.Model, split: Split) -> float:
+        """Returns the objective on a split."""
+        if self.judging:
+            return headline_of(self.space["task"], student, split)
+        loss, metrics = self.hyper.loss_and_metrics(student)
+        student.compile(loss=loss, metrics=metrics)
+        parts = split if isinstance(split, tuple) else (split,)
+        found = student.evaluate(*parts, verbose=0, return_dict=True)
+        return found[self.objective.name.removeprefix("val_")]
 
     def train(
         self, hp: keras_tuner.HyperParameters, data: Data, **options: Any

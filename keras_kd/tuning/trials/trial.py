@@ -113,6 +113,7 @@ def _taught(job, row, hp, rows, weights):
         job.train_arguments(),
         job.data.validation,
         job.watch,
+        judging=job.judging,
         callbacks=[median_stop] if job.median_stopping and is_whole else [],
         initial_epoch=hp.values.get("tuner/initial_epoch", 0),
         epochs=hp.values.get("tuner/epochs", job.epochs),
