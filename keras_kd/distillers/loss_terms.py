@@ -23,6 +23,7 @@ from keras_kd.distillers.compatibility import losses_by_name
 from keras_kd.distillers.per_output import distilled_mask
 from keras_kd.distillers.per_output import output_of_tap
 from keras_kd.distillers.per_output import weight_of_tap
+from keras_kd.distillers.step_sizes import of_one_size
 from keras_kd.distillers.step_targets import StepTargets
 from keras_kd.distillers.step_targets import opened
 from keras_kd.losses import sparse
@@ -142,7 +143,8 @@ class LossTerms:
                 "targets."
             )
         if not attached and self._own_taps:
-            return StepTargets({}, index=index)  # the student's pass has them
+            # The student's pass has them.
+            return StepTargets({}, index=index, guard=guard)
         targets, keys = attached, {}
         if attached:
             targets, keys = opened(attached, self.losses, self.student_pass)
@@ -208,12 +210,13 @@ class LossTerms:
                         ids = ids_of_output(loss, outputs, student.shape)
                     temperature = Scalar.of(loss, "temperature", 1.0)
                     teacher = self.teacher.combine(teacher, temperature, ids)
-                key = self.agreements[loss.student]
-                if key not in agreement:
-                    same = sparse.top_class(teacher) == ops.argmax(student, -1)
-                    agreement[key] = (ops.cast(same, "float32"), mask)
+            student = of_one_size(loss, teacher, student, targets.guard)
             if not sparse.is_sparse(teacher):
                 loss.check_shapes(*map(shape_of, (teacher, student)))
+            key = self.agreements.get(loss.student) if loss.logits else None
+            if key and key not in agreement:
+                same = sparse.top_class(teacher) == ops.argmax(student, -1)
+                agreement[key] = (ops.cast(same, "float32"), mask)
             if mask is not None:
                 student._keras_mask = mask
             if loss.label_aware:

@@ -11,6 +11,7 @@ from keras_kd.core import output_kinds
 from keras_kd.core.taps import ForwardPass
 from keras_kd.distillers.guarded import guard_labels
 from keras_kd.distillers.mutual_optimizers import copies
+from keras_kd.distillers.own_step import check_own_step
 from keras_kd.models.ensemble import common_activation
 from keras_kd.models.ensemble import mean_prediction
 
@@ -172,6 +173,7 @@ def _check_distinct(students):
         )
     owners: dict = {}
     for student in students:
+        check_own_step(student)
         for item in (student, *student.variables):
             if id(item) in owners:
                 raise ValueError(

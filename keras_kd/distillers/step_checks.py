@@ -52,6 +52,12 @@ _MESSAGES = {
         "from 0 to the number of the student's outputs minus 1 (0 to 1 for "
         "yes/no units), or -1 for an example without a label."
     ),
+    "sizes": (
+        "The student's map has other sizes than the teacher's in {batch}. "
+        "Expected taps with as many positions as each other. Pass "
+        "projector='auto' to the distillation loss, which resizes the "
+        "student's, or tap layers with the same strides."
+    ),
     "temperature": (
         "The classes of {count} sampled target(s) of {batch} were drawn at "
         "another temperature than the loss has. Set the loss to the "

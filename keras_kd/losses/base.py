@@ -215,19 +215,27 @@ class DistillationLoss(keras.losses.Loss):
         """
         if compatible(teacher_shape, student_shape):
             return
-        if self.logits:
+        same_classes = compatible(teacher_shape[-1], student_shape[-1])
+        if self.logits and not same_classes:
             raise ValueError(
                 f"{type(self).__name__} compares class scores, so teacher "
                 "and student must have the same classes. Received: "
                 f"teacher '{self.teacher}' of shape {tuple(teacher_shape)}, "
                 f"student '{self.student}' of shape {tuple(student_shape)}."
             )
+        remedy = (
+            "Pass projector='auto' to have a learned projection bring the "
+            "student to the teacher's shape."
+        )
+        if self.projector is not None:
+            remedy = (
+                "The projector does not bring them together: pool one of the "
+                "taps, or pass a layer of your own as `projector`."
+            )
         raise ValueError(
             f"{type(self).__name__} needs taps of one shape. Received: teacher "
             f"'{self.teacher}' of shape {tuple(teacher_shape)}, student "
-            f"'{self.student}' of shape {tuple(student_shape)}. Pass "
-            "projector='auto' to have a learned projection bring the student "
-            "to the teacher's shape."
+            f"'{self.student}' of shape {tuple(student_shape)}. {remedy}"
         )
 
     def get_config(self):

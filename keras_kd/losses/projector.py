@@ -21,7 +21,8 @@ class Projector(keras.layers.Layer):
 
     - a map with more spatial axes than the target is averaged over them
       (`(batch, 8, 8, 16)` to `(batch, 64)`);
-    - a vector is repeated over the target's positions;
+    - a vector is repeated over the target's positions (a length of `None`
+      stays 1);
     - a map `(batch, h, w, c)` and a sequence `(batch, h * w, d)` are the same
       positions in row order;
     - other sizes are resized bilinearly;
@@ -60,7 +61,7 @@ class Projector(keras.layers.Layer):
             size is not None or wanted is None
             for size, wanted in zip(sizes, target, strict=True)
         )
-        repeats = known and not sizes
+        repeats = not sizes
         reshapes = (
             known
             and 2 in (len(sizes), len(target))
@@ -117,14 +118,14 @@ def _product(sizes) -> int:
 def _to_positions(x, target):
     """Brings the axes between batch and features to the sizes `target`."""
     sizes = tuple(x.shape[1:-1])
-    if sizes == target or None in target:
-        return x
     if not target:
         return ops.mean(x, axis=tuple(range(1, len(x.shape) - 1)))
     if not sizes:
         ones = (1,) * len(target)
         x = ops.reshape(x, (-1, *ones, x.shape[-1]))
-        return ops.tile(x, (1, *target, 1))
+        return ops.tile(x, (1, *(size or 1 for size in target), 1))
+    if sizes == target or None in target:
+        return x
     if len(sizes) != len(target):
         return ops.reshape(x, (-1, *target, x.shape[-1]))
     return resized(x, target, interpolation)
@@ -145,13 +146,35 @@ def resized(maps, sizes, matrix: Callable):
     return maps
 
 
-def interpolation(size: int, wanted: int) -> np.ndarray:
+def resized_like(maps, others):
+    """Returns maps of the sizes of others, also of sizes known in a step only.
+
+    Both are `(batch, ..., channels)` of one rank.
+    """
+    for axis in range(1, len(maps.shape) - 1):
+        size, wanted = ops.shape(maps)[axis], ops.shape(others)[axis]
+        if not (isinstance(size, int) and size == wanted):
+            numbers = [ops.cast(n, "float32") for n in (size, wanted)]
+            weights = interpolation(*numbers, ops, "float32")
+            weights = ops.cast(weights, maps.dtype)
+            maps = ops.tensordot(maps, weights, axes=([axis], [1]))
+            maps = ops.moveaxis(maps, -1, axis)
+    return maps
+
+
+def interpolation(size, wanted, xp=np, dtype: str = "float64"):
     """Returns the `(wanted, size)` matrix of antialiased bilinear resizing.
 
     The same weights as `keras.ops.image.resize(..., antialias=True)`, which
     XLA cannot compile and which knows two spatial axes only.
+
+    Args:
+        size: Positions there are, a whole number.
+        wanted: Positions there are to be.
+        xp: `numpy`, or `keras.ops` for numbers that a step reads.
+        dtype: Of the matrix.
     """
-    centres = (np.arange(wanted) + 0.5) * size / wanted - 0.5
-    distances = np.abs(np.arange(size) - centres[:, None])
-    weights = np.maximum(0.0, 1.0 - distances / max(1.0, size / wanted))
-    return weights / weights.sum(axis=1, keepdims=True)
+    centres = (xp.arange(wanted, dtype=dtype) + 0.5) * size / wanted - 0.5
+    distances = xp.abs(xp.arange(size, dtype=dtype) - centres[:, None])
+    weights = xp.maximum(0.0, 1.0 - distances / xp.maximum(1.0, size / wanted))
+    return weights / xp.sum(weights, axis=1, keepdims=True)

@@ -32,8 +32,8 @@ def fit_arguments(
         seed: Of the shuffling, where the data set does it.
         targets: See `train`.
         cache: See `train`.
-        labelled_only: Whether unlabelled examples are left out, and the
-            others repeated to as many steps.
+        labelled_only: Whether examples without any label are left out, and
+            the others repeated to as many steps.
     """
     if cache is not None:
         split = cache.attach(split, batch_size, shuffle=True, seed=seed)
@@ -41,8 +41,10 @@ def fit_arguments(
         split = with_known_count(split)
     if labelled_only:
         labels = labels_of(split)
-        if np.any(labels == UNLABELLED):
-            return _labelled_batches(split, labels, batch_size, seed)
+        # Positions and units without a label are passed over in the loss.
+        has_label = (labels != UNLABELLED).reshape(len(labels), -1).any(axis=1)
+        if not has_label.all():
+            return _labelled_batches(split, has_label, batch_size, seed)
     if isinstance(split, tf.data.Dataset):
         return {"x": split, "shuffle": False}  # Keras would warn it cannot
     x, y = split
@@ -60,14 +62,9 @@ def steps_per_epoch(arguments: dict[str, Any]) -> int:
     return math.ceil(len(arguments["y"]) / arguments["batch_size"])
 
 
-def _labelled_batches(split, labels, batch_size, seed):
+def _labelled_batches(split, has_label, batch_size, seed):
     """Only the labelled examples, repeated to as many steps an epoch."""
-    if labels.ndim > 1:
-        raise ValueError(
-            "A control needs whole examples with or without a label. Received: "
-            f"labels of shape {labels.shape} with some ids of {UNLABELLED}."
-        )
-    keep = np.flatnonzero(labels != UNLABELLED)
+    keep = np.flatnonzero(has_label)
     if not len(keep):
         raise ValueError(
             "No training example has a label, so there is no control to "
@@ -75,10 +72,12 @@ def _labelled_batches(split, labels, batch_size, seed):
         )
     if isinstance(split, tf.data.Dataset):
         steps = int(split.cardinality())
-        examples = split.unbatch().filter(lambda x, y: y != UNLABELLED)
-        batch_size = math.ceil(len(labels) / steps)
+        examples = split.unbatch().filter(
+            lambda x, y: tf.reduce_any(y != UNLABELLED)
+        )
+        batch_size = math.ceil(len(has_label) / steps)
     else:
-        steps = math.ceil(len(labels) / batch_size)
+        steps = math.ceil(len(has_label) / batch_size)
         examples = tf.data.Dataset.from_tensor_slices(
             tf.nest.map_structure(lambda a: np.asarray(a)[keep], tuple(split))
         )

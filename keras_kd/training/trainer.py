@@ -16,6 +16,7 @@ from keras_kd.core.progress import TrainingProgress
 from keras_kd.data.splits import Data
 from keras_kd.distillers import unlabelled
 from keras_kd.distillers.distiller import Distiller
+from keras_kd.distillers.guarded import guard_labels
 from keras_kd.targets.cache import TeacherCache
 from keras_kd.tasks import Headline
 from keras_kd.tasks import Task
@@ -108,7 +109,8 @@ def train(
         seed,
         targets,
         cache,
-        labelled_only=unlabelled.is_sparse(loss) and not distilled,
+        labelled_only=not distilled
+        and (unlabelled.is_sparse(loss) or unlabelled.is_binary(loss)),
     )
     steps = steps_per_epoch(arguments)
     if isinstance(learning_rate, (int, float)):
@@ -120,6 +122,8 @@ def train(
         loss=loss,
         metrics=metrics,
     )
+    if not distilled:
+        guard_labels(model)
     together = steps_together(
         steps, trained.distribute_strategy, "steps_per_epoch" in arguments
     )
