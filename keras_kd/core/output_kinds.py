@@ -109,14 +109,19 @@ def kind_by_loss(loss: Any) -> OutputKind:
     """
     if loss is None or isinstance(loss, (dict, list, tuple)):
         return OutputKind()
+    if str(loss).lower() in ("crossentropy", "ce"):
+        return OutputKind("probabilities")  # so Keras takes it
     loss = keras.losses.get(loss)
     function = getattr(loss, "fn", loss)
-    name = getattr(function, "__name__", "")
+    given = getattr(
+        function, "keywords", getattr(loss, "__dict__", {})
+    )  # functools.partial
+    name = getattr(getattr(function, "func", function), "__name__", "")
     if name in _OF_VALUES:
         return OutputKind("values")
     for names, over in ((_OF_CLASSES, "classes"), (_OF_UNITS, "units")):
         if name in names:
-            is_logits = getattr(loss, "from_logits", False)
+            is_logits = given.get("from_logits", False)
             return OutputKind(KINDS[0] if is_logits else KINDS[1], over)
     return OutputKind()
 

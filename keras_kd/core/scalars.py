@@ -58,14 +58,20 @@ class Scalar:
         if self.name not in _scalars(instance):
             # Keras asks for the old value of an attribute that it sets.
             raise AttributeError(self.name)
-        return _scalars(instance)[self.name].value
+        return _scalars(instance)[self.name][0]
 
     def __set__(self, instance, value):
         value = self._checked(value)
         scalars = _scalars(instance)
-        if self.name not in scalars:
-            scalars[self.name] = _Stored()
-        scalars[self.name].assign(value)
+        if self.name in scalars:
+            _, variable = scalars[self.name]
+        else:
+            variable = keras.Variable(
+                0.0, dtype="float32", trainable=False, autocast=False
+            )
+        variable.assign(value)
+        # Twice: exact for people, as a variable for compiled steps.
+        scalars[self.name] = value, variable
 
     def _checked(self, value) -> float:
         bracket = "(" if self.open_minimum else "["
@@ -87,7 +93,7 @@ class Scalar:
     @staticmethod
     def tensor(instance, name: str):
         """Returns the current value as a float32 scalar tensor."""
-        return ops.convert_to_tensor(_scalars(instance)[name].variable)
+        return ops.convert_to_tensor(_scalars(instance)[name][1])
 
     @staticmethod
     def of(instance, name: str, default: float):
@@ -99,20 +105,6 @@ class Scalar:
         if isinstance(getattr(type(instance), name, None), Scalar):
             return Scalar.tensor(instance, name)
         return vars(instance).get(name, default)
-
-
-class _Stored:
-    """A value twice: exact for people, as a variable for compiled steps."""
-
-    def __init__(self):
-        self.value = 0.0
-        self.variable = keras.Variable(
-            0.0, dtype="float32", trainable=False, autocast=False
-        )
-
-    def assign(self, value):
-        self.value = value
-        self.variable.assign(value)
 
 
 def _scalars(instance) -> dict:

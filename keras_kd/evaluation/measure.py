@@ -37,7 +37,7 @@ def measure(
     task: tasks.Task | Mapping[str, tasks.Task] | None = None,
     headline: str | None = None,
     outputs: str | Mapping[str, str] | None = None,
-    teacher_predictions: Any = None,
+    teacher_predictions: np.ndarray | Mapping[str, np.ndarray] | None = None,
     latency: bool = True,
     batch_size: int = 256,
     repeats: int = 200,

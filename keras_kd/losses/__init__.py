@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import copy
 from typing import Any
 
 import keras
@@ -195,8 +194,10 @@ def _for_output(loss, output, several):
             "taps out, or give all losses as a list. Received: "
             f"student={loss.student!r}"
         )
-    # Its scalars stay those of the loss that was given.
-    loss = copy.copy(loss)
+    # Not copy.copy, which Keras makes a saving and loading: its scalars stay
+    # those of the loss that was given.
+    given, loss = loss, object.__new__(type(loss))
+    vars(loss).update(vars(given))
     loss.student = output
     loss.teacher = output if loss.teacher == "output" else loss.teacher
     loss.name = f"{output}_{loss.name}" if several else loss.name

@@ -5,8 +5,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from collections.abc import Mapping
 from collections.abc import Sequence
-from typing import Any
 
 import keras
 import tensorflow as tf
@@ -42,7 +42,7 @@ def prune(
     alpha: float = 0.7,
     distillation_losses: LossLike | None = None,
     loss: LabelLossLike | None = None,
-    loss_weights: Any = None,
+    loss_weights: Mapping[str, float] | Sequence[float] | None = None,
     task: TaskLike | None = None,
     schedule: Callable | None = None,
     callbacks: Sequence[keras.callbacks.Callback] = (),

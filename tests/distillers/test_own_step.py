@@ -80,7 +80,7 @@ def test_own_step_is_refused_by_name(step):
 
 def test_evaluation_without_labels_gives_no_figure():
     stop = keras.callbacks.EarlyStopping(restore_best_weights=True)
-    distiller = kd.Distiller(linear(1), linear(2), alpha=1.0)
+    distiller = kd.Distiller(linear(1), linear(2), 4.0, alpha=1.0)
     distiller.compile("sgd", run_eagerly=True)
     with pytest.raises(ValueError, match="no labels to evaluate on"):
         distiller.fit(X, validation_data=(X,), callbacks=[stop], **ONCE)
@@ -108,7 +108,7 @@ def test_a_stateful_teacher_begins_each_epoch_anew():
         [keras.Input((5, 2)), layers.Flatten(), layers.Dense(3)]
     )
     x = np.random.default_rng(0).normal(size=(8, 5, 2)).astype("float32")
-    distiller = kd.Distiller(teacher, student, alpha=1.0)
+    distiller = kd.Distiller(teacher, student, 4.0, alpha=1.0)
     distiller.compile(keras.optimizers.SGD(0.0), run_eagerly=True)
     history = distiller.fit(
         x, batch_size=4, epochs=2, shuffle=False, verbose=0
