@@ -46,9 +46,8 @@ class Distiller(
         total = alpha * distillation + (1 - alpha) * student_loss
 
     where `distillation` is the weighted sum of the distillation losses and
-    `student_loss` is what `student.fit` would minimise. Note that `alpha`
-    weighs the *distillation*; `keras.distillation` counts the other way
-    round (`student_loss_weight` is `1 - alpha`).
+    `student_loss` is what `student.fit` would minimise. (`alpha` weighs the
+    *distillation*: the `student_loss_weight` of Keras is `1 - alpha`.)
 
     It is a `keras.Model`: `compile`, `fit`, callbacks and metrics are Keras'
     own. Regularisation and `add_loss` terms keep their full weight whatever
@@ -76,8 +75,7 @@ class Distiller(
             `keras_kd.teachers.Teacher`, or `None` if targets are in the data.
         student: The `keras.Model` to train.
         temperature: Short for
-            `distillation_losses=SoftTargets(temperature)`; 4.0 if neither
-            is given.
+            `distillation_losses=SoftTargets(temperature)`, which is 4.0.
         alpha: Weight of the distillation in `[0, 1]`. Assignable at any
             time, as is `temperature`, without retracing.
         distillation_losses: A distillation loss, a list of them, or a dict

@@ -11,7 +11,7 @@ from keras_kd.distillers.per_output import spread
 from keras_kd.distillers.unlabelled import is_binary
 from keras_kd.distillers.unlabelled import resolved
 from keras_kd.distillers.unlabelled import separate
-from keras_kd.losses.base import to_rank_of
+from keras_kd.losses.reduction import to_rank_of
 
 
 def guard_labels(model: keras.Model, guard=None) -> None:

@@ -19,15 +19,14 @@ def attention_transfer(teacher_maps: Tensor, student_maps: Tensor) -> Tensor:
 
     Args:
         teacher_maps: Float tensor of shape `(batch, ..., channels)`.
-        student_maps: Float tensor with as many axes. Widths may differ, and
-            so may sizes that are known.
+        student_maps: Float tensor with as many axes. Widths and sizes may
+            differ.
 
     Returns:
         Float32 tensor of shape `(batch,)`.
 
     Raises:
-        ValueError: If the maps have no positions or another number of axes,
-            or a size that would have to be pooled is not known.
+        ValueError: If the maps have no positions or another number of axes.
 
     Example:
 
@@ -38,7 +37,10 @@ def attention_transfer(teacher_maps: Tensor, student_maps: Tensor) -> Tensor:
     """
     teacher = ops.cast(teacher_maps, "float32")
     student = ops.cast(student_maps, "float32")
-    sizes = _common_sizes(teacher.shape, student.shape)
+    _check(teacher.shape, student.shape)
+    sizes = _common_sizes(
+        *(ops.shape(maps)[1:-1] for maps in (teacher, student))
+    )
     teacher = _attention(resized(teacher, sizes, _window_means))
     student = _attention(resized(student, sizes, _window_means))
     return ops.mean(ops.square(teacher - student), axis=-1)
@@ -49,29 +51,25 @@ def _attention(maps):
     return directions(ops.reshape(energy, (ops.shape(energy)[0], -1)))
 
 
-def _window_means(size, wanted):
+def _window_means(size, wanted, xp=np, dtype="float64"):
     """Returns the `(wanted, size)` matrix of adaptive average pooling."""
     # Not ops.adaptive_average_pool: a graph refuses it for a size of 1.
-    places = np.arange(size)
-    first = np.arange(wanted) * size // wanted
-    last = -(-(np.arange(wanted) + 1) * size // wanted)
-    inside = (places >= first[:, None]) & (places < last[:, None])
-    return inside / inside.sum(axis=1, keepdims=True)
+    places, windows = (xp.arange(n, dtype=dtype) for n in (size, wanted))
+    first = xp.floor(windows * size / wanted)[:, None]
+    last = xp.ceil((windows + 1) * size / wanted)[:, None]
+    inside = xp.logical_and(places >= first, places < last)
+    inside = xp.where(inside, xp.ones_like(places), xp.zeros_like(places))
+    return inside / xp.sum(inside, axis=1, keepdims=True)
 
 
-def _common_sizes(teacher_shape, student_shape):
+def _common_sizes(teacher, student):
     """Returns the smaller size of each axis of positions."""
-    _check(teacher_shape, student_shape)
-    sizes = tuple(teacher_shape[1:-1]), tuple(student_shape[1:-1])
-    if sizes[0] == sizes[1]:
-        return sizes[0]
-    if None in (*sizes[0], *sizes[1]):
-        raise ValueError(
-            "attention_transfer cannot pool maps of unknown size. Received: "
-            f"teacher {tuple(teacher_shape)}, student {tuple(student_shape)}. "
-            "Give the models an Input of fixed size, or taps of one size."
-        )
-    return tuple(map(min, *sizes))
+    return [
+        min(pair)
+        if all(isinstance(size, int) for size in pair)
+        else ops.minimum(*pair)
+        for pair in zip(teacher, student, strict=True)
+    ]
 
 
 def _check(teacher_shape, student_shape):

@@ -15,6 +15,8 @@ from keras_kd.core.type_aliases import ProjectorLike
 from keras_kd.core.type_aliases import Shape
 from keras_kd.core.type_aliases import Tensor
 from keras_kd.losses.projector import Projector
+from keras_kd.losses.reduction import Reduction
+from keras_kd.losses.reduction import to_rank_of
 
 
 class DistillationLoss(keras.losses.Loss):
@@ -54,8 +56,7 @@ class DistillationLoss(keras.losses.Loss):
             in a softmax, a sigmoid or logits (`keras_kd.core.output_heads`).
         label_aware: `True` for a loss that also needs the label; `y_true` is
             then the pair `(teacher tap, label)`.
-        class_labels: Whether these labels come as class ids; `False` for a
-            loss that takes them as they are given.
+        class_labels: Whether these labels come as class ids, not as given.
         index_aware: `True` for a loss whose `project` needs to know which
             sample of the data set each example is.
         accepts_sparse: `True` for a loss on class scores whose `y_true` may
@@ -260,28 +261,6 @@ class DistillationLoss(keras.losses.Loss):
 
     def _as_own_dtype(self, tensor):
         return ops.convert_to_tensor(tensor, dtype=self.dtype)
-
-
-class Reduction(keras.losses.Loss):
-    """Keras' own reduction, applied to values that are computed already."""
-
-    def call(self, y_true, y_pred):
-        return y_pred
-
-
-def to_rank_of(weight, values):
-    """Returns weights or a mask `(batch, ...)` of the rank of `values`.
-
-    Where it has more axes than the values, an example's weight is the mean
-    over them, and an example counts if any position of it does.
-    """
-    surplus = tuple(range(len(values.shape), len(weight.shape)))
-    if surplus:
-        is_mask = keras.backend.standardize_dtype(weight.dtype) == "bool"
-        weight = (ops.any if is_mask else ops.mean)(weight, axis=surplus)
-    while len(weight.shape) < len(values.shape):
-        weight = ops.expand_dims(weight, axis=-1)
-    return weight
 
 
 def compatible(first, second) -> bool:

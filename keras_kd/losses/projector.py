@@ -132,17 +132,29 @@ def _to_positions(x, target):
 
 
 def resized(maps, sizes, matrix: Callable):
-    """Returns maps `(batch, *sizes, channels)` of maps of known sizes.
+    """Returns maps `(batch, *sizes, channels)` of maps of other sizes.
 
     Each axis is multiplied by `matrix(size, wanted)`, of shape
     `(wanted, size)`, which every compiler takes.
+
+    Args:
+        maps: The maps.
+        sizes: Whole numbers; tensors where only a step knows them.
+        matrix: Such as `interpolation`. It also takes the `keras.ops` to
+            compute with, and a dtype, for numbers that a step reads.
     """
     for axis, wanted in enumerate(sizes, start=1):
-        size = maps.shape[axis]
-        if size != wanted:
-            weights = ops.cast(matrix(size, wanted), maps.dtype)
-            maps = ops.tensordot(maps, weights, axes=([axis], [1]))
-            maps = ops.moveaxis(maps, -1, axis)
+        size = ops.shape(maps)[axis]
+        if isinstance(size, int) and isinstance(wanted, int):
+            if size == wanted:
+                continue
+            weights = matrix(size, wanted)
+        else:
+            numbers = [ops.cast(n, "float32") for n in (size, wanted)]
+            weights = matrix(*numbers, ops, "float32")
+        weights = ops.cast(weights, maps.dtype)
+        maps = ops.tensordot(maps, weights, axes=([axis], [1]))
+        maps = ops.moveaxis(maps, -1, axis)
     return maps
 
 
@@ -151,15 +163,7 @@ def resized_like(maps, others):
 
     Both are `(batch, ..., channels)` of one rank.
     """
-    for axis in range(1, len(maps.shape) - 1):
-        size, wanted = ops.shape(maps)[axis], ops.shape(others)[axis]
-        if not (isinstance(size, int) and size == wanted):
-            numbers = [ops.cast(n, "float32") for n in (size, wanted)]
-            weights = interpolation(*numbers, ops, "float32")
-            weights = ops.cast(weights, maps.dtype)
-            maps = ops.tensordot(maps, weights, axes=([axis], [1]))
-            maps = ops.moveaxis(maps, -1, axis)
-    return maps
+    return resized(maps, ops.shape(others)[1:-1], interpolation)
 
 
 def interpolation(size, wanted, xp=np, dtype: str = "float64"):

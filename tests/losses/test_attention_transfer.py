@@ -57,12 +57,16 @@ def test_taps_without_common_positions_are_refused(teacher, student):
         AttentionTransfer().check_shapes(teacher, student)
 
 
-def test_unknown_size_is_refused_only_where_it_must_be_pooled():
-    unknown = keras.KerasTensor((2, None, None, 3))
-    known = keras.KerasTensor((2, 4, 4, 3))
-    attention_transfer(unknown, unknown)
-    with pytest.raises(ValueError, match="cannot pool maps of unknown size"):
-        attention_transfer(unknown, known)
+def test_sizes_that_only_a_step_knows_are_pooled_as_known_ones():
+    rng = np.random.default_rng(0)
+    unknown = tf.TensorSpec((None, None, None, 3))
+    compiled = tf.function(
+        attention_transfer, input_signature=[unknown, unknown]
+    )
+    for sizes in ((4, 4), (5, 3), (2, 7)):
+        maps = [rng.normal(size=(2, n, n, 3)).astype("float32") for n in sizes]
+        found = compiled(*maps)
+        np.testing.assert_allclose(found, attention_transfer(*maps), atol=1e-6)
 
 
 @pytest.mark.parametrize("jit_compile", [False, True])

@@ -48,5 +48,6 @@ def test_taps_without_positions_are_refused():
 def test_taps_of_other_widths_ask_for_a_projector():
     loss = ChannelWise()
     assert loss.projector == "auto"
+    loss.projector = None
     with pytest.raises(ValueError, match="projector='auto'"):
         loss.check_shapes((None, 4, 4, 8), (None, 4, 4, 6))

@@ -166,7 +166,6 @@ def test_projector_needs_a_known_width(target):
         ((4, 4, 4, 2), (16, 2)),
         ((None, 4), (7, 4)),
         ((None, None, 4), (8, 8, 4)),
-        ((5,), (None, 4)),
         ((3, 3, 4), (None, 4)),
     ],
 )
