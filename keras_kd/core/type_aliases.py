@@ -66,6 +66,9 @@ LabelLossLike: TypeAlias = (
 TaskLike: TypeAlias = "Task | Mapping[str, Task]"
 """What outputs and labels mean: a task, or a dict of tasks by output."""
 
+LossWeightsLike: TypeAlias = "Mapping[str, float] | Sequence[float]"
+"""How much each output counts: what `compile` of a Keras model takes."""
+
 MetricLike: TypeAlias = "str | keras.metrics.Metric | Callable"
 """A metric: what `compile` of a Keras model takes in a list."""
 

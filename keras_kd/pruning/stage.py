@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from collections.abc import Mapping
 from collections.abc import Sequence
 
 import keras
@@ -16,6 +15,7 @@ from keras_kd.core.copying import copy_of
 from keras_kd.core.records import StageRecord
 from keras_kd.core.type_aliases import LabelLossLike
 from keras_kd.core.type_aliases import LossLike
+from keras_kd.core.type_aliases import LossWeightsLike
 from keras_kd.core.type_aliases import TaskLike
 from keras_kd.core.type_aliases import TeacherLike
 from keras_kd.data.splits import Data
@@ -42,7 +42,7 @@ def prune(
     alpha: float = 0.7,
     distillation_losses: LossLike | None = None,
     loss: LabelLossLike | None = None,
-    loss_weights: Mapping[str, float] | Sequence[float] | None = None,
+    loss_weights: LossWeightsLike | None = None,
     task: TaskLike | None = None,
     schedule: Callable | None = None,
     callbacks: Sequence[keras.callbacks.Callback] = (),

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,7 @@ from keras_kd.data.splits import labels_of
 from keras_kd.data.splits import with_known_count
 from keras_kd.targets.attached import attach_targets
 from keras_kd.targets.cache import TeacherCache
+from keras_kd.training.augmenting import augmented
 
 
 def fit_arguments(
@@ -23,6 +25,7 @@ def fit_arguments(
     targets: Any = None,
     cache: TeacherCache | None = None,
     labelled_only: bool = False,
+    augment: Callable | None = None,
 ) -> dict[str, Any]:
     """Returns the arguments of `fit` that bring a training split.
 
@@ -34,6 +37,7 @@ def fit_arguments(
         cache: See `train`.
         labelled_only: Whether examples without any label are left out, and
             the others repeated to as many steps.
+        augment: See `augmented`; for arrays.
     """
     if cache is not None:
         split = cache.attach(split, batch_size, shuffle=True, seed=seed)
@@ -44,7 +48,15 @@ def fit_arguments(
         # Positions and units without a label are passed over in the loss.
         has_label = (labels != UNLABELLED).reshape(len(labels), -1).any(axis=1)
         if not has_label.all():
-            return _labelled_batches(split, has_label, batch_size, seed)
+            return _labelled_batches(
+                split, has_label, batch_size, seed, augment
+            )
+    if augment is not None:
+        count = len(tf.nest.flatten(split)[0])
+        examples = tf.data.Dataset.from_tensor_slices(tuple(split))
+        examples = augmented(examples.shuffle(count, seed), augment, seed)
+        batches = examples.batch(batch_size).prefetch(tf.data.AUTOTUNE)
+        return {"x": batches, "shuffle": False}
     if isinstance(split, tf.data.Dataset):
         return {"x": split, "shuffle": False}  # Keras would warn it cannot
     x, y = split
@@ -62,7 +74,7 @@ def steps_per_epoch(arguments: dict[str, Any]) -> int:
     return math.ceil(len(arguments["y"]) / arguments["batch_size"])
 
 
-def _labelled_batches(split, has_label, batch_size, seed):
+def _labelled_batches(split, has_label, batch_size, seed, augment):
     """Only the labelled examples, repeated to as many steps an epoch."""
     keep = np.flatnonzero(has_label)
     if not len(keep):
@@ -81,7 +93,10 @@ def _labelled_batches(split, has_label, batch_size, seed):
         examples = tf.data.Dataset.from_tensor_slices(
             tf.nest.map_structure(lambda a: np.asarray(a)[keep], tuple(split))
         )
-    batches = examples.shuffle(len(keep), seed=seed).repeat().batch(batch_size)
+    examples = examples.shuffle(len(keep), seed=seed).repeat()
+    if augment is not None:
+        examples = augmented(examples, augment, seed)
+    batches = examples.batch(batch_size)
     return {
         "x": batches.prefetch(tf.data.AUTOTUNE),
         "steps_per_epoch": steps,

@@ -3,15 +3,21 @@
 
 from __future__ import annotations
 
+import types
 from typing import Any
 
 import keras
 
 from keras_kd import losses as losses_module
+from keras_kd.targets.hashing.identity import identity
 
 
 def as_json(value: Any) -> Any:
-    """Returns a setting, or a list or dict of them, as JSON values."""
+    """Returns a setting, or a list or dict of them, as JSON values.
+
+    A function is known by what it computes, a callback by its class and the
+    plain values that it holds.
+    """
     if isinstance(value, (list, tuple)):
         return [as_json(item) for item in value]
     if isinstance(value, dict):
@@ -20,4 +26,10 @@ def as_json(value: Any) -> Any:
         return value
     if isinstance(value, keras.distillation.DistillationLoss):
         value = losses_module.get(value)
+    if isinstance(value, keras.callbacks.Callback):
+        plain = (bool, int, float, str, types.FunctionType)
+        own = {k: v for k, v in vars(value).items() if isinstance(v, plain)}
+        return {"class_name": type(value).__qualname__, "config": as_json(own)}
+    if isinstance(value, types.FunctionType):
+        return {"function": value.__name__, "sha256": identity(value)}
     return keras.saving.serialize_keras_object(value)

@@ -8,6 +8,7 @@ import functools
 import pathlib
 import re
 import shutil
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -26,6 +27,7 @@ from keras_kd.targets.attached import outputs_of
 from keras_kd.targets.attached import target_of
 from keras_kd.targets.cache import TeacherCache
 from keras_kd.targets.hashing.identity import identity
+from keras_kd.training.fit_arguments import fit_arguments
 from keras_kd.training.trainer import copies_of
 
 MANIFEST = "made_here.json"
@@ -58,6 +60,8 @@ class TeacherTargets:
             a run that goes on does not ask again. `None`: they are kept in
             memory, and only the output is.
         verbose: 0 prints nothing.
+        augment: See `augmented`: the teacher then sees what the student does,
+            and answers in each step.
     """
 
     def __init__(
@@ -67,7 +71,9 @@ class TeacherTargets:
         distillation_losses=None,
         directory: pathlib.Path | None = None,
         verbose: int = 1,
+        augment: Callable | None = None,
     ):
+        self.augment = augment
         self.teacher = teachers.get(teacher)
         if self.teacher is None:
             raise ValueError(
@@ -91,6 +97,7 @@ class TeacherTargets:
         )
         fits = directory is not None or self.in_memory
         self.runs_once = is_fixed and fits and self.teacher.can_be_stored
+        self.runs_once = self.runs_once and augment is None
         self._cache: TeacherCache | None = None
 
     @functools.cached_property
@@ -129,6 +136,8 @@ class TeacherTargets:
 
     def for_training(self) -> dict[str, Any]:
         """Returns the arguments of `train` that bring the teaching."""
+        if self.augment is not None:
+            return {"teacher": self.teacher, "augment": self.augment}
         if not self.runs_once:
             return {"teacher": self.teacher}
         if self.in_memory:
@@ -138,7 +147,11 @@ class TeacherTargets:
     def for_pruning(self, batch_size: int) -> tuple[Data, Any]:
         """Returns `(data, teacher)` for `prune`."""
         if not self.runs_once:
-            return self.data, self.teacher
+            train = self.data.train
+            if self.augment is not None:
+                seen = fit_arguments(train, batch_size, 0, augment=self.augment)
+                train = seen["x"]
+            return dataclasses.replace(self.data, train=train), self.teacher
         if self.in_memory:
             x, y = self.data.train
             train = attach_targets(x, {"output": self._training_targets}), y

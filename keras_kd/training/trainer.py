@@ -13,6 +13,7 @@ import keras
 from keras_kd import losses as losses_module
 from keras_kd.core import output_heads
 from keras_kd.core.progress import TrainingProgress
+from keras_kd.core.type_aliases import OptimizerLike
 from keras_kd.data.splits import Data
 from keras_kd.distillers import unlabelled
 from keras_kd.distillers.distiller import Distiller
@@ -22,6 +23,7 @@ from keras_kd.tasks import Headline
 from keras_kd.tasks import Task
 from keras_kd.training.fit_arguments import fit_arguments
 from keras_kd.training.fit_arguments import steps_per_epoch
+from keras_kd.training.optimizers import optimizer_for
 from keras_kd.training.step_tuning import StepSettings
 from keras_kd.training.step_tuning import steps_together
 from keras_kd.training.task_of import JudgeEpochs
@@ -46,6 +48,10 @@ def train(
     metrics: Sequence[Any] | None = None,
     watch: tuple[str, str] | None = None,
     task: Task | None = None,
+    optimizer: OptimizerLike | None = None,
+    callbacks: Sequence[keras.callbacks.Callback] = (),
+    loss_weights: Any = None,
+    augment: Callable | None = None,
 ) -> tuple[keras.Model, dict]:
     """Builds a model and trains it; the best epoch on validation is kept.
 
@@ -76,6 +82,10 @@ def train(
             of others it is `("val_loss", "min")`.
         task: What gives the loss and metrics that are `None`, and the
             headline whose best epoch is kept.
+        optimizer: See `optimizer_for`.
+        callbacks: More callbacks of `fit`.
+        loss_weights: As in `compile`; of the outputs.
+        augment: See `augmented`; of arrays, where a teacher sees the same.
 
     Returns:
         The trained model, and a dict of its `epochs`, `best_epoch`, `steps`,
@@ -85,6 +95,7 @@ def train(
     keras.utils.set_random_seed(seed)
     model = trained = build()
     judging: list[keras.callbacks.Callback] = []
+    asked = names_of(metrics or [])
     loss, metrics = loss_and_metrics(model, loss, metrics, task)
     if task is not None:
         headline = task.headline
@@ -109,17 +120,14 @@ def train(
         seed,
         targets,
         cache,
-        labelled_only=not distilled
-        and (unlabelled.is_sparse(loss) or unlabelled.is_binary(loss)),
+        labelled_only=not distilled and has_missing(loss),
+        augment=augment,
     )
     steps = steps_per_epoch(arguments)
-    if isinstance(learning_rate, (int, float)):
-        learning_rate = keras.optimizers.schedules.CosineDecay(
-            learning_rate, epochs * steps
-        )
     trained.compile(
-        optimizer=keras.optimizers.Adam(learning_rate),
+        optimizer=optimizer_for(optimizer, learning_rate, epochs * steps),
         loss=loss,
+        loss_weights=loss_weights,
         metrics=metrics,
     )
     if not distilled:
@@ -136,8 +144,13 @@ def train(
         watch or best or ("val_loss", "min"),
         title=title,
         judging=judging,
+        callbacks=callbacks,
         epochs=epochs,
     )
+    shown = facts["best_epoch"] - 1
+    for name in (f"val_{name}" for name in asked):
+        if name in facts["history"]:
+            facts[name] = facts["history"][name][shown]
     # Whoever trains on has callbacks that count batches.
     StepSettings(trained.jit_compile, 1).apply(trained)
     return model, {
@@ -146,6 +159,11 @@ def train(
         "seconds": time.perf_counter() - began,
         **facts,
     }
+
+
+def has_missing(loss: Any) -> bool:
+    """Whether labels of a loss may be missing: class ids, zeros and ones."""
+    return unlabelled.is_sparse(loss) or unlabelled.is_binary(loss)
 
 
 def names_of(metrics: Any) -> set[str]:

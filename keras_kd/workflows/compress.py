@@ -3,27 +3,37 @@
 
 from __future__ import annotations
 
-import dataclasses
 import os
 import pathlib
 from collections.abc import Callable
 from collections.abc import Sequence
+from typing import Any
 
 import keras
+import tensorflow as tf
 
-from keras_kd import tasks
 from keras_kd.core.records import StageRecord
 from keras_kd.core.type_aliases import LabelLossLike
 from keras_kd.core.type_aliases import LearningRateLike
 from keras_kd.core.type_aliases import LossLike
+from keras_kd.core.type_aliases import LossWeightsLike
+from keras_kd.core.type_aliases import MetricLike
+from keras_kd.core.type_aliases import OptimizerLike
 from keras_kd.core.type_aliases import TaskLike
 from keras_kd.core.type_aliases import TeacherLike
 from keras_kd.data.splits import Data
 from keras_kd.data.splits import labels_of
 from keras_kd.export.publishing.versions import check_name
+from keras_kd.export.signatures.answers import Head
 from keras_kd.report import Report
-from keras_kd.training.trainer import validation_value
+from keras_kd.training.augmenting import check_augment
+from keras_kd.training.optimizers import check_optimizer
 from keras_kd.workflows.artifact_metrics import artifact_metrics
+from keras_kd.workflows.choosing import best_of
+from keras_kd.workflows.choosing import is_better
+from keras_kd.workflows.choosing import still_improving
+from keras_kd.workflows.export_stages import exported
+from keras_kd.workflows.export_stages import teacher_file
 from keras_kd.workflows.stages import CompressionStages
 from keras_kd.workflows.teacher_checks import warn_of_teacher
 
@@ -41,7 +51,12 @@ def compress(
     epochs: int = 20,
     batch_size: int = 128,
     learning_rate: LearningRateLike = 1e-3,
+    optimizer: OptimizerLike | None = None,
+    callbacks: Sequence[keras.callbacks.Callback] = (),
     loss: LabelLossLike | None = None,
+    loss_weights: LossWeightsLike | None = None,
+    metrics: Sequence[MetricLike] | None = None,
+    augment: Callable | None = None,
     task: TaskLike | None = None,
     headline: str | None = None,
     seeds: Sequence[int] = (0, 1, 2),
@@ -50,6 +65,8 @@ def compress(
     prune_epochs: int = 10,
     formats: Sequence[str] = ("saved_model", "tflite"),
     quantize: str | Sequence[str | None] | None = None,
+    tolerance: float | None = None,
+    head: Head = None,
     verbose: int = 1,
 ) -> Report:
     """Distils, prunes, exports and verifies a student, and reports it.
@@ -57,7 +74,9 @@ def compress(
     For each seed it trains a student from the teacher and, beside it, the
     same student without the teacher, in the same number of steps: the
     control. The distilled student that is best on validation is pruned (the
-    teacher goes on teaching), exported and verified in a fresh process. Its
+    teacher goes on teaching), exported and verified in a fresh process. The
+    best control is pruned in as many steps. Where controls are better on
+    validation, theirs is exported, too, and the report says to ship it. The
     .tflite files are compared with one of the teacher, in the same runtime.
 
         directory/1/, 2/, ...         SavedModels for TensorFlow Serving
@@ -66,6 +85,7 @@ def compress(
                                       with the teacher, lineage; one file
         directory/report.{json,md,png}
         directory/search/             the trials, if there was a search
+        directory/control/            files of the control, if it is better
         directory/stages/             each finished stage, the teacher's
                                       answers (targets/, a `TeacherCache`) and
                                       its .tflite file (teacher/)
@@ -91,7 +111,17 @@ def compress(
         batch_size: Examples in a step.
         learning_rate: For Adam: the peak of a cosine decay to zero, or a
             Keras schedule.
+        optimizer: In place of Adam: an optimizer of Keras, its name (it then
+            has the learning rate), or a function of the number of steps. It
+            trains students and controls; pruning is done by Adam.
+        callbacks: For the training of students and controls.
         loss: Label loss; that of the task if `None`.
+        loss_weights: Of the outputs, as in `compile`.
+        metrics: To be measured on the validation split after each epoch,
+            beside the headline; those of the task if `None`.
+        augment: A function `(x, seed)` of one example of training arrays, see
+            `TeacherCache.build`. Each epoch sees fresh views, the teacher the
+            same ones as the student; it then answers in each step.
         task: What outputs and labels mean, see `keras_kd.tasks`; `None`:
             inferred, if it is certain. Its headline chooses the best epoch
             and seed, and is what the gain is of.
@@ -105,6 +135,8 @@ def compress(
         formats: Files to write, see `export`.
         quantize: For the .tflite file, or a list for one file each, see
             `export`. int8 learns its ranges from the training split.
+        tolerance: See `export`.
+        head: See `export`.
         verbose: 0 prints nothing, else a line or a bar for each stage.
 
     Returns:
@@ -126,17 +158,38 @@ def compress(
     check_name(directory.name)
     if not tuple(seeds):
         raise ValueError("`seeds` must hold at least one seed. Received: ()")
+    check_optimizer(optimizer)
+    check_augment(augment, data.train)
+    given = {
+        "optimizer": optimizer,
+        "callbacks": list(callbacks) or None,
+        "metrics": metrics,
+        "loss_weights": loss_weights,
+        "augment": augment,
+    }
+    given = {key: value for key, value in given.items() if value is not None}
+    unsearched = sorted(set(given) - {"metrics"})
+    if search is not None and unsearched:
+        raise ValueError(
+            "The trials of a search are trained by Adam, as kd.search says. "
+            f"Expected search=None with {unsearched}. "
+            f"Received: search={search!r}"
+        )
     training = {
         "epochs": epochs,
         "batch_size": batch_size,
         "learning_rate": learning_rate,
         "loss": loss,
+        **given,
     }
     distilling = {
         "temperature": temperature,
         "alpha": alpha,
         "distillation_losses": distillation_losses,
     }
+    files: dict[str, Any] = {"formats": list(formats), "quantize": quantize}
+    files |= {} if tolerance is None else {"tolerance": tolerance}
+    files |= {} if head is None else {"head": head}
     stages = CompressionStages(
         teacher,
         build_student,
@@ -160,52 +213,46 @@ def compress(
     if search is not None:
         found = stages.search(search, seed=max(seeds) + 1)
     records = [of_teacher]
+    controls: list[StageRecord] = []
     if control:
         controls = [stages.control(seed) for seed in seeds]
-        of_control = _best(controls, "control", judged)
+        of_control = unpruned = best_of(controls, "control", judged)
         records.append(of_control)
     students = [stages.student(seed) for seed in seeds]
-    shipped = _best(students, "distilled", judged)
+    shipped = best_of(students, "distilled", judged)
     records.append(shipped)
     if prune:
         shipped = stages.pruned(shipped, prune, prune_epochs)
         records.append(shipped)
-    exported = stages.export(shipped, formats, quantize)
-    teacher_file = stages.teacher_file() if "tflite" in formats else None
-    records += artifact_metrics(stages, records, exported, teacher_file)
+        if of_control is not None:
+            # What is shipped has had more steps than its control.
+            unpruned = stages.pruned_control(of_control, prune, prune_epochs)
+            records.append(unpruned)
+    files_of = exported(stages, shipped, files)
+    teacher_lite = teacher_file(stages) if "tflite" in formats else None
+    records += artifact_metrics(stages, records, files_of, teacher_lite)
     control_value = of_control.metrics[figure] if of_control else None
     notes = warn_of_teacher(teacher_value, labels, control_value, judged)
-    if teacher_file is not None and not teacher_file.artefacts:
+    notes += still_improving(students, epochs)
+    if controls and is_better(controls, students, judged):
+        exported(stages, unpruned, files, "control")
+        notes.append(
+            "On the validation split the control is better than the student "
+            "of the teacher. Ship the control: its files are in "
+            f"{directory / 'control'}."
+        )
+    if controls and isinstance(data.train, tf.data.Dataset):
+        notes.append(
+            "A control has the initial weights of its student and as many "
+            "steps. The order of its examples is what the data set gives."
+        )
+    if teacher_lite is not None and not teacher_lite.artefacts:
         notes.append(
             "The teacher does not convert to LiteRT, so no .tflite file is "
-            f"compared with it: {teacher_file.metrics['refused'][:300]}"
+            f"compared with it: {teacher_lite.metrics['refused'][:300]}"
         )
     if found is not None:
         notes.append(found)
     report = Report(directory, records, notes=notes, split=data.reported_split)
     report.save()
     return report
-
-
-def _best(
-    records: list[StageRecord], name: str, headline: tasks.Headline
-) -> StageRecord:
-    """Returns the record that is best on validation, with all seeds' figures.
-
-    The test split chooses nothing.
-    """
-    best = max(
-        records, key=lambda record: validation_value(record.metrics, headline)
-    )
-    metrics = {
-        **best.metrics,
-        "seeds": [record.settings["seed"] for record in records],
-    }
-    values = [record.metrics.get(headline.name) for record in records]
-    if None not in values:
-        is_accuracy = headline == tasks.Headline("accuracy")
-        metrics["accuracies" if is_accuracy else "headlines"] = values
-    seconds = sum(record.seconds for record in records)
-    return dataclasses.replace(
-        best, name=name, metrics=metrics, seconds=seconds
-    )

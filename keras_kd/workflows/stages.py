@@ -3,8 +3,8 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
-import os
 import pathlib
 from collections.abc import Callable
 from typing import Any
@@ -17,15 +17,15 @@ from keras_kd.core.records import StageRecord
 from keras_kd.core.stage_cache import StageFolder
 from keras_kd.core.stage_cache import fingerprint_of_builder
 from keras_kd.data.splits import Data
-from keras_kd.data.splits import take
 from keras_kd.evaluation.evaluator import Evaluator
-from keras_kd.export import export
 from keras_kd.pruning import prune
+from keras_kd.training.fit_arguments import fit_arguments
 from keras_kd.training.settings_json import as_json
 from keras_kd.training.task_of import task_of
 from keras_kd.training.task_of import with_losses_of
 from keras_kd.training.teacher_targets import TeacherTargets
 from keras_kd.training.teacher_targets import targets_folder
+from keras_kd.training.trainer import has_missing
 from keras_kd.training.trainer import train
 
 
@@ -40,7 +40,7 @@ class CompressionStages:
         build_student: See `compress`.
         data: See `compress`.
         directory: See `compress`.
-        training: `epochs`, `batch_size`, `learning_rate` and `loss`.
+        training: Arguments of `train` that control and student share.
         distilling: `temperature`, `alpha` and `distillation_losses`.
         verbose: See `compress`.
         task: See `compress`.
@@ -80,6 +80,7 @@ class CompressionStages:
             distilling["distillation_losses"],
             directory=targets_folder(self.folder.directory),
             verbose=verbose,
+            augment=training.get("augment"),
         )
         self.evaluator = Evaluator(
             self.teacher_targets.teacher, data, self.task
@@ -174,8 +175,7 @@ class CompressionStages:
                 title=title if self.verbose else None,
                 seed=seed,
                 task=self.task,
-                **self.training,
-                **distilling(),
+                **{**self.training, **distilling()},
             )
             seconds = facts.pop("seconds")
             facts.pop("history")
@@ -194,89 +194,75 @@ class CompressionStages:
     def pruned(
         self, student: StageRecord, sparsity: float, epochs: int
     ) -> StageRecord:
-        def make():
-            self.say(f"pruning to {sparsity:.0%} zeros, {epochs} epochs")
-            data, teacher = self.teacher_targets.for_pruning(
+        """Prunes a student, while its teacher goes on teaching."""
+        return self._pruned(
+            "pruned",
+            student,
+            {"sparsity": sparsity, "epochs": epochs, "taught": self.taught},
+            lambda: self.teacher_targets.for_pruning(
                 self.training["batch_size"]
+            ),
+        )
+
+    def pruned_control(
+        self, control: StageRecord, sparsity: float, epochs: int
+    ) -> StageRecord:
+        """Prunes a control in as many steps, by the labels alone."""
+
+        def untaught():
+            labelled = fit_arguments(
+                self.data.train,
+                self.training["batch_size"],
+                seed=0,
+                labelled_only=has_missing(self.label_loss),
+                augment=self.training.get("augment"),
             )
-            bar = [TrainingProgress("pruned", "sparsity")]
+            train = labelled["x"]
+            if "steps_per_epoch" in labelled:  # repeated without end
+                train = train.take(labelled["steps_per_epoch"])
+            elif "y" in labelled:
+                train = self.data.train
+            return dataclasses.replace(self.data, train=train), None
+
+        depends_on = {"sparsity": sparsity, "epochs": epochs, **self.common}
+        return self._pruned("pruned control", control, depends_on, untaught)
+
+    def _pruned(self, name, source, depends_on, data_and_teacher):
+        settings = {
+            "sparsity": depends_on["sparsity"],
+            "epochs": depends_on["epochs"],
+            "batch_size": self.training["batch_size"],
+            "learning_rate": self.training["learning_rate"],
+            "loss": self.label_loss,
+            "loss_weights": self.training.get("loss_weights"),
+        }
+
+        def make():
+            self.say(
+                f"{name}: to {settings['sparsity']:.0%} zeros in "
+                f"{settings['epochs']} epochs"
+            )
+            data, teacher = data_and_teacher()
+            bar = [TrainingProgress(name, "sparsity")]
             model, record = prune(
-                self.folder.model(student),
+                self.folder.model(source),
                 data,
-                sparsity=sparsity,
                 teacher=teacher,
                 callbacks=bar if self.verbose else [],
-                **{**self.training, "epochs": epochs, "loss": self.label_loss},
+                **settings,
                 **self.distilling,
             )
             record.metrics |= self.evaluator.measure(model)
+            record.name = name
+            if source.stage == "control":
+                record.stage = "control"
             return model, record
 
-        depends_on = {
-            "sparsity": sparsity,
-            "epochs": epochs,
-            "taught": self.taught,
-            "model": _sha256(student),
-        }
-        return self.folder.run("pruned", depends_on, make)
-
-    def export(self, student: StageRecord, formats, quantize) -> StageRecord:
-        def make():
-            record = export(
-                self.folder.model(student),
-                self.directory.parent,
-                name=self.directory.name,
-                formats=formats,
-                quantize=quantize,
-                inputs=take(self.data.train, 256),
-                calibration=self.data if quantize else None,
-                verbose=self.verbose,
-            )
-            # Stages look for their files from where their records are.
-            record.artefacts = {
-                os.path.relpath(
-                    self.directory.parent / path, self.folder.directory
-                ): digest
-                for path, digest in record.artefacts.items()
-            }
-            return None, record
-
-        depends_on = {"formats": list(formats), "quantize": quantize}
-        depends_on["model"] = _sha256(student)
-        return self.folder.run("export", depends_on, make)
-
-    def teacher_file(self) -> StageRecord | None:
-        """Converts the teacher for LiteRT, to compare the .tflite files with.
-
-        The file stays among the stages. Its record has no artefact, but says
-        what was `refused`, if the teacher does not convert.
-
-        Returns:
-            The record; `None` if the teacher is no model of its own.
-        """
-        model = self.evaluator.teacher_model()
-        if model is None:
-            return None
-
-        def make():
-            self.say("converting the teacher for LiteRT, to compare with")
-            try:
-                return None, export(
-                    model,
-                    self.folder.directory,
-                    name="teacher",
-                    formats="tflite",
-                    inputs=take(self.data.train, 256),
-                    verbose=0,
-                )
-            # Of any kind: the run does without the comparison.
-            except Exception as error:
-                refused = {"refused": str(error)}
-                return None, StageRecord("export", "teacher", metrics=refused)
-
-        return self.folder.run("teacher-tflite", self.common["lesson"], make)
+        depends_on = {**depends_on, "model": sha256_of(source)}
+        return self.folder.run(name.replace(" ", "-"), depends_on, make)
 
 
-def _sha256(record):
+def sha256_of(record: StageRecord) -> str:
+    """Returns the sha256 of the one file of a record."""
     (digest,) = record.artefacts.values()
     return digest

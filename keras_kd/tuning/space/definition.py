@@ -27,7 +27,7 @@ def definition_of(
     default_student: Callable[[], keras.Model],
     hyperparameters: keras_tuner.HyperParameters,
     space: dict[str, Any],
-    *settings: list,
+    *settings: Any,
 ) -> str:
     """Returns a sha256 of all that a search's outcome depends on.
 

@@ -1,0 +1,61 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Choosing between trained models, by their figures on the validation split."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+
+import numpy as np
+
+from keras_kd import tasks
+from keras_kd.core.records import StageRecord
+from keras_kd.training.trainer import validation_value
+
+
+def still_improving(students: Sequence[StageRecord], epochs: int) -> list[str]:
+    """Returns a sentence if every student's last epoch was its best."""
+    last = [record.metrics.get("best_epoch") == epochs for record in students]
+    if epochs < 2 or not all(last):
+        return []
+    return [
+        f"Every student was best in its last epoch ({epochs}): more epochs "
+        "may help."
+    ]
+
+
+def is_better(
+    these: Sequence[StageRecord],
+    others: Sequence[StageRecord],
+    headline: tasks.Headline,
+) -> bool:
+    """Whether some records are better than others on validation, on average."""
+    means = [
+        np.mean([validation_value(r.metrics, headline) for r in records])
+        for records in (these, others)
+    ]
+    return bool(means[0] > means[1])
+
+
+def best_of(
+    records: list[StageRecord], name: str, headline: tasks.Headline
+) -> StageRecord:
+    """Returns the record that is best on validation, with all seeds' figures.
+
+    The test split chooses nothing.
+    """
+    best = max(
+        records, key=lambda record: validation_value(record.metrics, headline)
+    )
+    metrics = {
+        **best.metrics,
+        "seeds": [record.settings["seed"] for record in records],
+    }
+    values = [record.metrics.get(headline.name) for record in records]
+    if None not in values:
+        is_accuracy = headline == tasks.Headline("accuracy")
+        metrics["accuracies" if is_accuracy else "headlines"] = values
+    seconds = sum(record.seconds for record in records)
+    return dataclasses.replace(
+        best, name=name, metrics=metrics, seconds=seconds
+    )
