@@ -35,7 +35,7 @@ PAGES = (
 )
 ALL_LABELS = (
     "keras-kd run digits --directory saved_models/digits_all_labels_{0} "
-    "--data labelled=None --set student_epochs={0} --set sparsity=None"
+    "--data labelled=None --set epochs={0} --set prune=None"
 )
 
 COMMANDS = {

@@ -46,7 +46,7 @@ TITLES = {
 def measure(name: str) -> dict:
     """Returns what a search of a recipe found, and what that is worth."""
     recipe = recipes.load(name)
-    options = {"epochs": recipe.settings["student_epochs"], **RECIPES[name]}
+    options = {"epochs": recipe.settings["epochs"], **RECIPES[name]}
     settings = {}
     if FAST:
         options["epochs"], settings["teacher_epochs"] = 1, 1

@@ -7,7 +7,7 @@ A recipe is a Python file that defines:
 def load_data(**options): ...  # returns a keras_kd.data.Data
 def build_teacher(): ...  # returns a keras.Model with logits as output
 def build_student(): ...  # returns a keras.Model with logits as output
-settings = {"epochs": 20}  # any of the keys of DEFAULT_SETTINGS
+settings = {"epochs": 20}  # arguments of compress, see DEFAULT_SETTINGS
 ```
 
 A teacher that is trained already takes the place of `build_teacher`:
@@ -27,33 +27,26 @@ def load_teacher_data(): ...  # returns a keras_kd.data.Data
 
 from __future__ import annotations
 
-import difflib
 import importlib
 import importlib.util
 import os
 import pathlib
 import pkgutil
 import sys
-from collections.abc import Iterable
 from types import ModuleType
-from typing import Any
 
-__all__ = ["DEFAULT_SETTINGS", "available", "load", "settings_of"]
+from keras_kd.recipes._settings import DEFAULT_SETTINGS
+from keras_kd.recipes._settings import OF_TEACHER
+from keras_kd.recipes._settings import did_you_mean
+from keras_kd.recipes._settings import settings_of
 
-DEFAULT_SETTINGS: dict[str, Any] = {
-    "temperature": 4.0,
-    "alpha": 0.7,
-    "batch_size": 128,
-    "teacher_epochs": 20,
-    "teacher_learning_rate": 1e-3,
-    "student_epochs": 20,
-    "learning_rate": 1e-3,
-    "sparsity": 0.5,
-    "prune_epochs": 10,
-    "seeds": (0, 1, 2),
-    "quantize": None,
-}
-"""What a recipe's `settings` may set, and what holds where it does not."""
+__all__ = [
+    "DEFAULT_SETTINGS",
+    "OF_TEACHER",
+    "available",
+    "load",
+    "settings_of",
+]
 
 FUNCTIONS = ("load_data", "build_teacher", "build_student")
 OPTIONAL = ("load_teacher", "load_teacher_data")
@@ -146,35 +139,3 @@ def check(recipe: ModuleType, name: str) -> None:
                 f"Received: {getattr(recipe, key)!r}"
             )
     settings_of(recipe)
-
-
-def settings_of(recipe: ModuleType, **changes: Any) -> dict[str, Any]:
-    """Returns a recipe's settings, with the defaults where it has none.
-
-    Args:
-        recipe: What `load` returned.
-        **changes: Settings that go before the recipe's own.
-
-    Raises:
-        ValueError: If `settings` is no dict, or a key is unknown.
-    """
-    if not isinstance(recipe.settings, dict):
-        raise ValueError(
-            f"`settings` of the recipe {recipe.__name__!r} must be a dict. "
-            f"Received: {recipe.settings!r}"
-        )
-    chosen = {**recipe.settings, **changes}
-    for key in chosen:
-        if key not in DEFAULT_SETTINGS:
-            raise ValueError(
-                f"Unknown setting {key!r} for the recipe "
-                f"{recipe.__name__!r}.{did_you_mean(key, DEFAULT_SETTINGS)} "
-                f"Expected any of {sorted(DEFAULT_SETTINGS)}."
-            )
-    return {**DEFAULT_SETTINGS, **chosen}
-
-
-def did_you_mean(name: str, known: Iterable[str]) -> str:
-    """Returns a sentence with near names, or nothing."""
-    near = difflib.get_close_matches(name, list(known), n=3)
-    return f" Did you mean {' or '.join(map(repr, near))}?" if near else ""

@@ -32,9 +32,9 @@ settings = dict(
     batch_size=32,
     teacher_epochs=30,
     teacher_learning_rate=1e-3,
-    student_epochs=60,
+    epochs=60,
     learning_rate=1e-2,
-    sparsity=0.5,
+    prune=0.5,
     prune_epochs=20,
     seeds=(0, 1, 2, 3, 4),
 )

@@ -39,11 +39,11 @@ settings = dict(
     batch_size=128,
     teacher_epochs=10,
     teacher_learning_rate=2e-3,
-    student_epochs=24,
+    epochs=24,
     learning_rate=5e-3,
     # A student this small has no weights to spare, and int8 files of dense
     # kernels get no smaller by zeros.
-    sparsity=0.0,
+    prune=None,
     seeds=(0, 1, 2),
     quantize=(None, "int8"),  # None is float32
 )

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 import pathlib
 from types import ModuleType
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING
 from typing import Any
 
 from keras_kd import recipes
+from keras_kd import tasks
 from keras_kd.core.progress import say
 from keras_kd.core.records import StageRecord
 from keras_kd.core.stage_cache import StageFolder
@@ -18,6 +20,7 @@ from keras_kd.core.stage_cache import fingerprint_of_split
 from keras_kd.core.type_aliases import TeacherLike
 from keras_kd.data.splits import Data
 from keras_kd.report import Report
+from keras_kd.training.settings_json import as_json
 from keras_kd.training.trainer import train
 from keras_kd.workflows.compress import compress
 
@@ -57,14 +60,8 @@ def run_recipe(
         recipe.build_student,
         data,
         directory,
-        temperature=settings["temperature"],
-        alpha=settings["alpha"],
         search=search,
-        **_training(settings, "student_epochs", "learning_rate"),
-        seeds=settings["seeds"],
-        prune=settings["sparsity"],
-        prune_epochs=settings["prune_epochs"],
-        quantize=settings["quantize"],
+        **{k: v for k, v in settings.items() if k not in recipes.OF_TEACHER},
     )
 
 
@@ -89,7 +86,13 @@ def search_recipe(
 
     settings = recipes.settings_of(recipe, **(settings or {}))
     teacher, data = _teacher_and_data(recipe, directory, settings, data_options)
-    training = _training(settings, "student_epochs", "learning_rate")
+    names = inspect.signature(search).parameters
+    searched = ("temperature", "alpha", "control")
+    training = {
+        name: value
+        for name, value in settings.items()
+        if name in names and name not in searched
+    }
     return search(
         teacher,
         recipe.build_student,
@@ -126,14 +129,6 @@ def finished_teacher(
     return teacher
 
 
-def _training(settings, epochs, learning_rate):
-    return {
-        "epochs": settings[epochs],
-        "batch_size": settings["batch_size"],
-        "learning_rate": settings[learning_rate],
-    }
-
-
 def _teacher_and_data(
     recipe, directory, settings, data_options
 ) -> tuple[TeacherLike, Data]:
@@ -143,11 +138,24 @@ def _teacher_and_data(
         return teacher, data
     stages = StageFolder(pathlib.Path(directory).absolute() / "stages", say=say)
     teacher_data = getattr(recipe, "load_teacher_data", lambda: data)()
-    training = _training(settings, "teacher_epochs", "teacher_learning_rate")
+    training = {
+        "epochs": settings["teacher_epochs"],
+        "batch_size": settings["batch_size"],
+        "learning_rate": settings["teacher_learning_rate"],
+    }
+    said = {"loss": settings["loss"], "loss_weights": settings["loss_weights"]}
+    task = settings["task"]
+    if task is not None:
+        task = tasks.get(task, settings["headline"])
 
     def make():
         model, facts = train(
-            recipe.build_teacher, teacher_data, title="teacher", **training
+            recipe.build_teacher,
+            teacher_data,
+            title="teacher",
+            task=task,
+            **said,
+            **training,
         )
         facts.pop("history")
         return model, StageRecord(
@@ -160,6 +168,8 @@ def _teacher_and_data(
             "data": fingerprint_of_split(teacher_data.train),
             "model": fingerprint_of_builder(recipe.build_teacher),
             **training,
+            **{k: as_json(v) for k, v in said.items() if v is not None},
+            **({"task": repr(task)} if task is not None else {}),
         },
         make,
     )

@@ -49,6 +49,7 @@ def test_run_writes_files_and_report(run):
         "teacher",
         "teacher .tflite",
         "control",
+        "pruned control",
         "distilled",
         "pruned",
         "SavedModel",
@@ -70,8 +71,8 @@ def test_run_page_tells_where_the_files_come_from(run):
     names = [stage.name for stage in Report.load(directory).lineage]
     assert names[:4] == ["trained-teacher", "teacher", "control-0", "control-1"]
     assert names[4:] == [
-        *("student-0", "student-1", "pruned", "export"),
-        *("teacher-tflite", "figures"),
+        *("student-0", "student-1", "pruned", "pruned-control"),
+        *("export", "teacher-tflite", "figures"),
     ]
     digest = file_sha256(directory / "mine.tflite")
     assert f"<td>mine.tflite</td><td>{digest}</td>" in page
@@ -111,7 +112,7 @@ def test_run_compares_the_file_with_the_teachers_in_one_runtime(run):
 @pytest.mark.slow
 def test_run_without_a_tflite_teacher_says_so(tmp_path, monkeypatch):
     from keras_kd.workflows import compress
-    from keras_kd.workflows import stages as runs
+    from keras_kd.workflows import export_stages as runs
 
     exporting = runs.export
 
@@ -195,7 +196,7 @@ def test_run_again_trains_nothing(run, capsys, monkeypatch):
     monkeypatch.setattr("keras_kd.workflows.stages.train", fail)
     monkeypatch.setattr("keras_kd.workflows.recipe_runs.train", fail)
     monkeypatch.setattr("keras_kd.workflows.stages.prune", fail)
-    monkeypatch.setattr("keras_kd.workflows.stages.export", fail)
+    monkeypatch.setattr("keras_kd.workflows.export_stages.export", fail)
     assert main(call) == 0
     out = capsys.readouterr().out
     assert "student-0: done before" in out

@@ -8,7 +8,7 @@ import numpy as np
 from keras_kd.data import Data
 
 settings = dict(
-    teacher_epochs=3, student_epochs=3, prune_epochs=2, batch_size=16,
+    teacher_epochs=3, epochs=3, prune_epochs=2, batch_size=16,
     seeds=(0, 1), learning_rate=0.01,
 )
 

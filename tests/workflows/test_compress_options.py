@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What compress() is given reaches every training, and the comparison is fair."""
+"""What compress() is given reaches every training; the control is fair."""
 
 from __future__ import annotations
 
