@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
+from collections.abc import Mapping
 from typing import Any
 
 import keras
@@ -180,11 +181,14 @@ def compile_for(function: Callable, x: Any, autograph: bool = True) -> Callable:
     return compiled.get_concrete_function(batch_specs(x))
 
 
-def labels_of(split: Split) -> np.ndarray:
-    """Returns all labels of a split as one array."""
-    if not isinstance(split, tf.data.Dataset):
-        return np.asarray(split[1])
-    return np.concatenate([batch[1] for batch in split.as_numpy_iterator()])
+def labels_of(split: Split) -> Any:
+    """Returns all labels of a split as one array, or a dict of them."""
+    if isinstance(split, tf.data.Dataset):
+        batches = [batch[1] for batch in split.as_numpy_iterator()]
+        return tf.nest.map_structure(lambda *all: np.concatenate(all), *batches)
+    if isinstance(split[1], Mapping):
+        return {name: np.asarray(part) for name, part in split[1].items()}
+    return np.asarray(split[1])
 
 
 def take(split: Any, count: int) -> Any:

@@ -56,7 +56,9 @@ def class_ids(y, shape: tuple):
 
 
 def ids_of_output(loss, outputs: list, shape: tuple):
-    """Returns the labels that go with a loss as class ids, or `None`.
+    """Returns the labels that go with a loss, or `None`.
+
+    They are class ids, but for a loss that takes them as they are.
 
     Args:
         loss: A distillation loss.
@@ -67,6 +69,10 @@ def ids_of_output(loss, outputs: list, shape: tuple):
     labels = labels_of_tap(outputs, loss.student)
     if labels is None:
         return None
+    if not loss.class_labels:
+        labels = ops.cast(labels, "float32")
+        missing = len(labels.shape) == len(shape) - 1
+        return ops.expand_dims(labels, -1) if missing else labels
     if output is not None:
         labels = without_ignored(labels, output.loss)
     # Features do not tell the number of classes; one label an example.

@@ -9,7 +9,6 @@ import os
 import pathlib
 
 import keras
-import numpy as np
 
 from keras_kd.core.records import StageRecord
 from keras_kd.core.type_aliases import Split
@@ -28,6 +27,7 @@ from keras_kd.evaluation.runtimes import load_runner
 from keras_kd.targets.attached import outputs_of
 from keras_kd.tasks.base import Task
 from keras_kd.tasks.classification import Classification
+from keras_kd.tasks.composite import Composite
 from keras_kd.tasks.inferring import infer_output
 from keras_kd.teachers.base import Teacher
 
@@ -47,9 +47,20 @@ class Evaluator:
         self.task = task
 
     @functools.cached_property
-    def test_logits(self) -> np.ndarray:
-        """The teacher's answers to the test split."""
-        return outputs_of(self.teacher, self.data.test, verbose=False)
+    def test_answers(self) -> dict:
+        """The teacher's answers to the test split, as a meter takes them."""
+        return self._answers(self.data.test)
+
+    def _answers(self, split):
+        names = list(self.task.tasks) if self._is_composite else None
+        found = outputs_of(self.teacher, split, verbose=False, names=names)
+        if names is None:
+            return {"logits": found}
+        return {name: {"logits": part} for name, part in found.items()}
+
+    @property
+    def _is_composite(self):
+        return isinstance(self.task, Composite)
 
     def measure(self, model_or_path: keras.Model | pathlib.Path) -> dict:
         """Measures on the test split, except for the latency."""
@@ -57,7 +68,7 @@ class Evaluator:
             model_or_path,
             self.data,
             task=self.task,
-            teacher_predictions={"logits": self.test_logits},
+            teacher_predictions=self.test_answers,
             latency=False,
         )
         return self._with_headline(found)
@@ -83,7 +94,7 @@ class Evaluator:
         return find_disagreements(
             self.data.test,
             labels,
-            self.test_logits,
+            self.test_answers["logits"],
             outputs,
             name,
             self.data.class_names,
@@ -96,15 +107,13 @@ class Evaluator:
 
     def teacher_record(self) -> StageRecord:
         """Measures the teacher itself."""
-        validation = outputs_of(
-            self.teacher, self.data.validation, verbose=False
-        )
+        validation = self._answers(self.data.validation)
         on_validation = self._judge(validation, self.data.validation)
         metrics = {f"val_{name}": v for name, v in on_validation.items()}
         if (model := self.teacher_model()) is not None:
             metrics |= self.measure(model)
         else:
-            metrics |= self._judge(self.test_logits, self.data.test)
+            metrics |= self._judge(self.test_answers, self.data.test)
         metrics = self._with_headline(metrics)
         return StageRecord("teacher", "teacher", metrics=metrics)
 
@@ -118,10 +127,11 @@ class Evaluator:
             "agreement_is": dataclasses.asdict(self.task.agreement),
         }
 
-    def _judge(self, logits: np.ndarray, split: Split) -> dict:
+    def _judge(self, answers: dict, split: Split) -> dict:
         """Judges the teacher's answers to a split."""
-        labels = labels_of(split)
-        task = self.task or infer_output("linear", logits.shape, labels)
+        labels, task = labels_of(split), self.task
+        if task is None:
+            task = infer_output("linear", answers["logits"].shape, labels)
         meter = task.meter()
-        meter.update({"logits": logits}, labels)
+        meter.update(answers, labels)
         return meter.result()

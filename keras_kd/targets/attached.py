@@ -7,11 +7,14 @@ so labels, class weights and sample weights stay what Keras expects.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from keras_kd.core.output_kinds import check_outputs
 from keras_kd.core.progress import progress_bar
 from keras_kd.core.type_aliases import Arrays
+from keras_kd.core.type_aliases import Split
 from keras_kd.data.splits import as_dataset
 from keras_kd.targets.build.labelling import target_keys
 from keras_kd.targets.build.labelling import teacher_call
@@ -78,8 +81,12 @@ def split_targets(x):
 
 
 def outputs_of(
-    teacher: Teacher, split, batch_size: int = 256, verbose: bool = True
-) -> np.ndarray:
+    teacher: Teacher,
+    split: Split,
+    batch_size: int = 256,
+    verbose: bool = True,
+    names: Sequence[str] | None = None,
+) -> np.ndarray | dict[str, np.ndarray]:
     """Runs a teacher over a split once.
 
     Args:
@@ -87,11 +94,13 @@ def outputs_of(
         split: Arrays `(x, y)` or a batched `tf.data.Dataset`.
         batch_size: Examples per batch, where `split` holds arrays.
         verbose: Whether to show a progress bar.
+        names: Which of several outputs to return, in a dict.
 
     Returns:
         Its output as float32 logits `(examples, ..., classes)`, in the order
         of the split; as it is where it is not known to be class scores.
     """
+    taps = tuple(names or ("output",))
     batches = as_dataset(split, batch_size)
     length = int(batches.cardinality())
     compiled = None
@@ -99,10 +108,13 @@ def outputs_of(
     total = length if length > 0 else None
     with progress_bar("teacher", total, "batches", verbose) as advance:
         for x, *_ in batches:
-            compiled = compiled or teacher_call(teacher, ("output",), x)
-            found.append(compiled(x)["output"].numpy())
+            compiled = compiled or teacher_call(teacher, taps, x)
+            answers = compiled(x)
+            found.append([answers[tap].numpy() for tap in taps])
             advance()
-    return np.concatenate(found)
+    whole = map(np.concatenate, zip(*found, strict=True))
+    by_tap = dict(zip(taps, whole, strict=True))
+    return by_tap if names else by_tap["output"]
 
 
 def target_of(teacher: Teacher, output: np.ndarray) -> dict | np.ndarray:

@@ -219,6 +219,12 @@ def masked():
     return keras.Model(x, {"early": early, "last": last})
 
 
+def chained():
+    x = keras.Input((5,))
+    early = layers.Dense(3, name="early")(x)
+    return keras.Model(x, layers.Dense(3, name="last")(early))
+
+
 @pytest.mark.parametrize(
     "call, message",
     [
@@ -242,7 +248,7 @@ def masked():
             "no class scores.*after activation None",
         ),
         (
-            lambda: kd.EarlyExit(three_exits(), NAMES[::-1]),
+            lambda: kd.EarlyExit(chained(), ["last", "early"]),
             "shallowest to the deepest",
         ),
         (lambda: kd.EarlyExit(masked(), ["early", "last"]), "with a mask"),

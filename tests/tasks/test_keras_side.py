@@ -113,7 +113,7 @@ def test_composite_asks_each_task_about_its_output():
         for loss in task.distillation_losses()
     ] == [
         ("kind", "kind", "kind_soft_targets"),
-        ("size", "size", "size_feature_matching"),
+        ("size", "size", "size_regression"),
     ]
 
 

@@ -229,7 +229,7 @@ def test_ensemble_teacher_is_not_stored_once():
     assert stored.fingerprint != other.fingerprint
     members = np.stack([dense(linear(seed), X) for seed in (1, 3)], axis=1)
     np.testing.assert_allclose(
-        log_softmax(Evaluator(stored.teacher, data).test_logits),
+        log_softmax(Evaluator(stored.teacher, data).test_answers["logits"]),
         np.log(mean_at(members, 1.0)),
         atol=1e-4,
     )

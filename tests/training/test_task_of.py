@@ -66,6 +66,7 @@ def test_best_epoch_is_that_of_the_headline(task, units, y):
 
 def test_epochs_need_labels_to_be_chosen_by():
     task = kd.tasks.Recommendation(top_k=2)
-    judging = JudgeEpochs(task, build(5), (X, np.full(16, -1)))
+    judging = JudgeEpochs(task, (X, np.full(16, -1)))
+    judging.set_model(build(5))
     with pytest.raises(ValueError, match="gives no ndcg_at_2"):
         judging.on_epoch_end(0, {})

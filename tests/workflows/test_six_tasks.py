@@ -16,6 +16,7 @@ import keras
 import numpy as np
 import pytest
 from keras import layers
+from keras import tree
 from sklearn import datasets
 
 import keras_kd as kd
@@ -120,9 +121,27 @@ def language_model():
     return kd.tasks.LanguageModel(), x, following, of_letters(27)
 
 
+def several_outputs():
+    """Which digit, and how much ink: classes and a number of one picture."""
+    x, y = scans()
+    ink = x.mean(axis=(1, 2, 3))[:, None]
+
+    def body(width):
+        inputs = keras.Input((8, 8, 1))
+        hidden = layers.Dense(width, "relu")(layers.Flatten()(inputs))
+        kind = layers.Dense(10, name="kind")(hidden)
+        size = layers.Dense(1, name="ink")(hidden)
+        return keras.Model(inputs, {"kind": kind, "ink": size})
+
+    parts = {"kind": kd.tasks.Classification(), "ink": kd.tasks.Regression()}
+    task = kd.tasks.get(parts, headline="kind")
+    return task, x / 16, {"kind": y, "ink": ink.astype("float32")}, body
+
+
 @pytest.mark.parametrize(
     "case",
     [
+        several_outputs,
         classification,
         multi_label,
         regression,
@@ -135,8 +154,8 @@ def language_model():
 def test_files_are_worth_what_their_model_is(case, tmp_path):
     task, x, y, build = case()
     order = np.random.default_rng(0).permutation(len(x))[:400]
-    x, y = x[order], y[order]
-    train, held = (x[:300], y[:300]), (x[300:], y[300:])
+    rows = lambda part: tree.map_structure(lambda a: a[part], (x, y))  # noqa: E731
+    train, held = rows(order[:300]), rows(order[300:])
     data = kd.Data(train=train, validation=held)
     keras.utils.set_random_seed(0)
     teacher = build(WIDE)

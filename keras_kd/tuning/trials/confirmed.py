@@ -188,9 +188,9 @@ def confirm_settings(
     tests = {side: [] for side in SIDES}
     for seed, side in itertools.product(seeds, SIDES):
         settings = _settings(job, best, side)
-        plain = as_json(settings)
+        plain = _plain(settings)
         # Once, where the defaults were found best.
-        is_best = plain == as_json(_settings(job, best, "best"))
+        is_best = plain == _plain(_settings(job, best, "best"))
         record = stages.run(
             f"{'best' if is_best else side}-{seed}",
             [plain, best.values, targets.fingerprint]
@@ -210,6 +210,11 @@ def confirm_settings(
         direction=job.objective.direction,
         test=tests if targets.data.reported_split == "test" else None,
     )
+
+
+def _plain(settings):
+    # The task is the same for all of a search.
+    return as_json({k: v for k, v in settings.items() if k != "task"})
 
 
 def _settings(job: Job, best, side: str) -> dict[str, Any]:
