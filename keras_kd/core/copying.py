@@ -3,13 +3,14 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Callable
 
 import keras
 
 
 def copy_of(model: keras.Model) -> keras.Model:
-    """Returns an uncompiled copy of a built model, weights included.
+    """Returns an uncompiled copy of a built model, its whole state included.
 
     Goes through the model's config, which also covers what
     `keras.models.clone_model` refuses (Lambda layers) and custom layers that
@@ -30,6 +31,7 @@ def copy_of(model: keras.Model) -> keras.Model:
     try:
         twin = by_config(model)
         twin.set_weights(model.get_weights())
+        copy_state(model, twin)
     except (TypeError, ValueError, NotImplementedError) as error:
         raise ValueError(
             f"Model {model.name!r} cannot be copied through its config. "
@@ -38,6 +40,26 @@ def copy_of(model: keras.Model) -> keras.Model:
             f"built by its input shape. Received: {error}"
         ) from error
     return twin
+
+
+def copy_state(source: keras.Layer, target: keras.Layer) -> None:
+    """Brings a layer's state beside its weights, which are there already.
+
+    An adapted Normalization computes from what it made of its weights, and a
+    lookup table is no weight.
+
+    Args:
+        source: A layer or model.
+        target: A copy of it.
+    """
+    pairs = zip(source._flatten_layers(), target._flatten_layers(), strict=True)
+    for layer, copy in pairs:
+        if hasattr(layer, "save_assets"):
+            with tempfile.TemporaryDirectory() as folder:
+                layer.save_assets(folder)
+                copy.load_assets(folder)
+        if isinstance(layer, keras.layers.Normalization):
+            copy.finalize_state()
 
 
 def by_config(

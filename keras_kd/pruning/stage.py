@@ -8,10 +8,12 @@ from collections.abc import Callable
 from collections.abc import Sequence
 
 import keras
+import numpy as np
 import tensorflow as tf
 
-from keras_kd.core import output_heads
+from keras_kd import tasks
 from keras_kd.core.copying import copy_of
+from keras_kd.core.model_inputs import inputs_for
 from keras_kd.core.records import StageRecord
 from keras_kd.core.type_aliases import LabelLossLike
 from keras_kd.core.type_aliases import LossLike
@@ -20,6 +22,7 @@ from keras_kd.core.type_aliases import TaskLike
 from keras_kd.core.type_aliases import TeacherLike
 from keras_kd.data.splits import Data
 from keras_kd.data.splits import check_split
+from keras_kd.data.splits import take
 from keras_kd.distillers.default_losses import task_to_train
 from keras_kd.distillers.distiller import Distiller
 from keras_kd.distillers.guarded import guard_labels
@@ -71,7 +74,8 @@ def prune(
         alpha: See `Distiller`.
         distillation_losses: See `Distiller`; they replace `temperature`.
         loss: Student loss. Defaults to that of `task`, else to the one the
-            student is compiled with, else to the one that fits its output.
+            student is compiled with, else to that of the task,
+            where model and labels leave no doubt of it.
         loss_weights: As in `compile`. Defaults to those the student is
             compiled with, where `loss` does.
         task: What outputs and labels mean; see `Distiller`.
@@ -100,12 +104,18 @@ def prune(
     check_split(split, "data")
     began = time.perf_counter()
     copy = copy_of(student)
+    _check_same(student, copy, split_targets(take(split, 8))[0])
     if loss is None and loss_weights is None and student.loss:
         loss_weights = student.get_compile_config()["loss_weights"]
     task = task_to_train(task)
     if loss is None and task is not None:
         loss = task.label_loss(student)
-    loss = loss or student.loss or output_heads.default_loss(student)
+    if loss is None and not student.loss:
+        # Its last layer does not tell classes from numbers.
+        labels = _some_labels(split)
+        if labels is not None:
+            loss = tasks.infer(student, labels).label_loss(student)
+    loss = loss or student.loss
     arrays = not isinstance(split, tf.data.Dataset)
     x = split[0] if arrays else split.element_spec[0]
     # Targets may come with the data.
@@ -165,6 +175,31 @@ def prune(
         metrics=sparsity_table(pruned, kernels),
         seconds=time.perf_counter() - began,
     )
+
+
+def _some_labels(split):
+    """Returns labels to tell the task by, `None` where there are none."""
+    if isinstance(split, tf.data.Dataset):
+        split = next(split.as_numpy_iterator())
+        split = split if isinstance(split, tuple) else (split,)
+    return split[1] if len(split) > 1 else None
+
+
+def _check_same(student, copy, x):
+    """Raises if a copy does not answer as its original."""
+    answers = [
+        keras.tree.flatten(model.predict_on_batch(inputs_for(model, x)))
+        for model in (student, copy)
+    ]
+    for own, theirs in zip(*answers, strict=True):
+        if not np.allclose(own, theirs, rtol=1e-3, atol=1e-5):
+            apart = float(np.max(np.abs(own - theirs)))
+            raise ValueError(
+                f"A copy of {student.name!r} does not answer as the model "
+                f"does: {apart:.3g} apart on the first examples. Expected "
+                "layers whose whole state is in their weights and their "
+                "config; give others `save_assets` and `load_assets`."
+            )
 
 
 def _plain(value):

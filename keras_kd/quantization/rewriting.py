@@ -9,6 +9,7 @@ import keras
 import numpy as np
 from keras import layers
 
+from keras_kd.core.copying import copy_state
 from keras_kd.pruning.structured.kinds import MERGES
 from keras_kd.pruning.structured.trace import calls_of
 from keras_kd.pruning.structured.trace import check_graph
@@ -180,8 +181,8 @@ class _Walk:
         self.copies[id(layer)] = copy
         x = copy(*arguments, **options)
         copy.set_weights(weights)
-        if isinstance(layer, layers.Normalization):
-            copy.finalize_state()
+        if type(copy) is type(layer):
+            copy_state(layer, copy)
         return x
 
     def _rounded(self, node, x):

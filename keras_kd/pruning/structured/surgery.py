@@ -8,6 +8,7 @@ import numpy as np
 from keras import layers
 
 from keras_kd.core.copying import by_config
+from keras_kd.core.copying import copy_state
 from keras_kd.pruning.structured.channels import ChannelGraph
 from keras_kd.pruning.structured.kinds import SIZES
 from keras_kd.pruning.structured.kinds import WEIGHTS
@@ -75,6 +76,7 @@ def _fill(new, old, masks):
             _fill(smaller, layer, masks)
         else:
             smaller.set_weights(layer.get_weights())
+            copy_state(layer, smaller)
 
 
 def _fill_layer(new, old, mask_in, mask_out):
