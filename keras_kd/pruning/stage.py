@@ -43,6 +43,7 @@ def prune(
     loss_weights: Any = None,
     schedule: Callable | None = None,
     callbacks: Sequence[keras.callbacks.Callback] = (),
+    seed: int = 0,
     verbose: int = 0,
     **options,
 ) -> tuple[keras.Model, StageRecord]:
@@ -74,6 +75,9 @@ def prune(
         schedule: See `Pruning`.
         callbacks: More callbacks for `fit`. They see `val_loss` if `data` is
             a `Data`.
+        seed: Of shuffling, dropout and projectors: equal arguments give equal
+            weights, whatever ran before. It becomes Keras' random seed. Not
+            covered is the order of a `tf.data.Dataset` that shuffles itself.
         verbose: As in `fit`.
         **options: More arguments of `Pruning`, such as `exclude`.
 
@@ -95,6 +99,7 @@ def prune(
     split = data.train if isinstance(data, Data) else data
     check_split(split, "data")
     began = time.perf_counter()
+    keras.utils.set_random_seed(seed)
     copy = copy_of(student)
     if loss is None and loss_weights is None and student.loss:
         loss_weights = student.get_compile_config()["loss_weights"]
@@ -144,6 +149,7 @@ def prune(
         "loss": serialize(loss),
         "loss_weights": loss_weights,
         "distilled": distilled,
+        "seed": seed,
         **{key: _plain(value) for key, value in options.items()},
     }
     if distilled:

@@ -201,6 +201,7 @@ class CompressionStages:
                 sparsity=sparsity,
                 teacher=teacher,
                 callbacks=bar if self.verbose else [],
+                seed=student.settings["seed"],
                 **{**self.training, "epochs": epochs, "loss": self.label_loss},
                 **self.distilling,
             )
