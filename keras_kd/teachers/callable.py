@@ -31,6 +31,9 @@ class CallableTeacher(Teacher):
             to that of the student's output.
         activation: What its answer is: `"softmax"` for probabilities,
             `"sigmoid"` for independent ones, `"linear"` for logits.
+        identity: Name and version of the function, such as `"forest 3"`.
+            Stored answers and finished stages are known by it, where they
+            are else by the function's code and all that it uses.
 
     Raises:
         ValueError: If `function` cannot be called, `activation` is none of
@@ -58,6 +61,7 @@ class CallableTeacher(Teacher):
         function: Callable,
         output_shape: tuple | None = None,
         activation: str = "linear",
+        identity: str | None = None,
     ):
         if not callable(function):
             raise ValueError(
@@ -68,6 +72,8 @@ class CallableTeacher(Teacher):
         self.function = function
         self.output_shape = output_shape
         self.activation = activation
+        if identity is not None:
+            self.identity = identity
         self._row = None if output_shape is None else tuple(output_shape)
 
     def bind(self, student: keras.Model) -> None:

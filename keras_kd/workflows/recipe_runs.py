@@ -157,7 +157,10 @@ def _teacher_and_data(
     record = stages.run(
         "trained-teacher",
         {
-            "data": fingerprint_of_split(teacher_data.train),
+            "data": [
+                fingerprint_of_split(split, teacher_data.identity)
+                for split in (teacher_data.train, teacher_data.validation)
+            ],
             "model": fingerprint_of_builder(recipe.build_teacher),
             **training,
         },

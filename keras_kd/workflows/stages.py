@@ -11,6 +11,7 @@ from typing import Any
 
 import keras
 
+from keras_kd.core.identity import identity_of_code
 from keras_kd.core.passing_faults import is_passing
 from keras_kd.core.progress import TrainingProgress
 from keras_kd.core.progress import say
@@ -25,6 +26,7 @@ from keras_kd.pruning import prune
 from keras_kd.training.settings_json import as_json
 from keras_kd.training.task_of import task_of
 from keras_kd.training.teacher_targets import TeacherTargets
+from keras_kd.training.teacher_targets import say_unseen
 from keras_kd.training.teacher_targets import targets_folder
 from keras_kd.training.trainer import train
 
@@ -90,6 +92,9 @@ class CompressionStages:
             "student": fingerprint_of_builder(build_student),
             **as_json(training),
         }
+        code = self._code([training, task], "a loss, schedule or task")
+        if code is not None:
+            self.common["code"] = code
         if task is not None:
             # What is inferred follows from the rest.
             self.common["task"] = repr(self.task)
@@ -105,13 +110,22 @@ class CompressionStages:
     @property
     def taught(self) -> dict[str, Any]:
         """What a training from the teacher depends on."""
-        return {**self.common, **as_json(self.distilling)}
+        taught = {**self.common, **as_json(self.distilling)}
+        code = self._code(self.distilling, "a distillation loss")
+        return taught if code is None else {**taught, "lesson_code": code}
+
+    def _code(self, settings, where):
+        unseen: list[str] = []
+        code = identity_of_code(settings, unseen)
+        say_unseen(unseen, where, self.verbose)
+        return code
 
     def teacher(self) -> StageRecord:
+        judged = [k for k in ("lesson", "task", "code") if k in self.common]
         return self.folder.run(
             "teacher",
-            [self.common["lesson"], self.common.get("task")]
-            if "task" in self.common
+            [self.common[k] for k in judged]
+            if "task" in judged
             else self.common["lesson"],
             lambda: (None, self.evaluator.teacher_record()),
         )

@@ -114,16 +114,21 @@ def _unused(path):
     return next(p for p in itertools.chain([path], names) if not p.exists())
 
 
+def _check(path):
+    check_manifest(path)
+    if path.name == FOLDER:
+        return
+    golden = read_golden(path)
+    verify(path, golden.inputs, golden.expected, golden.tolerance)
+
+
 class Unchecked(str):
     """What kept a file from being checked; it may be sound."""
 
 
 def _problem(path):
     try:
-        check_manifest(path)
-        if path.name != FOLDER:
-            golden = read_golden(path)
-            verify(path, golden.inputs, golden.expected, golden.tolerance)
+        _check(path)
     except VerificationError as error:
         return str(error)
     except PASSING as error:
