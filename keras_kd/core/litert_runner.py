@@ -279,8 +279,7 @@ def main(path: str, request: str | None = None) -> None:
     print("loading", flush=True)
     runner = LiteRTRunner(path)
     if request is not None:
-        with np.load(request) as arrays:
-            inputs = dict(arrays)
+        inputs = dict(np.load(request))
         print("answering a request", flush=True)
         runner(inputs)
     elif runner.takes_zeros:
@@ -294,7 +293,8 @@ def main(path: str, request: str | None = None) -> None:
 
 
 if __name__ == "__main__":
-    try:
+    sys.path.append(os.path.dirname(__file__))
+    from passing_faults import telling_the_parent
+
+    with telling_the_parent():
         main(*sys.argv[1:])
-    except (RuntimeError, ValueError) as error:
-        sys.exit(f"{type(error).__name__}: {error}")

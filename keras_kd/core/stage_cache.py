@@ -3,7 +3,9 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
+import importlib.metadata
 import json
 import os
 import pathlib
@@ -15,9 +17,17 @@ import numpy as np
 import tensorflow as tf
 
 from keras_kd.core.canonical_form import canonical_form
+from keras_kd.core.identity import architecture_without_config
+from keras_kd.core.identity import identity_of_code
 from keras_kd.core.records import StageRecord
 from keras_kd.core.records import file_sha256
 from keras_kd.core.records import replacing
+
+PACKAGES = (
+    *("keras_kd", "keras", "tensorflow", "ai-edge-litert"),
+    "tensorflow-model-optimization",
+)
+"""Another version of one may compute something else."""
 
 
 class StageFolder:
@@ -25,7 +35,8 @@ class StageFolder:
 
     A stage is done when its record is on disk, and the record is written
     last. It is done *again* when anything it depends on has changed (its
-    fingerprint) or a file of it is damaged (its sha256).
+    fingerprint, or the version of a package) or a file of it is damaged (its
+    sha256).
 
     Args:
         directory: Folder of the records.
@@ -66,6 +77,7 @@ class StageFolder:
             return record
         model, record = make()
         record.settings["fingerprint"] = depends_on
+        record.settings["made_with"] = versions()
         if model is not None:
             path = self.directory / f"{key}.keras"
             with replacing(path) as temporary:
@@ -87,6 +99,14 @@ class StageFolder:
         try:
             record = StageRecord.load(self.directory / f"{key}.json")
             if record.settings.get("fingerprint") != depends_on:
+                self.say(f"{key}: what it depends on changed, doing it again")
+                return None
+            now = versions()
+            made_with = record.settings.get("made_with", now)
+            if made_with != now:
+                self.say(
+                    f"{key}: made with {made_with}, doing it again with {now}"
+                )
                 return None
             for name, digest in record.artefacts.items():
                 if file_sha256(self.directory / name) != digest:
@@ -100,30 +120,81 @@ class StageFolder:
         return record
 
 
+@functools.cache
+def versions() -> dict[str, str | None]:
+    """Returns the versions of the packages that a stage's result is by."""
+    found = {}
+    for package in PACKAGES:
+        try:
+            found[package] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            found[package] = None
+    return found
+
+
 def fingerprint(value: Any) -> str:
     """Returns a sha256 that changes when `value` (JSON values) does."""
     text = json.dumps(value, sort_keys=True, default=str)
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def fingerprint_of_split(split: Any) -> str:
-    """Returns a sha256 of a split's arrays.
+def fingerprint_of_split(split: Any, name: str | None = None) -> str:
+    """Returns a sha256 of a split's content.
 
-    A `tf.data.Dataset` is known by its element types and its length only:
-    reading all of it could take as long as training.
+    A `tf.data.Dataset` is read once. It may give its batches in any order,
+    and its examples in any batches of the same sizes; one that draws new
+    examples each time is another one each time.
+
+    Args:
+        split: Arrays, or a batched `tf.data.Dataset`.
+        name: Name and version of the data, which stand for the content of a
+            `tf.data.Dataset`: it is not read.
+
+    Raises:
+        ValueError: If a data set has no end.
     """
     if isinstance(split, tf.data.Dataset):
-        # No batch of it: a shuffled set starts with another every time.
-        return fingerprint(
-            [str(split.element_spec), str(int(split.cardinality()))]
-        )
+        count = int(split.cardinality())
+        facts = [str(split.element_spec), str(count)]
+        if name is None and count == tf.data.INFINITE_CARDINALITY:
+            raise ValueError(
+                "A split must end. Received: a tf.data.Dataset that repeats "
+                "itself without an end. Leave out its `repeat()`."
+            )
+        content = _content_of(split) if name is None else ["named", name]
+        return fingerprint(facts + content)
     digest = hashlib.sha256()
     for array in tf.nest.flatten(tuple(split)):
         array = np.ascontiguousarray(array)
         digest.update(f"{array.shape}{array.dtype}".encode())
+        if array.dtype.hasobject:  # text, which has no buffer
+            digest.update(repr(array.tolist()).encode())
+            continue
         # An array is a buffer; NumPy's types say so from Python 3.12 on.
         digest.update(array)  # type: ignore[arg-type]
     return digest.hexdigest()
+
+
+def _content_of(dataset):
+    """Returns sums of the hashes of all examples, and of all batch sizes."""
+    examples = sizes = 0
+    for batch in dataset:
+        leaves = [leaf.numpy() for leaf in tf.nest.flatten(batch, True)]
+        lengths = {len(leaf) if np.ndim(leaf) else -1 for leaf in leaves}
+        rows = [leaves]
+        if len(lengths) == 1 and -1 not in lengths:
+            rows = zip(*leaves, strict=True)
+        for row in rows:
+            digest = hashlib.sha256()
+            for part in map(np.asarray, row):
+                digest.update(f"{part.shape}{part.dtype}".encode())
+                has_text = part.dtype.hasobject
+                digest.update(
+                    repr(part.tolist()).encode() if has_text else part.tobytes()
+                )
+            examples += int.from_bytes(digest.digest(), "big")
+        sizes += int(fingerprint(sorted(lengths)), 16)
+    return [str(examples), str(sizes)]
 
 
 def fingerprint_of_builder(build: Callable[[], keras.Model]) -> str:
@@ -154,8 +225,10 @@ def fingerprint_of_model(model: keras.Model, weights: bool = True) -> str:
     try:
         text = json.dumps(canonical_form(model), sort_keys=True)
     except (NotImplementedError, TypeError, ValueError):
-        text = type(model).__qualname__
+        text = architecture_without_config(model)
     digest = hashlib.sha256(text.encode())
+    # The code of its own layers, which Keras does not write down.
+    digest.update((identity_of_code(model) or "").encode())
     for weight in model.weights:
         digest.update(f"{weight.shape}{weight.dtype}".encode())
         if weights:

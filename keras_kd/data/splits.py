@@ -41,6 +41,9 @@ class Data:
         validation: Labelled split that choices are made on.
         test: Labelled split that is only reported. Defaults to `validation`.
         class_names: Names of the classes, in label order, if known.
+        identity: Name and version of the data, such as `"shoes 3"`. A stage
+            is known to be done by the content of its data; a
+            `tf.data.Dataset` is read once for it, unless this stands for it.
 
     Example:
 
@@ -53,6 +56,7 @@ class Data:
     validation: Split
     test: Split | None = None
     class_names: tuple[str, ...] = ()
+    identity: str | None = None
 
     def __post_init__(self):
         if self.test is None:

@@ -17,6 +17,9 @@ from keras_kd.core.records import file_sha256
 
 NAME = "manifest.json"
 
+DAMAGED = (FileNotFoundError, NotADirectoryError, ValueError, TypeError)
+"""Raised by what is damaged; another `OSError` is one of reading it."""
+
 
 class VerificationError(ValueError):
     """An exported file is not what it should be."""
@@ -108,7 +111,7 @@ def read_manifest(path: str | os.PathLike) -> dict:
         for part in ("files", "replaces"):
             dict(content[part])
         return content
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (*DAMAGED, KeyError) as error:
         raise VerificationError(
             f"{path} has no readable manifest: expected the sha256 of its "
             f"files in {file}. Export the model again. Received: {error!r}"

@@ -49,6 +49,7 @@ def prune(
     task: TaskLike | None = None,
     schedule: Callable | None = None,
     callbacks: Sequence[keras.callbacks.Callback] = (),
+    seed: int = 0,
     verbose: int = 0,
     **options,
 ) -> tuple[keras.Model, StageRecord]:
@@ -82,6 +83,9 @@ def prune(
         schedule: See `Pruning`.
         callbacks: More callbacks for `fit`. They see `val_loss` if `data` is
             a `Data`.
+        seed: Of shuffling, dropout and projectors: equal arguments give equal
+            weights, whatever ran before. It becomes Keras' random seed. Not
+            covered is the order of a `tf.data.Dataset` that shuffles itself.
         verbose: As in `fit`.
         **options: More arguments of `Pruning`, such as `exclude`.
 
@@ -103,6 +107,7 @@ def prune(
     split = data.train if isinstance(data, Data) else data
     check_split(split, "data")
     began = time.perf_counter()
+    keras.utils.set_random_seed(seed)
     copy = copy_of(student)
     _check_same(student, copy, split_targets(take(split, 8))[0])
     if loss is None and loss_weights is None and student.loss:
@@ -162,6 +167,7 @@ def prune(
         "loss": serialize(loss),
         "loss_weights": loss_weights,
         "distilled": distilled,
+        "seed": seed,
         **{key: _plain(value) for key, value in options.items()},
     }
     if distilled:

@@ -36,6 +36,9 @@ class CallableTeacher(Teacher):
             `"values"`. An answer of which nothing is said is looked at in
             the first batches, and is an error unless they show for certain
             what it is.
+        identity: Name and version of the function, such as `"forest 3"`.
+            Stored answers and finished stages are known by it, where they
+            are else by the function's code and all that it uses.
 
     Raises:
         ValueError: If `function` cannot be called, `activation` or `outputs`
@@ -64,6 +67,7 @@ class CallableTeacher(Teacher):
         output_shape: tuple | None = None,
         activation: str | None = None,
         outputs: str | dict | None = None,
+        identity: str | None = None,
     ):
         if not callable(function):
             raise ValueError(
@@ -75,6 +79,8 @@ class CallableTeacher(Teacher):
         self.function = function
         self.output_shape = output_shape
         self.activation = activation
+        if identity is not None:
+            self.identity = identity
         self._row = None if output_shape is None else tuple(output_shape)
 
     def bind(self, student: keras.Model) -> None:

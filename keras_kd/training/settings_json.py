@@ -9,7 +9,7 @@ from typing import Any
 import keras
 
 from keras_kd import losses as losses_module
-from keras_kd.targets.hashing.identity import identity
+from keras_kd.core.identity import identity
 
 
 def as_json(value: Any) -> Any:

@@ -18,6 +18,7 @@ from keras_kd import teachers
 from keras_kd.core.checksummed_json import DamagedFileError
 from keras_kd.core.checksummed_json import read_checksummed
 from keras_kd.core.checksummed_json import write_checksummed
+from keras_kd.core.identity import identity
 from keras_kd.core.progress import say
 from keras_kd.core.stage_cache import fingerprint
 from keras_kd.core.stage_cache import fingerprint_of_split
@@ -26,7 +27,6 @@ from keras_kd.targets.attached import attach_targets
 from keras_kd.targets.attached import outputs_of
 from keras_kd.targets.attached import target_of
 from keras_kd.targets.cache import TeacherCache
-from keras_kd.targets.hashing.identity import identity
 from keras_kd.training.fit_arguments import fit_arguments
 from keras_kd.training.trainer import copies_of
 
@@ -41,6 +41,18 @@ def targets_folder(parent: pathlib.Path) -> pathlib.Path:
     """
     old = parent / "labels"
     return old if old.is_dir() else parent / "targets"
+
+
+def say_unseen(unseen: list[str], where: str, verbose: int = 1) -> None:
+    """Says what `identity` could not see into, and what to do about it."""
+    if unseen:
+        say(
+            f"cannot see into {', '.join(dict.fromkeys(unseen))} of {where}: "
+            "whether it has changed is not known, so all that depends on it is "
+            "done again. Pass identity='a name and version', or give the "
+            "object or function that holds it an attribute of that name.",
+            verbose,
+        )
 
 
 class TeacherTargets:
@@ -102,14 +114,22 @@ class TeacherTargets:
 
     @functools.cached_property
     def fingerprint(self) -> str:
-        """Changes with the teacher and with the data."""
+        """Changes with the teacher and with the content of the data."""
+        name, unseen = self.data.identity, []
         splits = (self.data.train, self.data.validation, self.data.test)
-        return fingerprint(
-            [
-                identity(self.teacher),
-                *(fingerprint_of_split(split) for split in splits),
-            ]
-        )
+        if name is None and any(isinstance(s, tf.data.Dataset) for s in splits):
+            say(
+                "data: reading the tf.data sets once, to know them again. One "
+                "that draws new examples each time never is; "
+                "Data(identity='a name and version') stands for them.",
+                self.verbose,
+            )
+        # The test split may be the validation split: it is read once.
+        distinct = {id(split): split for split in splits}
+        found = {k: fingerprint_of_split(s, name) for k, s in distinct.items()}
+        teacher = identity(self.teacher, unseen)
+        say_unseen(unseen, "the teacher", self.verbose)
+        return fingerprint([teacher, *(found[id(split)] for split in splits)])
 
     def store(self) -> TeacherCache:
         """Returns the answers to the training split, on disk.

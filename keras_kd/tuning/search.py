@@ -26,6 +26,7 @@ from keras_kd.core.type_aliases import TaskLike
 from keras_kd.core.type_aliases import TeacherLike
 from keras_kd.data.splits import Data
 from keras_kd.engines import Engine
+from keras_kd.training.task_of import written
 from keras_kd.training.teacher_targets import TeacherTargets
 from keras_kd.training.teacher_targets import targets_folder
 from keras_kd.tuning.display.table import LiveTable
@@ -204,7 +205,7 @@ def search(
         space,
         [epochs, batch_size, seed, median_stopping],
         [str(objective), tuner, control],
-        *([repr(space["task"])] if task is not None else []),
+        *([written(space["task"])] if task is not None else []),
     )
     oracle = oracles.make_oracle(
         tuner, objective, trials - control, seed, epochs, hyperparameters, ahead

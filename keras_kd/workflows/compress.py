@@ -33,6 +33,7 @@ from keras_kd.workflows.choosing import best_of
 from keras_kd.workflows.choosing import is_better
 from keras_kd.workflows.choosing import still_improving
 from keras_kd.workflows.export_stages import exported
+from keras_kd.workflows.export_stages import refusals
 from keras_kd.workflows.export_stages import teacher_file
 from keras_kd.workflows.stages import CompressionStages
 from keras_kd.workflows.teacher_checks import warn_of_teacher
@@ -231,9 +232,11 @@ def compress(
     files_of = exported(stages, shipped, files)
     teacher_lite = teacher_file(stages) if "tflite" in formats else None
     records += artifact_metrics(stages, records, files_of, teacher_lite)
+    rows, refused = refusals(files_of, directory.name)
+    records += rows
     control_value = of_control.metrics[figure] if of_control else None
     notes = warn_of_teacher(teacher_value, labels, control_value, judged)
-    notes += still_improving(students, epochs)
+    notes += [*refused, *still_improving(students, epochs)]
     if controls and is_better(controls, students, judged):
         exported(stages, unpruned, files, "control")
         notes.append(

@@ -6,9 +6,12 @@ from __future__ import annotations
 import os
 from typing import Any
 
+from keras_kd.core.passing_faults import is_passing
 from keras_kd.core.records import StageRecord
 from keras_kd.data.splits import take
 from keras_kd.export import export
+from keras_kd.export.formats.variants import file_name
+from keras_kd.export.formats.variants import variants
 from keras_kd.training.settings_json import as_json
 from keras_kd.workflows.stages import CompressionStages
 from keras_kd.workflows.stages import sha256_of
@@ -30,16 +33,25 @@ def exported(
     """
     place = stages.directory / name
 
-    def make():
-        record = export(
+    def write(**changes):
+        chosen = {**options, **changes}
+        return export(
             stages.folder.model(student),
             place.parent,
             name=place.name,
             inputs=take(stages.data.train, 256),
-            calibration=stages.data if options["quantize"] else None,
+            calibration=stages.data if chosen["quantize"] else None,
             verbose=stages.verbose,
-            **options,
+            **chosen,
         )
+
+    def make():
+        try:
+            record = write()
+        except (RuntimeError, ValueError) as error:
+            if is_passing(error):
+                raise
+            record = _what_can_be(write, options, error)
         # Stages look for their files from where their records are.
         record.artefacts = {
             os.path.relpath(
@@ -52,6 +64,68 @@ def exported(
     depends_on = {**as_json(options), "model": sha256_of(student)}
     stage = f"export-{name}" if name else "export"
     return stages.folder.run(stage, depends_on, make)
+
+
+def refusals(
+    exported: StageRecord, model: str
+) -> tuple[list[StageRecord], list[str]]:
+    """Returns a row and a sentence for each file that could not be made.
+
+    Args:
+        exported: What `exported` returned.
+        model: Name of the model.
+    """
+    rows, notes = [], []
+    for kind, reason in exported.settings.get("refused", {}).items():
+        name = "SavedModel"
+        if kind != "saved_model":
+            name = file_name(model, kind).removeprefix(model)
+        rows.append(StageRecord("export", f"{name} (refused)"))
+        notes.append(f"The {name} is refused: {reason[:300]}")
+    return rows, notes
+
+
+def _what_can_be(write, options, error):
+    """Writes the files one by one, and says of each that is refused why.
+
+    Raises:
+        ValueError, RuntimeError: What was raised before, if all are refused.
+    """
+    kinds = (
+        variants(options["quantize"]) if "tflite" in options["formats"] else {}
+    )
+    asked: dict[str, dict] = {
+        kind: {
+            "formats": ["tflite"],
+            "quantize": choice if kind == "tflite" else [choice],
+        }
+        for kind, choice in kinds.items()
+    }
+    if "saved_model" in options["formats"]:
+        asked["saved_model"] = {"formats": ["saved_model"], "quantize": None}
+    if len(asked) == 1:
+        raise error
+    records, refused = {}, {}
+    for kind, changes in asked.items():
+        try:
+            records[kind] = write(**changes)
+        except (RuntimeError, ValueError) as reason:
+            if is_passing(reason):
+                raise
+            refused[kind] = str(reason)
+    if not records:
+        raise error
+    record = next(iter(records.values()))
+    record.metrics = {
+        kind: each.metrics[kind] for kind, each in records.items()
+    }
+    record.artefacts = {
+        path: digest
+        for each in records.values()
+        for path, digest in each.artefacts.items()
+    }
+    record.settings |= as_json(options) | {"refused": refused}
+    return record
 
 
 def teacher_file(stages: CompressionStages) -> StageRecord | None:
@@ -78,8 +152,11 @@ def teacher_file(stages: CompressionStages) -> StageRecord | None:
                 inputs=take(stages.data.train, 256),
                 verbose=0,
             )
-        # Of any kind: the run does without the comparison.
+        # Of any kind: the run does without the comparison. A full disk is no
+        # refusal, and would be one for ever.
         except Exception as error:
+            if is_passing(error):
+                raise
             refused = {"refused": str(error)}
             return None, StageRecord("export", "teacher", metrics=refused)
 

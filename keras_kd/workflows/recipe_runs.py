@@ -21,6 +21,7 @@ from keras_kd.core.type_aliases import TeacherLike
 from keras_kd.data.splits import Data
 from keras_kd.report import Report
 from keras_kd.training.settings_json import as_json
+from keras_kd.training.task_of import written
 from keras_kd.training.trainer import train
 from keras_kd.workflows.compress import compress
 
@@ -165,11 +166,14 @@ def _teacher_and_data(
     record = stages.run(
         "trained-teacher",
         {
-            "data": fingerprint_of_split(teacher_data.train),
+            "data": [
+                fingerprint_of_split(split, teacher_data.identity)
+                for split in (teacher_data.train, teacher_data.validation)
+            ],
             "model": fingerprint_of_builder(recipe.build_teacher),
             **training,
             **{k: as_json(v) for k, v in said.items() if v is not None},
-            **({"task": repr(task)} if task is not None else {}),
+            **({"task": written(task)} if task is not None else {}),
         },
         make,
     )

@@ -11,6 +11,7 @@ from typing import Any
 
 import keras
 
+from keras_kd.core.identity import identity_of_code
 from keras_kd.core.progress import TrainingProgress
 from keras_kd.core.progress import say
 from keras_kd.core.records import StageRecord
@@ -23,7 +24,9 @@ from keras_kd.training.fit_arguments import fit_arguments
 from keras_kd.training.settings_json import as_json
 from keras_kd.training.task_of import task_of
 from keras_kd.training.task_of import with_losses_of
+from keras_kd.training.task_of import written
 from keras_kd.training.teacher_targets import TeacherTargets
+from keras_kd.training.teacher_targets import say_unseen
 from keras_kd.training.teacher_targets import targets_folder
 from keras_kd.training.trainer import has_missing
 from keras_kd.training.trainer import train
@@ -93,9 +96,12 @@ class CompressionStages:
             "student": fingerprint_of_builder(build_student),
             **as_json(training),
         }
+        code = self._code([training, task], "a loss, schedule or task")
+        if code is not None:
+            self.common["code"] = code
         if task is not None:
             # What is inferred follows from the rest.
-            self.common["task"] = repr(self.task)
+            self.common["task"] = written(self.task)
 
     @property
     def label_loss(self) -> Any:
@@ -108,13 +114,22 @@ class CompressionStages:
     @property
     def taught(self) -> dict[str, Any]:
         """What a training from the teacher depends on."""
-        return {**self.common, **as_json(self.distilling)}
+        taught = {**self.common, **as_json(self.distilling)}
+        code = self._code(self.distilling, "a distillation loss")
+        return taught if code is None else {**taught, "lesson_code": code}
+
+    def _code(self, settings, where):
+        unseen: list[str] = []
+        code = identity_of_code(settings, unseen)
+        say_unseen(unseen, where, self.verbose)
+        return code
 
     def teacher(self) -> StageRecord:
+        judged = [k for k in ("lesson", "task", "code") if k in self.common]
         return self.folder.run(
             "teacher",
-            [self.common["lesson"], self.common.get("task")]
-            if "task" in self.common
+            [self.common[k] for k in judged]
+            if "task" in judged
             else self.common["lesson"],
             lambda: (None, self.evaluator.teacher_record()),
         )
@@ -249,6 +264,7 @@ class CompressionStages:
                 data,
                 teacher=teacher,
                 callbacks=bar if self.verbose else [],
+                seed=source.settings["seed"],
                 **settings,
                 **self.distilling,
             )

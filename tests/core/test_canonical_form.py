@@ -11,8 +11,8 @@ from keras import layers
 from keras import ops
 
 from keras_kd.core.canonical_form import canonical_form
+from keras_kd.core.identity import identity
 from keras_kd.core.stage_cache import fingerprint_of_model
-from keras_kd.targets.hashing.identity import identity
 
 
 def dense(units=4, activation=None):

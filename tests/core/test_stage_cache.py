@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from keras_kd.core import stage_cache
 from keras_kd.core.records import StageRecord
 from keras_kd.core.stage_cache import StageFolder
 from keras_kd.core.stage_cache import fingerprint_of_builder
@@ -166,8 +167,48 @@ def test_fingerprint_of_split_sees_one_changed_value():
     assert fingerprint_of_split((x, y)) != fingerprint_of_split((x, y + 1))
 
 
-def test_fingerprint_of_dataset_sees_types_and_length():
-    x, y = np.zeros((4, 3), "float32"), np.zeros(4, "int32")
-    data = tf.data.Dataset.from_tensor_slices((x, y))
-    one, two = fingerprint_of_split(data.batch(2)), fingerprint_of_split(data)
-    assert one != two
+def dataset(x, y, batch=2):
+    return tf.data.Dataset.from_tensor_slices((x, y)).batch(batch)
+
+
+def test_fingerprint_of_dataset_sees_one_changed_label_in_any_order():
+    x, y = np.arange(12.0).reshape(4, 3), np.arange(4)
+    one = fingerprint_of_split(dataset(x, y))
+    assert fingerprint_of_split(dataset(x[::-1], y[::-1])) == one
+    assert fingerprint_of_split(dataset(x, y + (y == 3))) != one
+    assert fingerprint_of_split(dataset(x, y[::-1])) != one
+    assert fingerprint_of_split(dataset(x, y, batch=3)) != one
+    text = fingerprint_of_split(dataset(x.astype(str), y))
+    assert fingerprint_of_split(dataset((x + 1.0).astype(str), y)) != text
+
+
+def test_fingerprint_of_dataset_with_a_name_reads_nothing():
+    def never():
+        raise AssertionError("it was read")
+        yield
+
+    spec = tf.TensorSpec((None, 3)), tf.TensorSpec((None,))
+    data = tf.data.Dataset.from_generator(never, output_signature=spec)
+    one, same, other = (
+        fingerprint_of_split(data, name) for name in ("a 1", "a 1", "a 2")
+    )
+    assert one == same != other
+
+
+def test_fingerprint_of_dataset_without_an_end_is_refused():
+    x = np.zeros((2, 3))
+    with pytest.raises(ValueError, match="must end"):
+        fingerprint_of_split(dataset(x, x).repeat())
+
+
+def test_stage_is_made_again_with_another_version_of_a_package(
+    tmp_path, monkeypatch
+):
+    said, stage = [], Stage()
+    stages = StageFolder(tmp_path, said.append)
+    stages.run("a", {}, stage)
+    other = {**stage_cache.versions(), "keras": "2.0"}
+    monkeypatch.setattr(stage_cache, "versions", lambda: other)
+    stages.run("a", {}, stage)
+    assert stage.made == 2
+    assert "doing it again with" in said[-1] and "'2.0'" in said[-1]

@@ -625,6 +625,26 @@ def test_prune_with_alpha_zero_equals_pruning_without_a_teacher():
         np.testing.assert_allclose(plain, distilled, atol=1e-6)
 
 
+def test_prune_is_a_function_of_its_arguments():
+    student = keras.Sequential(
+        [
+            keras.Input((FEATURES,)),
+            layers.Dense(6, "relu"),
+            layers.Dropout(0.5),
+            layers.Dense(CLASSES),
+        ]
+    )
+    found = []
+    for other in (1, 2):
+        keras.utils.set_random_seed(other)  # something else went on before
+        pruned, record = prune(
+            student, arrays(32), 0.5, epochs=1, batch_size=8, seed=3
+        )
+        assert record.settings["seed"] == 3
+        found.append(pruned.get_weights()[0])
+    np.testing.assert_array_equal(*found)
+
+
 @pytest.mark.parametrize("as_dataset", quick(1, [True, False]))
 def test_prune_passes_over_examples_without_a_label(as_dataset):
     x, y = arrays(640)

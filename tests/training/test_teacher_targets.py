@@ -4,14 +4,17 @@
 from __future__ import annotations
 
 import pathlib
+import threading
 
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from keras_kd import losses
 from keras_kd.data.splits import Data
 from keras_kd.targets.attached import outputs_of
+from keras_kd.teachers import CallableTeacher
 from keras_kd.teachers import FrozenTeacher
 from keras_kd.training.teacher_targets import TeacherTargets
 from keras_kd.training.trainer import train
@@ -23,22 +26,21 @@ Y = np.arange(60) % 3
 class Counting(FrozenTeacher):
     """Counts the samples it is asked for."""
 
-    asked = 0
+    def __init__(self, model):
+        super().__init__(model)
+        self._asked = []  # private, so no part of its identity
+
+    @property
+    def asked(self):
+        return sum(self._asked)
 
     def __call__(self, x):
         def count(rows):
-            Counting.asked += int(rows)
+            self._asked.append(int(rows))
             return np.int64(0)
-
-        import tensorflow as tf
 
         tf.numpy_function(count, [tf.shape(x)[0]], tf.int64)
         return super().__call__(x)
-
-
-@pytest.fixture(autouse=True)
-def _reset():
-    Counting.asked = 0
 
 
 def network(width, seed):
@@ -85,11 +87,12 @@ def test_stored_logits_are_the_teachers(tmp_path):
 
 
 def test_a_second_run_does_not_ask_the_teacher(tmp_path):
-    targets_of(tmp_path).for_training()
-    assert Counting.asked == len(X)
-    targets_of(tmp_path).for_training()
-    targets_of(tmp_path).for_pruning(8)
-    assert Counting.asked == len(X)
+    first, second, third = (targets_of(tmp_path) for _ in range(3))
+    first.for_training()
+    second.for_training()
+    third.for_pruning(8)
+    asked = [one.teacher.asked for one in (first, second, third)]
+    assert asked == [len(X), 0, 0]
 
 
 def test_another_teacher_replaces_the_labels_and_nothing_beside(tmp_path):
@@ -135,7 +138,7 @@ def test_features_are_stored_and_train_the_students(tmp_path):
     assert teacher is None
     (x, _), *_ = pruning_data.train.take(1)
     assert {"hidden", "output"} <= set(x["teacher_targets"])
-    assert Counting.asked == len(X)
+    assert found.teacher.asked == len(X)
 
 
 @pytest.mark.slow
@@ -148,3 +151,35 @@ def test_loss_that_remembers_samples_gets_their_numbers(tmp_path):
 def test_without_a_folder_features_are_asked_for_in_the_step():
     found = TeacherTargets(Counting(network(6, 7)), data(), features())
     assert set(found.for_training()) == {"teacher"}
+
+
+def test_fingerprint_is_of_the_content_of_tf_data(capsys):
+    """One label of the test split; a name stands for all of it."""
+
+    def found(last, name=None):
+        y = np.append(Y[:8], last)
+        test = tf.data.Dataset.from_tensor_slices((X[:9], y)).batch(4)
+        arrays = X[:9], Y[:9]
+        both = Data(arrays, arrays, test, identity=name)
+        return TeacherTargets(network(2, 1), both).fingerprint
+
+    assert found(0) == found(0) != found(1)
+    assert "reading the tf.data sets once" in capsys.readouterr().out
+    assert found(0, "shoes 1") == found(1, "shoes 1") != found(0, "shoes 2")
+    assert capsys.readouterr().out == ""
+
+
+def test_fingerprint_says_what_it_cannot_see_into(capsys):
+    lock = threading.Lock()  # such as a session
+
+    def targets(**options):
+        teacher = CallableTeacher(lambda x: (lock, x)[1], (4,), **options)
+        return TeacherTargets(teacher, data()).fingerprint
+
+    assert targets() != targets()
+    said = capsys.readouterr().out
+    assert "cannot see into _thread.lock of the teacher" in said
+    assert "identity=" in said
+    assert targets(identity="a 1") == targets(identity="a 1")
+    assert targets(identity="a 1") != targets(identity="a 2")
+    assert capsys.readouterr().out == ""

@@ -9,6 +9,8 @@ import subprocess
 import sys
 import time
 
+import keras
+import numpy as np
 import pytest
 
 from cli.tiny_recipe import RECIPE
@@ -35,6 +37,11 @@ def figures(directory):
     ]
 
 
+def pruned_weights(directory):
+    model = keras.saving.load_model(directory / "stages" / "pruned.keras")
+    return model.get_weights()
+
+
 @pytest.mark.slow
 def test_killed_run_ends_as_an_uninterrupted_one(tmp_path):
     recipe = tmp_path / "recipe.py"
@@ -55,6 +62,12 @@ def test_killed_run_ends_as_an_uninterrupted_one(tmp_path):
     assert killed >= 2
     assert start(recipe, tmp_path / "killed").wait() == 0
     assert figures(tmp_path / "killed") == figures(tmp_path / "whole")
+    # A few examples may hide that the weights are others.
+    for one, other in zip(
+        *(pruned_weights(tmp_path / run) for run in ("killed", "whole")),
+        strict=True,
+    ):
+        np.testing.assert_array_equal(one, other)
     # Nothing half-written under a final name, one published version.
     versions = [p for p in (tmp_path / "killed").iterdir() if p.name.isdigit()]
     assert [version.name for version in versions] == ["1"]

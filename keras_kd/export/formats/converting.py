@@ -13,6 +13,7 @@ import tensorflow as tf
 
 from keras_kd.core.array_files import save_arrays
 from keras_kd.core.fresh_process import failure_of
+from keras_kd.core.passing_faults import is_passing
 from keras_kd.core.progress import no_native_notices
 
 INTEGER = ("int8", "full_int8")
@@ -39,6 +40,7 @@ def convert(
 
     Raises:
         RuntimeError: If the converter refuses the model, or dies of it.
+        OSError, MemoryError: If the machine failed it, which is no verdict.
     """
     calibrates = quantize in INTEGER and not has_learned_ranges(saved_model_dir)
     if calibrates and _has(saved_model_dir, b"While"):
@@ -55,11 +57,13 @@ def _convert_apart(saved_model_dir, quantize, representative, sparse):
         save_arrays(rows, representative)
         script = (
             "import sys, numpy as np\n"
+            "from keras_kd.core.passing_faults import telling_the_parent\n"
             "from keras_kd.export.formats.converting import _convert\n"
             "source, quantize, sparse, rows, result = sys.argv[1:]\n"
-            "with np.load(rows) as file: rows = dict(file)\n"
-            "content = _convert(source, quantize, rows, sparse == 'True')\n"
-            "with open(result, 'wb') as file: file.write(content)\n"
+            "with telling_the_parent():\n"
+            "  with np.load(rows) as file: rows = dict(file)\n"
+            "  content = _convert(source, quantize, rows, sparse == 'True')\n"
+            "  with open(result, 'wb') as file: file.write(content)\n"
         )
         options = [str(saved_model_dir), quantize, str(sparse), rows, result]
         failure = failure_of(["-c", script, *options])
@@ -93,6 +97,8 @@ def _convert(saved_model_dir, quantize, representative, sparse):
     try:
         return converter.convert()
     except Exception as error:
+        if is_passing(error):
+            raise
         raise RuntimeError(
             f"LiteRT's converter refused {saved_model_dir} (quantize="
             f"{quantize!r}). Received: {str(error)[:500]}"

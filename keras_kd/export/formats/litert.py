@@ -211,6 +211,7 @@ def check_runs(
 
     Raises:
         RuntimeError: If LiteRT cannot load or run the file, or dies of it.
+        OSError: If the process took too long or was killed; no verdict.
     """
     arguments = [litert_runner.__file__, os.path.abspath(path)]
     with tempfile.TemporaryDirectory() as folder:

@@ -17,6 +17,7 @@ import shutil
 import socket
 import uuid
 
+from keras_kd.core.passing_faults import is_full_disk
 from keras_kd.core.processes import is_running
 from keras_kd.core.records import sync_folder
 
@@ -53,10 +54,7 @@ def telling_of_a_full_disk(base_dir: str | os.PathLike):
     try:
         yield
     except Exception as error:
-        number = getattr(error, "errno", None)
-        is_full = number in (errno.ENOSPC, errno.EDQUOT)
-        # TensorFlow's own writers raise errors of its own.
-        if not is_full and os.strerror(errno.ENOSPC) not in str(error):
+        if not is_full_disk(error):
             raise
         raise OSError(
             errno.ENOSPC,

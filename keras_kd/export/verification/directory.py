@@ -8,6 +8,7 @@ import os
 import pathlib
 from collections.abc import Iterator
 
+from keras_kd.core.passing_faults import PASSING
 from keras_kd.core.records import sync_folder
 from keras_kd.export.manifest import VerificationError
 from keras_kd.export.manifest import check_manifest
@@ -30,9 +31,9 @@ def verify_directory(
         directory: The folder `export` wrote: versions and .tflite files; or
             a folder of such folders.
 
-    Yields:
-        Each version folder, each .tflite file, and the folder `serving`,
-        with `None` if it is sound, or with what is wrong.
+    Returns:
+        An iterator over each version folder, each .tflite file, and the
+        folder `serving`, with `None` if it is sound, or with what is wrong.
 
     Raises:
         FileNotFoundError: If there is nothing to check.
@@ -49,15 +50,7 @@ def verify_directory(
             "folders or .tflite files, there or one folder below. Received: "
             f"{names[:5] if names else 'no such folder, or an empty one'}"
         )
-    for path in paths:
-        try:
-            _check(path)
-        except VerificationError as error:
-            yield path, str(error)
-        except OSError as error:
-            yield path, f"{path} could not be checked: {error}"
-        else:
-            yield path, None
+    return ((path, _problem(path)) for path in paths)
 
 
 def _exported(directory):
@@ -79,7 +72,8 @@ def repair_directory(
 
     A server that starts takes the highest number, and serves nothing if that
     one is damaged. So it is renamed, never deleted, to `damaged-<number>`,
-    which no server takes for a version; unless no older version is sound.
+    which no server takes for a version; unless no older version is sound, or
+    this one could only not be checked (a full disk, a busy machine).
 
     Args:
         directory: The folder `export` wrote.
@@ -97,7 +91,7 @@ def repair_directory(
     """
     found = dict(verify_directory(directory))
     versions = [v for v in versions_in(directory) if v in found]
-    while versions and found[versions[-1]] is not None:
+    while versions and _is_damaged(found[versions[-1]]):
         damaged = versions.pop()
         sound = [v.name for v in versions if found[v] is None]
         if sound:
@@ -111,6 +105,10 @@ def repair_directory(
     return list(found.items())
 
 
+def _is_damaged(problem):
+    return problem is not None and not isinstance(problem, Unchecked)
+
+
 def _unused(path):
     names = (path.with_name(f"{path.name}-{i}") for i in itertools.count(2))
     return next(p for p in itertools.chain([path], names) if not p.exists())
@@ -122,3 +120,17 @@ def _check(path):
         return
     golden = read_golden(path)
     verify(path, golden.inputs, golden.expected, golden.tolerance)
+
+
+class Unchecked(str):
+    """What kept a file from being checked; it may be sound."""
+
+
+def _problem(path):
+    try:
+        _check(path)
+    except VerificationError as error:
+        return str(error)
+    except PASSING as error:
+        return Unchecked(f"{path} could not be checked: {error}")
+    return None

@@ -16,6 +16,7 @@ import numpy as np
 
 from keras_kd.core.records import file_sha256
 from keras_kd.core.records import replacing
+from keras_kd.export.manifest import DAMAGED
 from keras_kd.export.manifest import VerificationError
 from keras_kd.export.manifest import golden_path
 
@@ -74,7 +75,7 @@ def read_golden(path: str | os.PathLike) -> Golden:
         found = [_part(arrays, "")]
         if f"{REPLACED}sha256" in arrays:
             found.append(_part(arrays, REPLACED))
-    except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
+    except (*DAMAGED, KeyError, EOFError, zipfile.BadZipFile) as error:
         raise VerificationError(
             f"{file} cannot be read, so there is nothing to compare the "
             f"answers with. Export the model again. Received: {error!r}"

@@ -140,8 +140,6 @@ def main(path: str, *files: str) -> None:
     request, *warmups = requests
     request = request.get("", request)
     answer_path, *warmup_paths = files[1::2]
-    # What needs nothing of this package is imported without it.
-    sys.path.append(str(pathlib.Path(__file__).parents[2] / "core"))
     from array_files import save_arrays
 
     _say("loading")
@@ -156,7 +154,9 @@ def main(path: str, *files: str) -> None:
 
 
 if __name__ == "__main__":
-    try:
+    # What needs nothing of this package is imported without it.
+    sys.path.append(str(pathlib.Path(__file__).parents[2] / "core"))
+    from passing_faults import telling_the_parent
+
+    with telling_the_parent():
         main(*sys.argv[1:])
-    except (RuntimeError, ValueError, OSError) as error:
-        sys.exit(f"{type(error).__name__}: {error}")

@@ -14,6 +14,7 @@ from collections.abc import Callable
 import keras
 import tensorflow as tf
 
+from keras_kd.core.identity import identity
 from keras_kd.data.batches import gather
 from keras_kd.data.batches import rows_of
 from keras_kd.data.splits import UNLABELLED
@@ -21,7 +22,6 @@ from keras_kd.data.splits import compile_for
 from keras_kd.targets.augment.mixing import Mixing
 from keras_kd.targets.augment.mixing import Partners
 from keras_kd.targets.hashing.fingerprint import fingerprints
-from keras_kd.targets.hashing.identity import identity
 
 _NOT_REPLAYABLE = (
     "`augment` is not replayable. Expected: a function (x, seed) of one "

@@ -10,13 +10,13 @@ from typing import Any
 from keras_kd import teachers
 from keras_kd.core import progress
 from keras_kd.core.file_lock import file_lock
+from keras_kd.core.identity import identity
 from keras_kd.data.batches import rows_of
 from keras_kd.targets.augment.views import Views
 from keras_kd.targets.augment.views import check_replayable
 from keras_kd.targets.build import labelling
 from keras_kd.targets.build import streaming
 from keras_kd.targets.build.keeping import encodings_for
-from keras_kd.targets.hashing.identity import identity
 from keras_kd.targets.inference import engines
 from keras_kd.targets.store import manifest as manifests
 from keras_kd.targets.store import shards

@@ -11,11 +11,14 @@ from typing import Any
 import keras
 import keras_tuner
 
+from keras_kd.core.identity import identity_of_code
 from keras_kd.core.stage_cache import fingerprint
 from keras_kd.core.stage_cache import fingerprint_of_builder
 from keras_kd.training.settings_json import as_json
 from keras_kd.training.teacher_targets import TeacherTargets
+from keras_kd.training.teacher_targets import say_unseen
 from keras_kd.tuning.space.searchable import is_choice
+from keras_kd.tuning.space.searchable import takes_hp
 
 MOST = 256
 """Choices of losses that are looked at for the taps they want."""
@@ -32,7 +35,7 @@ def definition_of(
     """Returns a sha256 of all that a search's outcome depends on.
 
     Not of the number of trials or of workers, which may grow. Functions are
-    known by their source where there is one.
+    known by their code and what they call, see `identity`.
 
     Args:
         targets: The teacher and the data.
@@ -42,6 +45,11 @@ def definition_of(
         space: What is searched, as the user has it.
         *settings: All else, as JSON values.
     """
+    # A builder without arguments is known by what it builds.
+    searched = [build_student] * takes_hp(build_student)
+    unseen: list[str] = []
+    code = identity_of_code([space, *searched], unseen)
+    say_unseen(unseen, "what is searched", targets.verbose)
     space = {
         name: _source(value) if callable(value) else as_json(value)
         for name, value in space.items()
@@ -55,6 +63,7 @@ def definition_of(
             hyperparameters.get_config()["space"],
             space,
             *settings,
+            *([] if code is None else [code]),
         ]
     )
 

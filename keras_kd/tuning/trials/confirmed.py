@@ -10,8 +10,10 @@ from typing import Any
 import keras_tuner
 import numpy as np
 
+from keras_kd.core.identity import identity_of_code
 from keras_kd.core.records import StageRecord
 from keras_kd.core.stage_cache import StageFolder
+from keras_kd.core.stage_cache import fingerprint_of_builder
 from keras_kd.evaluation.gain import GAIN
 from keras_kd.evaluation.gain import NO_GAIN
 from keras_kd.evaluation.gain import ONE_SEED
@@ -183,6 +185,7 @@ def confirm_settings(
     are kept and not done again.
     """
     stages = StageFolder(job.directory / "confirm")
+    student = fingerprint_of_builder(lambda: job.student(best))
     seeds = [job.seed + 1 + number for number in range(count)]
     values = {side: [] for side in SIDES}
     tests = {side: [] for side in SIDES}
@@ -194,7 +197,8 @@ def confirm_settings(
         record = stages.run(
             f"{'best' if is_best else side}-{seed}",
             [plain, best.values, targets.fingerprint]
-            + [job.epochs, job.batch_size, str(job.objective), seed],
+            + [job.epochs, job.batch_size, str(job.objective), seed]
+            + [student, identity_of_code(settings)],
             lambda side=side, seed=seed, settings=settings: (
                 None,
                 _train(job, targets.data, best, side, seed, settings, verbose),

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import importlib
 import pathlib
@@ -10,6 +11,7 @@ from collections.abc import Callable
 from collections.abc import Sequence
 from concurrent import futures
 
+from keras_kd.core.passing_faults import PASSING
 from keras_kd.core.records import write_atomically
 from keras_kd.engines import Engine
 from keras_kd.engines import Loky
@@ -85,8 +87,10 @@ def run_trials(
                 )
                 ended(outcome.row)
                 _check_failures(study.rows())
-    except KeyboardInterrupt:
-        study.give_back()
+    except (KeyboardInterrupt, *PASSING):
+        # No trial's fault; a disk that is full may take not even this.
+        with contextlib.suppress(OSError):
+            study.give_back()
         raise
 
 

@@ -17,6 +17,7 @@ from collections.abc import Sequence
 import keras
 import keras_tuner
 
+from keras_kd.core.passing_faults import is_passing
 from keras_kd.training.trainer import fit_best
 from keras_kd.tuning.trials.job import Job
 from keras_kd.tuning.trials.trial_record import COMPLETED
@@ -58,8 +59,8 @@ def run_trial(
     """Trains the student of one trial and says how it went.
 
     A trial that raises has failed; the error is its message. Not so where
-    the disk is full or a file cannot be read: that is no fault of its
-    settings, and the `OSError` is raised.
+    the disk is full, a file cannot be read or memory runs out: that is no
+    fault of its settings, and the error is raised.
 
     Args:
         job: The search.
@@ -77,9 +78,9 @@ def run_trial(
             outcome = _taught(job, row, hp, rows, weights)
         if outcome.row.objective is None:
             message = f"{job.objective.name} was never a number"
-    except OSError:
-        raise
     except Exception as error:
+        if is_passing(error):
+            raise
         message = f"{type(error).__name__}: {error}"
     status = {"status": FAILED} if message else {}
     ended = dataclasses.replace(

@@ -3,11 +3,16 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
+import types
+
+import pytest
 
 from keras_kd.cli import main
 from keras_kd.export.publishing.versions import next_version
+from keras_kd.export.verification import directory
 
 
 def test_verify_repair_moves_a_damaged_newest_version_aside(copied, capsys):
@@ -36,3 +41,25 @@ def test_verify_repair_leaves_the_only_version_where_it_is(copied, capsys):
     assert "Moved aside" not in capsys.readouterr().out
     assert (folder / "1").is_dir()
     assert not any(name.startswith("damaged") for name in os.listdir(folder))
+
+
+@pytest.mark.parametrize("at", ["check_manifest", "read_golden", "verify"])
+def test_verify_repair_leaves_what_could_not_be_checked(
+    tmp_path, monkeypatch, capsys, at
+):
+    for version in ("1", "2"):
+        (tmp_path / "cnn" / version).mkdir(parents=True)
+
+    def fake(name):
+        def called(path, *_):
+            if (name, path.name) == (at, "2"):
+                raise OSError(errno.EIO, "Input/output error")
+            return types.SimpleNamespace(inputs={}, expected={}, tolerance=0)
+
+        return called
+
+    for name in ("check_manifest", "read_golden", "verify"):
+        monkeypatch.setattr(directory, name, fake(name))
+    assert main(["verify", "--repair", str(tmp_path / "cnn")]) == 1
+    assert "could not be checked" in capsys.readouterr().out
+    assert (tmp_path / "cnn" / "2").is_dir()

@@ -224,14 +224,18 @@ def test_trial_whose_process_always_dies_has_failed(tmp_path, monkeypatch):
     assert rows[2].message == "its process died 3 times"
 
 
-def test_full_disk_is_no_fault_of_a_trial(tmp_path, monkeypatch):
-    def full(*_, **__):
-        raise OSError(errno.ENOSPC, "No space left on device")
+def test_full_disk_or_memory_is_no_fault_of_a_trial(tmp_path, monkeypatch):
+    # As often as a trial whose process dies is tried.
+    full_disk = OSError(errno.ENOSPC, "No space left on device")
+    for fault in (full_disk, MemoryError(), full_disk):
 
-    with monkeypatch.context() as patch:
-        patch.setattr(trial, "fit_best", full)
-        with pytest.raises(OSError, match="No space left"):
-            quickly(tmp_path, trials=2, confirm=0, epochs=1)
+        def full(*_, fault=fault, **__):
+            raise fault
+
+        with monkeypatch.context() as patch:
+            patch.setattr(trial, "fit_best", full)
+            with pytest.raises(type(fault)):
+                quickly(tmp_path, trials=2, confirm=0, epochs=1)
     rows = quickly(tmp_path, trials=2, confirm=0, epochs=1).rows
     assert [row.status for row in rows] == [COMPLETED] * 2
 
