@@ -17,6 +17,7 @@ from keras_kd.data.splits import Data
 from keras_kd.data.splits import as_dataset
 from keras_kd.data.splits import labels_of
 from keras_kd.data.splits import take
+from keras_kd.data.splits import weights_of
 from keras_kd.evaluation.disagreements import Disagreements
 from keras_kd.evaluation.disagreements import find_disagreements
 from keras_kd.evaluation.gain import ACCURACY
@@ -123,5 +124,6 @@ class Evaluator:
         labels = labels_of(split)
         task = self.task or infer_output("linear", logits.shape, labels)
         meter = task.meter()
-        meter.update({"logits": logits}, labels)
+        weights = weights_of(split)
+        meter.update({"logits": logits}, labels, sample_weight=weights)
         return meter.result()

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from collections.abc import Mapping
 from collections.abc import Sequence
 from typing import Any
 
@@ -18,7 +19,8 @@ from keras_kd.core.type_aliases import LabelLossLike
 from keras_kd.core.type_aliases import LossLike
 from keras_kd.core.type_aliases import TeacherLike
 from keras_kd.data.splits import Data
-from keras_kd.data.splits import check_split
+from keras_kd.data.splits import read_split
+from keras_kd.data.splits import split_of
 from keras_kd.distillers.distiller import Distiller
 from keras_kd.distillers.guarded import guard_labels
 from keras_kd.pruning.callback import Pruning
@@ -92,8 +94,7 @@ def prune(
     ```
     """
     pruning = Pruning(sparsity, schedule=schedule, **options)
-    split = data.train if isinstance(data, Data) else data
-    check_split(split, "data")
+    split = read_split(split_of(data, "train"), "data")
     began = time.perf_counter()
     copy = copy_of(student)
     if loss is None and loss_weights is None and student.loss:
@@ -120,12 +121,12 @@ def prune(
     if not distilled:
         guard_labels(copy)
     parts = split if arrays else (split,)
-    watched = bool(callbacks) and isinstance(data, Data)
+    watched = bool(callbacks) and isinstance(data, (Data, Mapping))
     trained.fit(
         **dict(zip(("x", "y", "sample_weight"), parts, strict=False)),
         batch_size=batch_size if arrays else None,
         epochs=epochs,
-        validation_data=data.validation if watched else None,
+        validation_data=split_of(data, "validation") if watched else None,
         callbacks=[pruning, *callbacks],
         verbose=verbose,
     )

@@ -20,7 +20,9 @@ from keras_kd.core.checksummed_json import write_checksummed
 from keras_kd.core.progress import say
 from keras_kd.core.stage_cache import fingerprint
 from keras_kd.core.stage_cache import fingerprint_of_split
+from keras_kd.core.type_aliases import DataLike
 from keras_kd.data.splits import Data
+from keras_kd.data.splits import as_data
 from keras_kd.targets.attached import attach_targets
 from keras_kd.targets.attached import outputs_of
 from keras_kd.targets.cache import TeacherCache
@@ -62,7 +64,7 @@ class TeacherTargets:
     def __init__(
         self,
         teacher: Any,
-        data: Data,
+        data: DataLike,
         distillation_losses=None,
         directory: pathlib.Path | None = None,
         verbose: int = 1,
@@ -73,7 +75,7 @@ class TeacherTargets:
                 "`teacher` must be a trained keras.Model or a "
                 "keras_kd.teachers.Teacher. Received: None"
             )
-        self.data = data
+        self.data = data = as_data(data)
         losses = copies_of(distillation_losses) or []
         taps = {tap for loss in losses for tap in loss.taps[0]}
         self.taps = tuple(sorted(taps)) or ("output",)
@@ -132,8 +134,9 @@ class TeacherTargets:
         if not self.runs_once:
             return self.data, self.teacher
         if self.in_memory:
-            x, y = self.data.train
-            train = attach_targets(x, {"output": self._training_logits}), y
+            x, *rest = self.data.train
+            x = attach_targets(x, {"output": self._training_logits})
+            train = (x, *rest)
         else:
             train = self.store().attach(
                 self.data.train, batch_size, shuffle=True, seed=0

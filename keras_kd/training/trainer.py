@@ -14,7 +14,8 @@ import numpy as np
 from keras_kd import losses as losses_module
 from keras_kd.core import output_heads
 from keras_kd.core.progress import TrainingProgress
-from keras_kd.data.splits import Data
+from keras_kd.core.type_aliases import DataLike
+from keras_kd.data.splits import as_data
 from keras_kd.distillers import unlabelled
 from keras_kd.distillers.distiller import Distiller
 from keras_kd.targets.cache import TeacherCache
@@ -29,7 +30,7 @@ from keras_kd.training.task_of import JudgeEpochs
 
 def train(
     build: Callable[[], keras.Model],
-    data: Data,
+    data: DataLike,
     *,
     title: str | None,
     seed: int = 0,
@@ -82,6 +83,7 @@ def train(
         `seconds`, the best value of the watched metric, and the `history`.
     """
     began = time.perf_counter()
+    data = as_data(data)
     keras.utils.set_random_seed(seed)
     model = trained = build()
     judging: list[keras.callbacks.Callback] = []

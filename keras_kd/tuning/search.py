@@ -19,12 +19,13 @@ from keras_kd.core import output_heads
 from keras_kd.core.file_lock import file_lock
 from keras_kd.core.progress import console_for
 from keras_kd.core.progress import say
+from keras_kd.core.type_aliases import DataLike
 from keras_kd.core.type_aliases import LabelLossLike
 from keras_kd.core.type_aliases import LossLike
 from keras_kd.core.type_aliases import MetricLike
 from keras_kd.core.type_aliases import SearchedLike
 from keras_kd.core.type_aliases import TeacherLike
-from keras_kd.data.splits import Data
+from keras_kd.data.splits import as_data
 from keras_kd.engines import Engine
 from keras_kd.training.teacher_targets import TeacherTargets
 from keras_kd.training.teacher_targets import targets_folder
@@ -49,7 +50,7 @@ from keras_kd.tuning.trials.trial_record import RUNNING
 def search(
     teacher: TeacherLike | TeacherTargets,
     build_student: Callable[..., keras.Model],
-    data: Data,
+    data: DataLike,
     trials: int = 20,
     directory: str | os.PathLike = "search",
     *,
@@ -161,6 +162,7 @@ def search(
             stacklevel=2,
         )
         median_stopping = stop_hopeless
+    data = as_data(data)
     _check_counts(trials, epochs, confirm, workers, control, ahead)
     oracles.check_tuner(tuner)
     space: dict[str, Any] = {

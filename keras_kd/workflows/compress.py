@@ -14,11 +14,12 @@ import keras
 
 from keras_kd import tasks
 from keras_kd.core.records import StageRecord
+from keras_kd.core.type_aliases import DataLike
 from keras_kd.core.type_aliases import LabelLossLike
 from keras_kd.core.type_aliases import LearningRateLike
 from keras_kd.core.type_aliases import LossLike
 from keras_kd.core.type_aliases import TeacherLike
-from keras_kd.data.splits import Data
+from keras_kd.data.splits import as_data
 from keras_kd.data.splits import labels_of
 from keras_kd.export.publishing.versions import check_name
 from keras_kd.report import Report
@@ -32,7 +33,7 @@ from keras_kd.workflows.teacher_checks import warn_of_teacher
 def compress(
     teacher: TeacherLike,
     build_student: Callable[[], keras.Model],
-    data: Data,
+    data: DataLike,
     directory: str | os.PathLike,
     *,
     temperature: float = 4.0,
@@ -78,7 +79,8 @@ def compress(
     Args:
         teacher: A trained `keras.Model` or a `keras_kd.teachers.Teacher`.
         build_student: Returns a new, untrained student.
-        data: Training, validation and test splits.
+        data: Training, validation and test splits: `Data`, or what it is
+            made of.
         directory: Folder of this model; its name is the model's name for
             TensorFlow Serving.
         temperature: See `Distiller`.
@@ -124,6 +126,7 @@ def compress(
     """
     directory = pathlib.Path(directory).absolute()
     check_name(directory.name)
+    data = as_data(data)
     if not tuple(seeds):
         raise ValueError("`seeds` must hold at least one seed. Received: ()")
     training = {
