@@ -105,8 +105,7 @@ def as_data(data: Data | Mapping | Sequence) -> Data:
     if isinstance(data, Mapping) and _is_dict_of_splits(data):
         return Data(**data)
     if isinstance(data, (tuple, list)) and len(data) in (2, 3):
-        kinds = (tuple, list, tf.data.Dataset)
-        if all(isinstance(split, kinds) for split in data):
+        if all(map(_is_split, data)):
             return Data(*data)
     received = type(data).__name__
     if isinstance(data, Mapping):
@@ -117,6 +116,12 @@ def as_data(data: Data | Mapping | Sequence) -> Data:
         "{'train': (x, y), 'validation': (x_val, y_val)}; 'test' and "
         f"'class_names' may be added. Received: {received}"
     )
+
+
+def _is_split(split):
+    if isinstance(split, list):  # not one of rows of numbers
+        return any(hasattr(part, "shape") for part in split)
+    return isinstance(split, (tuple, tf.data.Dataset))
 
 
 def split_of(data: Any, which: str) -> Any:

@@ -121,6 +121,15 @@ class Evaluator:
 
     def _judge(self, logits: np.ndarray, split: Split) -> dict:
         """Judges the teacher's answers to a split."""
+        good = np.isfinite(logits).reshape(len(logits), -1).all(axis=1)
+        if not good.all():
+            row = int(np.argmin(good))
+            name = "test" if split is self.data.test else "validation"
+            raise ValueError(
+                "The teacher's answers must be finite. Received: NaN or "
+                f"infinity for example {row} of `{name}`. Look for NaN in "
+                "that input, and at the teacher's weights."
+            )
         labels = labels_of(split)
         task = self.task or infer_output("linear", logits.shape, labels)
         meter = task.meter()

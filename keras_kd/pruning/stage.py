@@ -13,6 +13,8 @@ import keras
 import tensorflow as tf
 
 from keras_kd.core import output_heads
+from keras_kd.core.arguments import check_count
+from keras_kd.core.arguments import check_learning_rate
 from keras_kd.core.copying import copy_of
 from keras_kd.core.records import StageRecord
 from keras_kd.core.type_aliases import LabelLossLike
@@ -93,6 +95,9 @@ def prune(
     pruned, record = kd.prune(student, data, sparsity=0.8, teacher=teacher)
     ```
     """
+    check_count("epochs", epochs)
+    check_count("batch_size", batch_size)
+    check_learning_rate("learning_rate", learning_rate)
     pruning = Pruning(sparsity, schedule=schedule, **options)
     split = read_split(split_of(data, "train"), "data")
     began = time.perf_counter()

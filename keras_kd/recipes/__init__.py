@@ -17,8 +17,8 @@ def load_teacher(): ...  # returns a trained keras.Model, or a Teacher
 ```
 
 (With `teacher_epochs=0` what `build_teacher` returns is not trained either.)
-If the teacher learns from other data than the student (more labels, for
-example), a recipe also has
+It may import the files beside it. If the teacher learns from other data than
+the student (more labels, for example), a recipe also has
 
 ```python
 def load_teacher_data(): ...  # returns a keras_kd.data.Data
@@ -27,16 +27,16 @@ def load_teacher_data(): ...  # returns a keras_kd.data.Data
 
 from __future__ import annotations
 
-import difflib
 import importlib
 import importlib.util
 import os
 import pathlib
 import pkgutil
 import sys
-from collections.abc import Iterable
 from types import ModuleType
 from typing import Any
+
+from keras_kd.core.arguments import did_you_mean
 
 __all__ = ["DEFAULT_SETTINGS", "available", "load", "settings_of"]
 
@@ -57,6 +57,7 @@ DEFAULT_SETTINGS: dict[str, Any] = {
 
 FUNCTIONS = ("load_data", "build_teacher", "build_student")
 OPTIONAL = ("load_teacher", "load_teacher_data")
+_FOLDERS: set[pathlib.Path] = set()
 
 
 def available() -> list[str]:
@@ -109,6 +110,7 @@ def import_file(path: pathlib.Path) -> ModuleType:
             f"There is no recipe file {str(path)!r}. Expected a Python file "
             f"(.py), or one of the names {available()}."
         )
+    find_neighbours(path.absolute().parent)
     module = importlib.util.module_from_spec(spec)
     # Pickle, dataclasses and Keras' serialisation look modules up by name.
     sys.modules[name] = module
@@ -118,6 +120,23 @@ def import_file(path: pathlib.Path) -> ModuleType:
         del sys.modules[name]
         raise
     return module
+
+
+def find_neighbours(folder: pathlib.Path) -> None:
+    """Lets a recipe import the files beside it, as a script of Python may.
+
+    Modules of the same names from the folder of another recipe are forgotten.
+    """
+    others = {str(other) for other in _FOLDERS} - {str(folder)}
+    for path in folder.iterdir():
+        found = sys.modules.get(path.stem)
+        file = getattr(found, "__file__", None)
+        if file and any(file.startswith(other + os.sep) for other in others):
+            del sys.modules[path.stem]
+    _FOLDERS.add(folder)
+    if str(folder) in sys.path:
+        sys.path.remove(str(folder))
+    sys.path.insert(0, str(folder))
 
 
 def check(recipe: ModuleType, name: str) -> None:
@@ -160,7 +179,7 @@ def settings_of(recipe: ModuleType, **changes: Any) -> dict[str, Any]:
     """
     if not isinstance(recipe.settings, dict):
         raise ValueError(
-            f"`settings` of the recipe {recipe.__name__!r} must be a dict. "
+            f"`settings` of the recipe {recipe.__file__} must be a dict. "
             f"Received: {recipe.settings!r}"
         )
     chosen = {**recipe.settings, **changes}
@@ -168,13 +187,7 @@ def settings_of(recipe: ModuleType, **changes: Any) -> dict[str, Any]:
         if key not in DEFAULT_SETTINGS:
             raise ValueError(
                 f"Unknown setting {key!r} for the recipe "
-                f"{recipe.__name__!r}.{did_you_mean(key, DEFAULT_SETTINGS)} "
+                f"{recipe.__file__}.{did_you_mean(key, DEFAULT_SETTINGS)} "
                 f"Expected any of {sorted(DEFAULT_SETTINGS)}."
             )
     return {**DEFAULT_SETTINGS, **chosen}
-
-
-def did_you_mean(name: str, known: Iterable[str]) -> str:
-    """Returns a sentence with near names, or nothing."""
-    near = difflib.get_close_matches(name, list(known), n=3)
-    return f" Did you mean {' or '.join(map(repr, near))}?" if near else ""

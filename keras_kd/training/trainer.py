@@ -13,6 +13,8 @@ import numpy as np
 
 from keras_kd import losses as losses_module
 from keras_kd.core import output_heads
+from keras_kd.core.arguments import check_count
+from keras_kd.core.arguments import check_learning_rate
 from keras_kd.core.progress import TrainingProgress
 from keras_kd.core.type_aliases import DataLike
 from keras_kd.data.splits import as_data
@@ -83,6 +85,9 @@ def train(
         `seconds`, the best value of the watched metric, and the `history`.
     """
     began = time.perf_counter()
+    check_count("epochs", epochs)
+    check_count("batch_size", batch_size)
+    check_learning_rate("learning_rate", learning_rate)
     data = as_data(data)
     keras.utils.set_random_seed(seed)
     model = trained = build()

@@ -16,6 +16,7 @@ import keras
 import keras_tuner
 
 from keras_kd.core import output_heads
+from keras_kd.core.arguments import check_count
 from keras_kd.core.file_lock import file_lock
 from keras_kd.core.progress import console_for
 from keras_kd.core.progress import say
@@ -163,7 +164,7 @@ def search(
         )
         median_stopping = stop_hopeless
     data = as_data(data)
-    _check_counts(trials, epochs, confirm, workers, control, ahead)
+    _check_counts(trials, epochs, batch_size, confirm, workers, control, ahead)
     oracles.check_tuner(tuner)
     space: dict[str, Any] = {
         "temperature": temperature,
@@ -283,18 +284,14 @@ def _objective(objective, hyper):
     return keras_tuner.oracles.RandomSearchOracle(objective).objective
 
 
-def _check_counts(trials, epochs, confirm, workers, control, ahead):
+def _check_counts(trials, epochs, batch_size, confirm, workers, control, ahead):
     counts = {
         "trials": (trials, 1 + control),
         "epochs": (epochs, 1),
+        "batch_size": (batch_size, 1),
         "confirm": (confirm, 0),
         "workers": (workers, 1),
         "ahead": (ahead, 1),
     }
     for name, (value, least) in counts.items():
-        whole = isinstance(value, int) and not isinstance(value, bool)
-        if not whole or value < least:
-            raise ValueError(
-                f"`{name}` must be a whole number of at least {least}. "
-                f"Received: {name}={value!r}"
-            )
+        check_count(name, value, least)

@@ -25,6 +25,8 @@ from keras_kd.export.publishing.versions import check_name
 from keras_kd.report import Report
 from keras_kd.tasks import Task
 from keras_kd.training.trainer import validation_value
+from keras_kd.workflows.argument_checks import check_lesson
+from keras_kd.workflows.argument_checks import check_settings
 from keras_kd.workflows.artifact_metrics import artifact_metrics
 from keras_kd.workflows.stages import CompressionStages
 from keras_kd.workflows.teacher_checks import warn_of_teacher
@@ -127,8 +129,6 @@ def compress(
     directory = pathlib.Path(directory).absolute()
     check_name(directory.name)
     data = as_data(data)
-    if not tuple(seeds):
-        raise ValueError("`seeds` must hold at least one seed. Received: ()")
     training = {
         "epochs": epochs,
         "batch_size": batch_size,
@@ -140,6 +140,27 @@ def compress(
         "alpha": alpha,
         "distillation_losses": distillation_losses,
     }
+    check_settings(
+        {
+            **training,
+            **distilling,
+            "search": search,
+            "seeds": seeds,
+            "prune": prune,
+            "prune_epochs": prune_epochs if prune else 1,
+            "formats": formats,
+            "quantize": quantize,
+        }
+    )
+    sized = check_lesson(
+        teacher,
+        build_student,
+        data,
+        loss=loss,
+        task=task,
+        headline=headline,
+        **distilling,
+    )
     stages = CompressionStages(
         teacher,
         build_student,
@@ -157,7 +178,8 @@ def compress(
     of_teacher = stages.teacher()
     of_control = None
     teacher_value = of_teacher.metrics.get(figure)
-    for warning in warn_of_teacher(teacher_value, labels, None, judged):
+    at_first = warn_of_teacher(teacher_value, labels, None, judged)
+    for warning in sized + at_first:
         stages.say(warning)  # now, before hours are spent on its students
     found = None
     if search is not None:
@@ -177,7 +199,9 @@ def compress(
     teacher_file = stages.teacher_file() if "tflite" in formats else None
     records += artifact_metrics(stages, records, exported, teacher_file)
     control_value = of_control.metrics[figure] if of_control else None
-    notes = warn_of_teacher(teacher_value, labels, control_value, judged)
+    notes = sized + warn_of_teacher(
+        teacher_value, labels, control_value, judged
+    )
     if teacher_file is not None and not teacher_file.artefacts:
         notes.append(
             "The teacher does not convert to LiteRT, so no .tflite file is "

@@ -3,8 +3,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import pathlib
+from collections.abc import Iterator
 from types import ModuleType
 from typing import TYPE_CHECKING
 from typing import Any
@@ -17,8 +19,11 @@ from keras_kd.core.stage_cache import fingerprint_of_builder
 from keras_kd.core.stage_cache import fingerprint_of_split
 from keras_kd.core.type_aliases import TeacherLike
 from keras_kd.data.splits import Data
+from keras_kd.data.splits import as_data
 from keras_kd.report import Report
 from keras_kd.training.trainer import train
+from keras_kd.workflows.argument_checks import check_lesson
+from keras_kd.workflows.argument_checks import check_settings
 from keras_kd.workflows.compress import compress
 
 if TYPE_CHECKING:
@@ -118,12 +123,20 @@ def finished_teacher(
     else:
         return None
     if teacher is None:
-        raise ValueError(
-            f"{name}() of {recipe.__file__} returned None. Expected a trained "
-            "keras.Model, such as keras.saving.load_model('teacher.keras'), "
-            "or a keras_kd.teachers.Teacher."
+        _refuse_no_teacher(
+            recipe,
+            name,
+            "a trained keras.Model, such as "
+            "keras.saving.load_model('teacher.keras'), or a "
+            "keras_kd.teachers.Teacher",
         )
     return teacher
+
+
+def _refuse_no_teacher(recipe, name, expected):
+    raise ValueError(
+        f"{name}() of {recipe.__file__} returned None. Expected {expected}."
+    )
 
 
 def _training(settings, epochs, learning_rate):
@@ -134,15 +147,36 @@ def _training(settings, epochs, learning_rate):
     }
 
 
+@contextlib.contextmanager
+def telling_of(recipe: ModuleType, what: str = "") -> Iterator[None]:
+    """Says in which recipe something is wrong."""
+    try:
+        yield
+    except ValueError as error:
+        raise ValueError(f"{recipe.__file__}{what}: {error}") from error
+
+
 def _teacher_and_data(
     recipe, directory, settings, data_options
 ) -> tuple[TeacherLike, Data]:
-    data = recipe.load_data(**(data_options or {}))
+    with telling_of(recipe):
+        check_settings(settings)
     teacher = finished_teacher(recipe, settings)
+    data = recipe.load_data(**(data_options or {}))
+    with telling_of(recipe, ", load_data()"):
+        data = as_data(data)
+    teaches = recipe.build_teacher() if teacher is None else teacher
+    if teaches is None:
+        _refuse_no_teacher(recipe, "build_teacher", "a keras.Model")
+    distilling = {key: settings[key] for key in ("temperature", "alpha")}
+    with telling_of(recipe):
+        check_lesson(teaches, recipe.build_student, data, **distilling)
     if teacher is not None:
         return teacher, data
     stages = StageFolder(pathlib.Path(directory).absolute() / "stages", say=say)
     teacher_data = getattr(recipe, "load_teacher_data", lambda: data)()
+    with telling_of(recipe, ", load_teacher_data()"):
+        teacher_data = as_data(teacher_data)
     training = _training(settings, "teacher_epochs", "teacher_learning_rate")
 
     def make():

@@ -142,6 +142,7 @@ def test_split_of_takes_a_split_as_it_is():
     [
         (PAIR, "kd.Data(train=(x, y), validation=(x_val, y_val))"),
         ({"train": PAIR, "val": PAIR}, "keys ['train', 'val']"),
+        ((X.tolist(), Y.tolist()), "Received: tuple"),
         (X, "Received: ndarray"),
         (None, "Received: NoneType"),
     ],
