@@ -31,7 +31,7 @@ from _timing import ratio
 from keras import layers
 
 import keras_kd as kd
-from keras_kd.data.splits import take
+from keras_kd.data.parts import take
 from keras_kd.evaluation import latency
 from keras_kd.evaluation.evaluator import Evaluator
 from keras_kd.export import VerificationError

@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from collections.abc import Sequence
 from typing import Any
 
-from keras_kd.recipes import did_you_mean
+from keras_kd.core.arguments import did_you_mean
 
 
 def add_command(

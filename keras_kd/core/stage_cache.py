@@ -123,7 +123,7 @@ class StageFolder:
 @functools.cache
 def versions() -> dict[str, str | None]:
     """Returns the versions of the packages that a stage's result is by."""
-    found = {}
+    found: dict[str, str | None] = {}
     for package in PACKAGES:
         try:
             found[package] = importlib.metadata.version(package)

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     import numpy as np
     import tensorflow as tf
 
+    from keras_kd.data.splits import Data
     from keras_kd.losses.base import DistillationLoss
     from keras_kd.tasks.base import Task
     from keras_kd.teachers.base import Teacher
@@ -30,11 +31,15 @@ ScalarLike: TypeAlias = "float | Tensor"
 Arrays: TypeAlias = "Tensor | Mapping[str, Arrays] | Sequence[Arrays]"
 """Inputs of a model or labels: an array, or arrays in any nesting."""
 
-Split: TypeAlias = "tuple[Arrays, Arrays] | tf.data.Dataset"
-"""Examples with labels: arrays `(x, y)`, or a batched data set of them."""
+Split: TypeAlias = "tuple[Arrays, ...] | tf.data.Dataset"
+"""Examples with labels: arrays `(x, y)` or `(x, y, sample_weight)`, or a
+batched data set of them."""
 
-Examples: TypeAlias = "Split | tuple[Arrays] | keras.utils.PyDataset"
+Examples: TypeAlias = "Split | Arrays | keras.utils.PyDataset"
 """What a teacher can label: a split, inputs alone, or Keras' own kind."""
+
+DataLike: TypeAlias = "Data | Mapping[str, Any] | Sequence[Split]"
+"""The splits: `Data`, a dict of its arguments, or splits in their order."""
 
 Shape: TypeAlias = "Sequence[Any]"
 """Shape of a tap, `None` where a size is free; for a list of taps, of each."""

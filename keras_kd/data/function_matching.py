@@ -8,7 +8,10 @@ from keras import ops
 
 from keras_kd.core.type_aliases import Arrays
 from keras_kd.core.type_aliases import Split
+from keras_kd.data.reading import parts_of
 from keras_kd.data.splits import Data
+from keras_kd.data.splits import as_dataset
+from keras_kd.data.splits import split_of
 
 
 def function_matching(
@@ -139,12 +142,11 @@ def _random_flips(x, seed):
 
 def _inputs(data, batch_size, seed):
     """Returns a batched dataset of the inputs alone."""
-    split = data.train if isinstance(data, Data) else data
+    split = split_of(data, "train")
     if isinstance(split, tf.data.Dataset):
-        return split.map(lambda x, *_: x)
-    if isinstance(split, (tuple, list)):
-        split = split[0]
-    dataset = tf.data.Dataset.from_tensor_slices(split)
+        return as_dataset(split).map(lambda x, *_: x)
+    x, *_ = parts_of(split)
+    dataset = tf.data.Dataset.from_tensor_slices(x)
     return dataset.shuffle(len(dataset), seed=seed).batch(batch_size)
 
 

@@ -28,6 +28,7 @@ from keras_kd.core import output_heads
 from keras_kd.core import output_kinds
 from keras_kd.core.progress import progress_bar
 from keras_kd.data.splits import Data
+from keras_kd.data.splits import as_data
 from keras_kd.data.splits import as_dataset
 from keras_kd.data.splits import compile_for
 
@@ -218,6 +219,7 @@ def sequence_level(
 
     Reference: https://arxiv.org/abs/1606.07947
     """
+    data = as_data(data)
     batches = as_dataset(data.train, batch_size)
     pairs = [(x[0], y) for x, y, *_ in batches.as_numpy_iterator()]
     source = np.concatenate([x for x, _ in pairs])

@@ -6,6 +6,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable
 from collections.abc import Mapping
+from collections.abc import Sequence
 from typing import Any
 
 import keras
@@ -14,6 +15,7 @@ import tensorflow as tf
 
 from keras_kd.core.type_aliases import Examples
 from keras_kd.core.type_aliases import Split
+from keras_kd.data import reading
 
 UNLABELLED = -1
 """Class id that says: no label here; learn from the teacher only."""
@@ -29,10 +31,15 @@ REPORTED_ON = {
 class Data:
     """Training, validation and test splits.
 
-    A split is either a pair of arrays `(x, y)` (`x` may be a dict of arrays)
-    or a batched `tf.data.Dataset` that yields `(x, y)`. Choices (early
-    stopping, search) look at `validation`; the figures of a report come from
-    `test`, which nothing else looks at.
+    A split is arrays `(x, y)` or `(x, y, sample_weight)`, or a batched
+    `tf.data.Dataset` that yields the same. `x` and `y` may be dicts or tuples
+    of arrays; data frames and lists of numbers are read as arrays, and
+    boolean labels as 0 and 1. Choices (early stopping, search) look at
+    `validation`; the figures of a report come from `test`, which nothing
+    else looks at.
+
+    Where a function takes `Data`, a dict of these arguments will do, and so
+    will a tuple `((x, y), (x_val, y_val))` or one of three splits.
 
     Args:
         train: What students learn from. Integer labels may be
@@ -44,6 +51,9 @@ class Data:
         identity: Name and version of the data, such as `"shoes 3"`. A stage
             is known to be done by the content of its data; a
             `tf.data.Dataset` is read once for it, unless this stands for it.
+
+    Raises:
+        ValueError: If a split cannot be read for certain.
 
     Example:
 
@@ -59,10 +69,16 @@ class Data:
     identity: str | None = None
 
     def __post_init__(self):
-        if self.test is None:
-            object.__setattr__(self, "test", self.validation)
-        for name in ("train", "validation", "test"):
-            check_split(getattr(self, name), name)
+        given = self.validation
+        is_reported = self.test is None or self.test is given
+        self._set("train", read_split(self.train, "train"))
+        self._set("validation", read_split(given, "validation"))
+        test = given if is_reported else read_split(self.test, "test")
+        self._set("test", self.validation if is_reported else test)
+        self._set("class_names", tuple(map(str, self.class_names)))
+
+    def _set(self, name, value):
+        object.__setattr__(self, name, value)
 
     @property
     def reported_split(self) -> str:
@@ -70,39 +86,117 @@ class Data:
         return "validation" if self.test is self.validation else "test"
 
 
-def check_split(split: Split, name: str = "split") -> None:
-    """Raises a ValueError unless it is a `tf.data.Dataset`, or arrays `(x, y)`.
+def as_data(data: Data | Mapping | Sequence) -> Data:
+    """Returns `Data` of what was given in its place.
 
-    Those are of one length, at least 1.
+    Args:
+        data: `Data`, a dict of its arguments, or a tuple of two or three
+            splits: training, validation, test.
+
+    Raises:
+        ValueError: If it is something else; says what to write.
+
+    Example:
+
+    ```python
+    from keras_kd.data import as_data
+
+    as_data(((x, y), (x_val, y_val))).reported_split   # "validation"
+    ```
+    """
+    if isinstance(data, Data):
+        return data
+    if isinstance(data, Mapping) and _is_dict_of_splits(data):
+        return Data(**data)
+    if isinstance(data, (tuple, list)) and len(data) in (2, 3):
+        if all(map(_is_split, data)):
+            return Data(*data)
+    received = type(data).__name__
+    if isinstance(data, Mapping):
+        received = f"a dict with the keys {list(data)}"
+    raise ValueError(
+        "`data` must hold a training and a validation split. Write "
+        "kd.Data(train=(x, y), validation=(x_val, y_val)), or a dict "
+        "{'train': (x, y), 'validation': (x_val, y_val)}; 'test' and "
+        f"'class_names' may be added. Received: {received}"
+    )
+
+
+def _is_split(split):
+    if isinstance(split, list):  # not one of rows of numbers
+        return any(hasattr(part, "shape") for part in split)
+    return isinstance(split, (tuple, tf.data.Dataset))
+
+
+def split_of(data: Any, which: str) -> Any:
+    """Returns one split of `Data` (or of a dict of splits); else `data`."""
+    if isinstance(data, Mapping) and _is_dict_of_splits(data):
+        data = as_data(data)
+    return getattr(data, which) if isinstance(data, Data) else data
+
+
+def _is_dict_of_splits(data):
+    names = [field.name for field in dataclasses.fields(Data)]
+    return {"train", "validation"} <= set(data) <= set(names)
+
+
+def read_split(split: Split, name: str = "split") -> Split:
+    """Returns arrays `(x, y)` or `(x, y, sample_weight)`, or a data set.
+
+    Raises:
+        ValueError: If it cannot be read like that for certain, or a data set
+            is not batched or yields something else.
     """
     if isinstance(split, tf.data.Dataset):
-        return
-    if not isinstance(split, (tuple, list)) or len(split) != 2:
-        raise ValueError(
-            f"`{name}` must be a pair of arrays (x, y) or a batched "
-            f"tf.data.Dataset. Received: {type(split).__name__}"
-        )
-    lengths = sorted({len(part) for part in tf.nest.flatten(tuple(split))})
-    if len(lengths) != 1 or lengths[0] == 0:
-        raise ValueError(
-            f"`{name}` must hold as many labels as inputs, at least one. "
-            f"Received arrays of length {lengths}."
-        )
+        element = split.element_spec
+        if not isinstance(element, tuple) or len(element) not in (2, 3):
+            keys = ""
+            if isinstance(element, dict):
+                keys = f" with the keys {list(element)}"
+            raise ValueError(
+                f"`{name}` must yield (x, y) or (x, y, sample_weight). "
+                f"Received: a tf.data.Dataset of {type(element).__name__}"
+                f"{keys}. Write such as dataset.map(lambda example: "
+                "(example['image'], example['label']))."
+            )
+        reading.check_batched(split, name)
+        return split
+    parts = reading.parts_of(split, name, labelled=True)
+    if not any(label.dtype == bool for label in tf.nest.flatten(parts[1])):
+        return parts
+    x, y, *weight = parts
+    return (x, tf.nest.map_structure(_numbered, y), *weight)
 
 
-def as_dataset(split: Examples, batch_size: int = 256) -> tf.data.Dataset:
-    """Returns `split` as a batched dataset, in its own order.
+def _numbered(labels):
+    """Yes and no are 1 and 0."""
+    is_yes_no = labels.dtype == bool
+    return np.asarray(labels, np.int8) if is_yes_no else labels
+
+
+def as_dataset(
+    split: Examples, batch_size: int = 256, name: str = "data"
+) -> tf.data.Dataset:
+    """Returns examples as a batched dataset of tuples, in their own order.
 
     Args:
         split: Arrays, a batched `tf.data.Dataset`, or a
-            `keras.utils.PyDataset`.
+            `keras.utils.PyDataset`: of `x`, `(x, y)` or `(x, y,
+            sample_weight)`.
         batch_size: Examples in a batch, where `split` holds arrays.
+        name: What errors call it.
+
+    Raises:
+        ValueError: If it cannot be read like that for certain.
     """
     if isinstance(split, tf.data.Dataset):
-        return split
+        reading.check_batched(split, name)
+        is_tuple = isinstance(split.element_spec, tuple)
+        return split if is_tuple else split.map(lambda *x: (x[0],))
     if isinstance(split, keras.utils.PyDataset):
         return _stream(split)
-    dataset = tf.data.Dataset.from_tensor_slices(tuple(split))
+    parts = reading.parts_of(split, name)
+    dataset = tf.data.Dataset.from_tensor_slices(parts)
     return dataset.batch(batch_size).prefetch(tf.data.AUTOTUNE)
 
 
@@ -111,11 +205,11 @@ def first_batches(data: Any, count: int, batch_size: int) -> tf.data.Dataset:
 
     Of arrays, a `PyDataset`, a `tf.data.Dataset` (begun once), or `Data`.
     """
-    data = data.train if isinstance(data, Data) else data
-    if not isinstance(data, (tf.data.Dataset, keras.utils.PyDataset)):
-        data = tuple(data) if isinstance(data, (tuple, list)) else (data,)
+    data = split_of(data, "train")
+    if not isinstance(data, reading.Streams):
         rows = slice(count * batch_size)
-        data = tf.nest.map_structure(lambda array: array[rows], data)
+        parts = reading.parts_of(data)
+        data = tf.nest.map_structure(lambda array: array[rows], parts)
     batches = as_dataset(data, batch_size).take(count).cache()
     if not sum(1 for _ in batches):  # a whole pass, which fills the cache
         raise ValueError("`data` must hold at least one batch. Received: none.")
@@ -183,21 +277,3 @@ def compile_for(function: Callable, x: Any, autograph: bool = True) -> Callable:
     """
     compiled = tf.function(function, autograph=autograph)
     return compiled.get_concrete_function(batch_specs(x))
-
-
-def labels_of(split: Split) -> Any:
-    """Returns all labels of a split as one array, or a dict of them."""
-    if isinstance(split, tf.data.Dataset):
-        batches = [batch[1] for batch in split.as_numpy_iterator()]
-        return tf.nest.map_structure(lambda *all: np.concatenate(all), *batches)
-    if isinstance(split[1], Mapping):
-        return {name: np.asarray(part) for name, part in split[1].items()}
-    return np.asarray(split[1])
-
-
-def take(split: Any, count: int) -> Any:
-    """Returns the inputs of the first `count` examples as arrays."""
-    if isinstance(split, tf.data.Dataset):
-        inputs = split.map(lambda x, *_: x).unbatch().batch(count)
-        return next(inputs.as_numpy_iterator())
-    return tf.nest.map_structure(lambda a: np.asarray(a[:count]), split[0])

@@ -9,13 +9,15 @@ import os
 import pathlib
 
 import keras
+import numpy as np
 
 from keras_kd.core.records import StageRecord
 from keras_kd.core.type_aliases import Split
+from keras_kd.data.parts import labels_of
+from keras_kd.data.parts import take
+from keras_kd.data.parts import weights_of
 from keras_kd.data.splits import Data
 from keras_kd.data.splits import as_dataset
-from keras_kd.data.splits import labels_of
-from keras_kd.data.splits import take
 from keras_kd.evaluation.disagreements import Disagreements
 from keras_kd.evaluation.disagreements import find_disagreements
 from keras_kd.evaluation.gain import ACCURACY
@@ -127,11 +129,24 @@ class Evaluator:
             "agreement_is": dataclasses.asdict(self.task.agreement),
         }
 
+    def _check_finite(self, answers, split):
+        for scores in keras.tree.flatten(answers):
+            good = np.isfinite(scores).reshape(len(scores), -1).all(axis=1)
+            if not good.all():
+                row = int(np.argmin(good))
+                name = "test" if split is self.data.test else "validation"
+                raise ValueError(
+                    "The teacher's answers must be finite. Received: NaN or "
+                    f"infinity for example {row} of `{name}`. Look for NaN in "
+                    "that input, and at the teacher's weights."
+                )
+
     def _judge(self, answers: dict, split: Split) -> dict:
         """Judges the teacher's answers to a split."""
+        self._check_finite(answers, split)
         labels, task = labels_of(split), self.task
         if task is None:
             task = infer_output("linear", answers["logits"].shape, labels)
         meter = task.meter()
-        meter.update(answers, labels)
+        meter.update(answers, labels, sample_weight=weights_of(split))
         return meter.result()

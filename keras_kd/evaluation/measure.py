@@ -16,10 +16,11 @@ import tensorflow as tf
 
 from keras_kd import tasks
 from keras_kd.core.type_aliases import Split
+from keras_kd.data.parts import take
 from keras_kd.data.splits import Data
 from keras_kd.data.splits import as_dataset
-from keras_kd.data.splits import check_split
-from keras_kd.data.splits import take
+from keras_kd.data.splits import read_split
+from keras_kd.data.splits import split_of
 from keras_kd.evaluation import runtimes
 from keras_kd.evaluation.judging import judge_by_task
 from keras_kd.evaluation.latency import as_metrics
@@ -99,8 +100,7 @@ def measure(
     kd.measure("student.keras", data)["bytes"]
     ```
     """
-    split = data.test if isinstance(data, Data) else data
-    check_split(split, "data")
+    split = read_split(split_of(data, "test"), "data")
     threads = os.cpu_count() or 1
     runner = runtimes.load_runner(model_or_path, threads=threads)
     metrics: dict[str, Any] = judge_by_task(

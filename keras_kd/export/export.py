@@ -22,6 +22,8 @@ from keras_kd.export.formats.saved_model import full_precision
 from keras_kd.export.formats.saved_model import write_endpoints
 from keras_kd.export.formats.saved_model import write_saved_model
 from keras_kd.export.formats.tolerance import tolerance_of
+from keras_kd.export.formats.variants import FORMATS
+from keras_kd.export.formats.variants import check_formats
 from keras_kd.export.formats.variants import file_name
 from keras_kd.export.formats.variants import variants
 from keras_kd.export.manifest import model_files
@@ -52,7 +54,6 @@ from keras_kd.export.verification.verify import verify
 from keras_kd.quantization.representative import SAMPLES
 from keras_kd.quantization.representative import draw
 
-FORMATS = ("saved_model", "tflite")
 # Rows that are compared; int8 calibration sees all that it gets.
 VERIFIED_ROWS = 8
 
@@ -159,7 +160,7 @@ def export(
     """
     started = time.time()
     name = check_name(model.name if name is None else name)
-    formats = _check_formats(formats)
+    formats = check_formats(formats)
     kinds = variants(quantize)
     check_keep(keep)
     batch_sizes = check_batch_sizes(warmup)
@@ -289,12 +290,3 @@ def export(
         artefacts=artefacts,
         seconds=time.time() - started,
     )
-
-
-def _check_formats(formats):
-    chosen = [formats] if isinstance(formats, str) else list(formats)
-    if not chosen or not set(chosen) <= set(FORMATS):
-        raise ValueError(
-            f"`formats` must be one or more of {FORMATS}. Received: {formats!r}"
-        )
-    return sorted(set(chosen))

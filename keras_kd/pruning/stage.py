@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from collections.abc import Mapping
 from collections.abc import Sequence
 
 import keras
@@ -12,6 +13,8 @@ import numpy as np
 import tensorflow as tf
 
 from keras_kd import tasks
+from keras_kd.core.arguments import check_count
+from keras_kd.core.arguments import check_learning_rate
 from keras_kd.core.copying import copy_of
 from keras_kd.core.model_inputs import inputs_for
 from keras_kd.core.records import StageRecord
@@ -20,9 +23,10 @@ from keras_kd.core.type_aliases import LossLike
 from keras_kd.core.type_aliases import LossWeightsLike
 from keras_kd.core.type_aliases import TaskLike
 from keras_kd.core.type_aliases import TeacherLike
+from keras_kd.data.parts import take
 from keras_kd.data.splits import Data
-from keras_kd.data.splits import check_split
-from keras_kd.data.splits import take
+from keras_kd.data.splits import read_split
+from keras_kd.data.splits import split_of
 from keras_kd.distillers.default_losses import task_to_train
 from keras_kd.distillers.distiller import Distiller
 from keras_kd.distillers.guarded import guard_labels
@@ -103,9 +107,11 @@ def prune(
     pruned, record = kd.prune(student, data, sparsity=0.8, teacher=teacher)
     ```
     """
+    check_count("epochs", epochs)
+    check_count("batch_size", batch_size)
+    check_learning_rate("learning_rate", learning_rate)
     pruning = Pruning(sparsity, schedule=schedule, **options)
-    split = data.train if isinstance(data, Data) else data
-    check_split(split, "data")
+    split = read_split(split_of(data, "train"), "data")
     began = time.perf_counter()
     keras.utils.set_random_seed(seed)
     copy = copy_of(student)
@@ -143,12 +149,12 @@ def prune(
     if not distilled:
         guard_labels(copy)
     parts = split if arrays else (split,)
-    watched = bool(callbacks) and isinstance(data, Data)
+    watched = bool(callbacks) and isinstance(data, (Data, Mapping))
     trained.fit(
         **dict(zip(("x", "y", "sample_weight"), parts, strict=False)),
         batch_size=batch_size if arrays else None,
         epochs=epochs,
-        validation_data=data.validation if watched else None,
+        validation_data=split_of(data, "validation") if watched else None,
         callbacks=[pruning, *callbacks],
         verbose=verbose,
     )

@@ -9,7 +9,10 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from keras_kd.data.splits import Data
+from keras_kd.data.batches import length
+from keras_kd.data.reading import parts_of
+from keras_kd.data.splits import as_dataset
+from keras_kd.data.splits import split_of
 
 SAMPLES = 256
 
@@ -42,18 +45,12 @@ def draw(data: Any, samples: int = SAMPLES, seed: int = 0) -> Any:
         raise ValueError(
             f"`samples` must be at least 1. Received: samples={samples}"
         )
-    split = data.train if isinstance(data, Data) else data
+    split = split_of(data, "train")
     rng = np.random.default_rng(seed)
     if isinstance(split, tf.data.Dataset):
-        return _drawn_from_stream(split, samples, rng)
-    x = split[0] if isinstance(split, (tuple, list)) else split
-    rows = {len(array) for array in keras.tree.flatten(x)}
-    if len(rows) != 1 or 0 in rows:
-        raise ValueError(
-            "Calibration data must hold inputs of one length, at least one. "
-            f"Received lengths: {sorted(rows)}"
-        )
-    chosen = rng.permutation(rows.pop())[:samples]
+        return _drawn_from_stream(as_dataset(split), samples, rng)
+    x, *_ = parts_of(split, "calibration data")
+    chosen = rng.permutation(length(x))[:samples]
     return keras.tree.map_structure(lambda array: np.asarray(array)[chosen], x)
 
 
@@ -61,8 +58,7 @@ def _drawn_from_stream(dataset, samples, rng):
     # Algorithm R: every example of a stream of unknown length gets the same
     # chance, and only the sample is held.
     kept, seen = [], 0
-    for batch in dataset:
-        x = batch[0] if isinstance(batch, tuple) else batch
+    for x, *_ in dataset:
         x = keras.tree.map_structure(np.asarray, x)
         for row in range(len(keras.tree.flatten(x)[0])):
             place = seen if seen < samples else int(rng.integers(seen + 1))

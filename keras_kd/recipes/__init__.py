@@ -17,8 +17,8 @@ def load_teacher(): ...  # returns a trained keras.Model, or a Teacher
 ```
 
 (With `teacher_epochs=0` what `build_teacher` returns is not trained either.)
-If the teacher learns from other data than the student (more labels, for
-example), a recipe also has
+It may import the files beside it. If the teacher learns from other data than
+the student (more labels, for example), a recipe also has
 
 ```python
 def load_teacher_data(): ...  # returns a keras_kd.data.Data
@@ -35,9 +35,9 @@ import pkgutil
 import sys
 from types import ModuleType
 
+from keras_kd.core.arguments import did_you_mean
 from keras_kd.recipes._settings import DEFAULT_SETTINGS
 from keras_kd.recipes._settings import OF_TEACHER
-from keras_kd.recipes._settings import did_you_mean
 from keras_kd.recipes._settings import settings_of
 
 __all__ = [
@@ -50,6 +50,7 @@ __all__ = [
 
 FUNCTIONS = ("load_data", "build_teacher", "build_student")
 OPTIONAL = ("load_teacher", "load_teacher_data")
+_FOLDERS: set[pathlib.Path] = set()
 
 
 def available() -> list[str]:
@@ -102,6 +103,7 @@ def import_file(path: pathlib.Path) -> ModuleType:
             f"There is no recipe file {str(path)!r}. Expected a Python file "
             f"(.py), or one of the names {available()}."
         )
+    find_neighbours(path.absolute().parent)
     module = importlib.util.module_from_spec(spec)
     # Pickle, dataclasses and Keras' serialisation look modules up by name.
     sys.modules[name] = module
@@ -111,6 +113,23 @@ def import_file(path: pathlib.Path) -> ModuleType:
         del sys.modules[name]
         raise
     return module
+
+
+def find_neighbours(folder: pathlib.Path) -> None:
+    """Lets a recipe import the files beside it, as a script of Python may.
+
+    Modules of the same names from the folder of another recipe are forgotten.
+    """
+    others = {str(other) for other in _FOLDERS} - {str(folder)}
+    for path in folder.iterdir():
+        found = sys.modules.get(path.stem)
+        file = getattr(found, "__file__", None)
+        if file and any(file.startswith(other + os.sep) for other in others):
+            del sys.modules[path.stem]
+    _FOLDERS.add(folder)
+    if str(folder) in sys.path:
+        sys.path.remove(str(folder))
+    sys.path.insert(0, str(folder))
 
 
 def check(recipe: ModuleType, name: str) -> None:

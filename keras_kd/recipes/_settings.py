@@ -3,11 +3,11 @@
 
 from __future__ import annotations
 
-import difflib
 import warnings
-from collections.abc import Iterable
 from types import ModuleType
 from typing import Any
+
+from keras_kd.core.arguments import did_you_mean
 
 OF_TEACHER: dict[str, Any] = {
     "teacher_epochs": 20,
@@ -59,7 +59,7 @@ def settings_of(recipe: ModuleType, **changes: Any) -> dict[str, Any]:
     """
     if not isinstance(recipe.settings, dict):
         raise ValueError(
-            f"`settings` of the recipe {recipe.__name__!r} must be a dict. "
+            f"`settings` of the recipe {recipe.__file__} must be a dict. "
             f"Received: {recipe.settings!r}"
         )
     chosen = {**_named_now(recipe.settings), **_named_now(changes)}
@@ -67,16 +67,10 @@ def settings_of(recipe: ModuleType, **changes: Any) -> dict[str, Any]:
         if key not in DEFAULT_SETTINGS:
             raise ValueError(
                 f"Unknown setting {key!r} for the recipe "
-                f"{recipe.__name__!r}.{did_you_mean(key, DEFAULT_SETTINGS)} "
+                f"{recipe.__file__}.{did_you_mean(key, DEFAULT_SETTINGS)} "
                 f"Expected any of {sorted(DEFAULT_SETTINGS)}."
             )
     return {**DEFAULT_SETTINGS, **chosen}
-
-
-def did_you_mean(name: str, known: Iterable[str]) -> str:
-    """Returns a sentence with near names, or nothing."""
-    near = difflib.get_close_matches(name, list(known), n=3)
-    return f" Did you mean {' or '.join(map(repr, near))}?" if near else ""
 
 
 def _named_now(settings):

@@ -100,7 +100,8 @@ def infer_output(
     raise ValueError(
         "Cannot tell for certain what task this is: the output has shape "
         f"{shape} and activation {activation}, labels have shape "
-        f"{labels.shape} and dtype {labels.dtype}, the loss is "
+        f"{labels.shape}, dtype {labels.dtype} and values{_range(labels)}, "
+        f"the loss is "
         f"{name or 'not known'}. Pass `task`; these would fit: "
         + ", ".join(f"kd.tasks.{task}" for task in found)
     )
@@ -169,6 +170,10 @@ def _of_rows(activation, shape, labels, loss):
         return Regression()
     fit = ["Classification(one_hot=True)"] if one_class else []
     return [*fit, *(["MultiLabel()"] if yes_no else []), "Regression()"]
+
+
+def _range(labels):
+    return f" from {labels.min()} to {labels.max()}" if labels.size else ""
 
 
 def _is_yes_no(labels):

@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from keras_kd.data.batches import length
+from keras_kd.data.parts import labels_of
 from keras_kd.data.splits import UNLABELLED
-from keras_kd.data.splits import labels_of
 from keras_kd.data.splits import with_known_count
 from keras_kd.targets.attached import attach_targets
 from keras_kd.targets.cache import TeacherCache
@@ -30,7 +31,7 @@ def fit_arguments(
     """Returns the arguments of `fit` that bring a training split.
 
     Args:
-        split: Arrays `(x, y)`, or a batched `tf.data.Dataset`.
+        split: A split of `Data`.
         batch_size: Examples in a step, for arrays.
         seed: Of the shuffling, where the data set does it.
         targets: See `train`.
@@ -59,10 +60,11 @@ def fit_arguments(
         return {"x": batches, "shuffle": False}
     if isinstance(split, tf.data.Dataset):
         return {"x": split, "shuffle": False}  # Keras would warn it cannot
-    x, y = split
+    x, y, *weight = split
     if targets is not None:
         x = attach_targets(x, {"output": targets})
-    return {"x": x, "y": y, "batch_size": batch_size}
+    weights = {"sample_weight": weight[0]} if weight else {}
+    return {"x": x, "y": y, **weights, "batch_size": batch_size}
 
 
 def steps_per_epoch(arguments: dict[str, Any]) -> int:
@@ -71,7 +73,7 @@ def steps_per_epoch(arguments: dict[str, Any]) -> int:
         return arguments["steps_per_epoch"]
     if isinstance(arguments["x"], tf.data.Dataset):
         return int(arguments["x"].cardinality())
-    return math.ceil(len(arguments["y"]) / arguments["batch_size"])
+    return math.ceil(length(arguments["y"]) / arguments["batch_size"])
 
 
 def _labelled_batches(split, has_label, batch_size, seed, augment):
@@ -85,7 +87,7 @@ def _labelled_batches(split, has_label, batch_size, seed, augment):
     if isinstance(split, tf.data.Dataset):
         steps = int(split.cardinality())
         examples = split.unbatch().filter(
-            lambda x, y: tf.reduce_any(y != UNLABELLED)
+            lambda x, y, *_: tf.reduce_any(y != UNLABELLED)
         )
         batch_size = math.ceil(len(has_label) / steps)
     else:

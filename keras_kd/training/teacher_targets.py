@@ -22,7 +22,9 @@ from keras_kd.core.identity import identity
 from keras_kd.core.progress import say
 from keras_kd.core.stage_cache import fingerprint
 from keras_kd.core.stage_cache import fingerprint_of_split
+from keras_kd.core.type_aliases import DataLike
 from keras_kd.data.splits import Data
+from keras_kd.data.splits import as_data
 from keras_kd.targets.attached import attach_targets
 from keras_kd.targets.attached import outputs_of
 from keras_kd.targets.attached import target_of
@@ -79,7 +81,7 @@ class TeacherTargets:
     def __init__(
         self,
         teacher: Any,
-        data: Data,
+        data: DataLike,
         distillation_losses=None,
         directory: pathlib.Path | None = None,
         verbose: int = 1,
@@ -92,7 +94,7 @@ class TeacherTargets:
                 "`teacher` must be a trained keras.Model or a "
                 "keras_kd.teachers.Teacher. Received: None"
             )
-        self.data = data
+        self.data = data = as_data(data)
         losses = copies_of(distillation_losses) or []
         taps = {tap for loss in losses for tap in loss.taps[0]}
         self.taps = tuple(sorted(taps)) or ("output",)
@@ -173,8 +175,9 @@ class TeacherTargets:
                 train = seen["x"]
             return dataclasses.replace(self.data, train=train), self.teacher
         if self.in_memory:
-            x, y = self.data.train
-            train = attach_targets(x, {"output": self._training_targets}), y
+            x, *rest = self.data.train
+            x = attach_targets(x, {"output": self._training_targets})
+            train = (x, *rest)
         else:
             train = self.store().attach(
                 self.data.train, batch_size, shuffle=True, seed=0

@@ -12,9 +12,12 @@ import keras
 
 from keras_kd import losses as losses_module
 from keras_kd.core import output_heads
+from keras_kd.core.arguments import check_count
+from keras_kd.core.arguments import check_learning_rate
 from keras_kd.core.progress import TrainingProgress
+from keras_kd.core.type_aliases import DataLike
 from keras_kd.core.type_aliases import OptimizerLike
-from keras_kd.data.splits import Data
+from keras_kd.data.splits import as_data
 from keras_kd.distillers import unlabelled
 from keras_kd.distillers.distiller import Distiller
 from keras_kd.distillers.guarded import guard_labels
@@ -31,7 +34,7 @@ from keras_kd.training.task_of import JudgeEpochs
 
 def train(
     build: Callable[[], keras.Model],
-    data: Data,
+    data: DataLike,
     *,
     title: str | None,
     seed: int = 0,
@@ -92,6 +95,10 @@ def train(
         `seconds`, the best value of the watched metric, and the `history`.
     """
     began = time.perf_counter()
+    check_count("epochs", epochs)
+    check_count("batch_size", batch_size)
+    check_learning_rate("learning_rate", learning_rate)
+    data = as_data(data)
     keras.utils.set_random_seed(seed)
     model = trained = build()
     judging: list[keras.callbacks.Callback] = []

@@ -15,16 +15,18 @@ from typing import Any
 import keras
 import keras_tuner
 
+from keras_kd.core.arguments import check_count
 from keras_kd.core.file_lock import file_lock
 from keras_kd.core.progress import console_for
 from keras_kd.core.progress import say
+from keras_kd.core.type_aliases import DataLike
 from keras_kd.core.type_aliases import LabelLossLike
 from keras_kd.core.type_aliases import LossLike
 from keras_kd.core.type_aliases import MetricLike
 from keras_kd.core.type_aliases import SearchedLike
 from keras_kd.core.type_aliases import TaskLike
 from keras_kd.core.type_aliases import TeacherLike
-from keras_kd.data.splits import Data
+from keras_kd.data.splits import as_data
 from keras_kd.engines import Engine
 from keras_kd.training.task_of import written
 from keras_kd.training.teacher_targets import TeacherTargets
@@ -51,7 +53,7 @@ from keras_kd.tuning.trials.trial_record import RUNNING
 def search(
     teacher: TeacherLike | TeacherTargets,
     build_student: Callable[..., keras.Model],
-    data: Data,
+    data: DataLike,
     trials: int = 20,
     directory: str | os.PathLike = "search",
     *,
@@ -167,7 +169,8 @@ def search(
             stacklevel=2,
         )
         median_stopping = stop_hopeless
-    _check_counts(trials, epochs, confirm, workers, control, ahead)
+    data = as_data(data)
+    _check_counts(trials, epochs, batch_size, confirm, workers, control, ahead)
     oracles.check_tuner(tuner)
     space: dict[str, Any] = {
         "temperature": temperature,
@@ -265,18 +268,14 @@ def _run(job, study, trials, engine, verbose):
         table.close()
 
 
-def _check_counts(trials, epochs, confirm, workers, control, ahead):
+def _check_counts(trials, epochs, batch_size, confirm, workers, control, ahead):
     counts = {
         "trials": (trials, 1 + control),
         "epochs": (epochs, 1),
+        "batch_size": (batch_size, 1),
         "confirm": (confirm, 0),
         "workers": (workers, 1),
         "ahead": (ahead, 1),
     }
     for name, (value, least) in counts.items():
-        whole = isinstance(value, int) and not isinstance(value, bool)
-        if not whole or value < least:
-            raise ValueError(
-                f"`{name}` must be a whole number of at least {least}. "
-                f"Received: {name}={value!r}"
-            )
+        check_count(name, value, least)

@@ -13,6 +13,7 @@ import keras
 import tensorflow as tf
 
 from keras_kd.core.records import StageRecord
+from keras_kd.core.type_aliases import DataLike
 from keras_kd.core.type_aliases import LabelLossLike
 from keras_kd.core.type_aliases import LearningRateLike
 from keras_kd.core.type_aliases import LossLike
@@ -21,13 +22,14 @@ from keras_kd.core.type_aliases import MetricLike
 from keras_kd.core.type_aliases import OptimizerLike
 from keras_kd.core.type_aliases import TaskLike
 from keras_kd.core.type_aliases import TeacherLike
-from keras_kd.data.splits import Data
-from keras_kd.data.splits import labels_of
+from keras_kd.data.parts import labels_of
+from keras_kd.data.splits import as_data
 from keras_kd.export.publishing.versions import check_name
 from keras_kd.export.signatures.answers import Head
 from keras_kd.report import Report
 from keras_kd.training.augmenting import check_augment
-from keras_kd.training.optimizers import check_optimizer
+from keras_kd.workflows.argument_checks import check_lesson
+from keras_kd.workflows.argument_checks import check_settings
 from keras_kd.workflows.artifact_metrics import artifact_metrics
 from keras_kd.workflows.choosing import best_of
 from keras_kd.workflows.choosing import is_better
@@ -42,7 +44,7 @@ from keras_kd.workflows.teacher_checks import warn_of_teacher
 def compress(
     teacher: TeacherLike,
     build_student: Callable[[], keras.Model],
-    data: Data,
+    data: DataLike,
     directory: str | os.PathLike,
     *,
     temperature: float | None = None,
@@ -98,7 +100,8 @@ def compress(
     Args:
         teacher: A trained `keras.Model` or a `keras_kd.teachers.Teacher`.
         build_student: Returns a new, untrained student.
-        data: Training, validation and test splits.
+        data: Training, validation and test splits: `Data`, or what it is
+            made of.
         directory: Folder of this model; its name is the model's name for
             TensorFlow Serving.
         temperature: See `Distiller`; `None`: that of the task's losses.
@@ -157,9 +160,7 @@ def compress(
     """
     directory = pathlib.Path(directory).absolute()
     check_name(directory.name)
-    if not tuple(seeds):
-        raise ValueError("`seeds` must hold at least one seed. Received: ()")
-    check_optimizer(optimizer)
+    data = as_data(data)
     check_augment(augment, data.train)
     given = {
         "optimizer": optimizer,
@@ -183,14 +184,35 @@ def compress(
         "loss": loss,
         **given,
     }
-    distilling = {
+    distilling: dict[str, Any] = {
         "temperature": temperature,
         "alpha": alpha,
         "distillation_losses": distillation_losses,
     }
+    check_settings(
+        {
+            **training,
+            **distilling,
+            "search": search,
+            "seeds": seeds,
+            "prune": prune,
+            "prune_epochs": prune_epochs if prune else 1,
+            "formats": formats,
+            "quantize": quantize,
+        }
+    )
     files: dict[str, Any] = {"formats": list(formats), "quantize": quantize}
     files |= {} if tolerance is None else {"tolerance": tolerance}
     files |= {} if head is None else {"head": head}
+    sized = check_lesson(
+        teacher,
+        build_student,
+        data,
+        loss=loss,
+        task=task,
+        headline=headline,
+        **distilling,
+    )
     stages = CompressionStages(
         teacher,
         build_student,
@@ -208,7 +230,8 @@ def compress(
     of_teacher = stages.teacher()
     of_control = None
     teacher_value = of_teacher.metrics.get(figure)
-    for warning in warn_of_teacher(teacher_value, labels, None, judged):
+    at_first = warn_of_teacher(teacher_value, labels, None, judged)
+    for warning in sized + at_first:
         stages.say(warning)  # now, before hours are spent on its students
     found = None
     if search is not None:
@@ -235,7 +258,9 @@ def compress(
     rows, refused = refusals(files_of, directory.name)
     records += rows
     control_value = of_control.metrics[figure] if of_control else None
-    notes = warn_of_teacher(teacher_value, labels, control_value, judged)
+    notes = sized + warn_of_teacher(
+        teacher_value, labels, control_value, judged
+    )
     notes += [*refused, *still_improving(students, epochs)]
     if controls and is_better(controls, students, judged):
         exported(stages, unpruned, files, "control")

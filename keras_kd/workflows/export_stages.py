@@ -8,7 +8,7 @@ from typing import Any
 
 from keras_kd.core.passing_faults import is_passing
 from keras_kd.core.records import StageRecord
-from keras_kd.data.splits import take
+from keras_kd.data.parts import take
 from keras_kd.export import export
 from keras_kd.export.formats.variants import file_name
 from keras_kd.export.formats.variants import variants

@@ -11,8 +11,9 @@ from typing import Any
 import keras
 
 from keras_kd.core.records import StageRecord
+from keras_kd.core.type_aliases import DataLike
 from keras_kd.core.type_aliases import TeacherLike
-from keras_kd.data.splits import Data
+from keras_kd.data.splits import as_data
 from keras_kd.distillers import unlabelled
 from keras_kd.evaluation import measure
 from keras_kd.models.ensemble import ensemble
@@ -58,7 +59,7 @@ class Generations:
 
 def born_again(
     build_student: Callable[[], keras.Model],
-    data: Data,
+    data: DataLike,
     generations: int = 3,
     *,
     teacher: TeacherLike | None = None,
@@ -114,6 +115,7 @@ def born_again(
             raise ValueError(
                 f"`{name}` must be at least 1. Received: {name}={value}"
             )
+    data = as_data(data)
     students, records, values = [], [], []
     for number in range(generations):
         student, record, value = _train_from(
@@ -145,7 +147,7 @@ def born_again(
 def teach_through(
     teacher: TeacherLike,
     builders: Iterable[Callable[[], keras.Model]],
-    data: Data,
+    data: DataLike,
     *,
     temperature: float = 4.0,
     alpha: float = 0.7,
@@ -197,6 +199,7 @@ def teach_through(
             "A chain needs a teacher and at least one function that builds a "
             f"student. Received: {missing}={locals()[missing]!r}"
         )
+    data = as_data(data)
     records = []
     for number, build in enumerate(builders, start=1):
         teacher, record, _ = _train_from(

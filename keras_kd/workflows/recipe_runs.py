@@ -3,9 +3,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import inspect
 import os
 import pathlib
+from collections.abc import Iterator
 from types import ModuleType
 from typing import TYPE_CHECKING
 from typing import Any
@@ -19,10 +21,13 @@ from keras_kd.core.stage_cache import fingerprint_of_builder
 from keras_kd.core.stage_cache import fingerprint_of_split
 from keras_kd.core.type_aliases import TeacherLike
 from keras_kd.data.splits import Data
+from keras_kd.data.splits import as_data
 from keras_kd.report import Report
 from keras_kd.training.settings_json import as_json
 from keras_kd.training.task_of import written
 from keras_kd.training.trainer import train
+from keras_kd.workflows.argument_checks import check_lesson
+from keras_kd.workflows.argument_checks import check_settings
 from keras_kd.workflows.compress import compress
 
 if TYPE_CHECKING:
@@ -122,23 +127,53 @@ def finished_teacher(
     else:
         return None
     if teacher is None:
-        raise ValueError(
-            f"{name}() of {recipe.__file__} returned None. Expected a trained "
-            "keras.Model, such as keras.saving.load_model('teacher.keras'), "
-            "or a keras_kd.teachers.Teacher."
+        _refuse_no_teacher(
+            recipe,
+            name,
+            "a trained keras.Model, such as "
+            "keras.saving.load_model('teacher.keras'), or a "
+            "keras_kd.teachers.Teacher",
         )
     return teacher
+
+
+def _refuse_no_teacher(recipe, name, expected):
+    raise ValueError(
+        f"{name}() of {recipe.__file__} returned None. Expected {expected}."
+    )
+
+
+@contextlib.contextmanager
+def telling_of(recipe: ModuleType, what: str = "") -> Iterator[None]:
+    """Says in which recipe something is wrong."""
+    try:
+        yield
+    except ValueError as error:
+        raise ValueError(f"{recipe.__file__}{what}: {error}") from error
 
 
 def _teacher_and_data(
     recipe, directory, settings, data_options
 ) -> tuple[TeacherLike, Data]:
-    data = recipe.load_data(**(data_options or {}))
+    with telling_of(recipe):
+        check_settings(settings)
     teacher = finished_teacher(recipe, settings)
+    data = recipe.load_data(**(data_options or {}))
+    with telling_of(recipe, ", load_data()"):
+        data = as_data(data)
+    teaches = recipe.build_teacher() if teacher is None else teacher
+    if teaches is None:
+        _refuse_no_teacher(recipe, "build_teacher", "a keras.Model")
+    names = "temperature alpha distillation_losses loss task headline".split()
+    distilling = {key: settings[key] for key in names}
+    with telling_of(recipe):
+        check_lesson(teaches, recipe.build_student, data, **distilling)
     if teacher is not None:
         return teacher, data
     stages = StageFolder(pathlib.Path(directory).absolute() / "stages", say=say)
     teacher_data = getattr(recipe, "load_teacher_data", lambda: data)()
+    with telling_of(recipe, ", load_teacher_data()"):
+        teacher_data = as_data(teacher_data)
     training = {
         "epochs": settings["teacher_epochs"],
         "batch_size": settings["batch_size"],

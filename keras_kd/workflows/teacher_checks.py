@@ -7,6 +7,7 @@ import numpy as np
 
 from keras_kd.data.splits import UNLABELLED
 from keras_kd.tasks import Headline
+from keras_kd.tasks.reading import sums_to_one
 
 ACCURACY = Headline("accuracy")
 MARGIN = 0.005  # half a point: less is noise on most validation sets
@@ -18,6 +19,8 @@ def chance_level(labels: np.ndarray) -> float | None:
     `None` where labels are no class ids.
     """
     labels = np.asarray(labels)
+    if labels.ndim > 1 and labels.shape[-1] > 1 and sums_to_one(labels):
+        labels = labels.argmax(axis=-1)  # one-hot
     if not np.issubdtype(labels.dtype, np.integer):
         return None
     labels = labels[labels != UNLABELLED]

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import inspect
 import pathlib
+import sys
 
 import keras
 import numpy as np
@@ -20,9 +21,13 @@ NAMES = [p.stem for p in FOLDER.glob("*.py") if not p.name.startswith("_")]
 GOOD = """
 import keras
 
-def load_data(): return None
-def build_teacher(): return keras.Sequential([keras.layers.Dense(2)])
-def build_student(): return keras.Sequential([keras.layers.Dense(2)])
+def load_data():
+    split = [[0.0, 1.0], [1.0, 0.0]], [0, 1]
+    return split, split
+def build_teacher():
+    return keras.Sequential([keras.Input((2,)), keras.layers.Dense(2)])
+def build_student():
+    return keras.Sequential([keras.Input((2,)), keras.layers.Dense(2)])
 settings = dict(alpha=0.5)
 """
 
@@ -128,6 +133,45 @@ def test_finished_teacher_that_is_none_is_told_with_the_recipes_path(tmp_path):
     recipe = recipes.load(written(tmp_path, source))
     with pytest.raises(ValueError, match=r"load_teacher\(\) of .*mine\.py"):
         recipe_runs.run_recipe(recipe, tmp_path / "run")
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "fragment"),
+    [
+        ("alpha=0.5", "sparsity=50", "For 50 % write 0.5"),
+        ("alpha=0.5", "seeds=3", r"write seeds=\(0, 1, 2\)"),
+        ("alpha=0.5", "student_epochs=0", "`student_epochs` must be"),
+        ("return split, split", "return split", r"load_data\(\): .*kd.Data\("),
+        (
+            "def build_student():",
+            "def build_student():\n    return\n",
+            "lack a",
+        ),
+        ("def build_teacher():", "def build_teacher():\n    return\n", "None"),
+        ("layers.Dense(2)", "layers.Dense(3)", "the same classes"),
+    ],
+)
+def test_recipe_that_cannot_run_is_told_of_before_training(
+    tmp_path, monkeypatch, old, new, fragment
+):
+    monkeypatch.setattr(recipe_runs, "train", None)
+    recipe = recipes.load(written(tmp_path, GOOD.replace(old, new, 1)))
+    with pytest.raises(ValueError, match="(?s)" + fragment) as caught:
+        recipe_runs.run_recipe(recipe, tmp_path / "run")
+    assert str(tmp_path / "mine.py") in str(caught.value)
+    assert "keras_kd_recipe" not in str(caught.value)
+
+
+def test_recipe_imports_the_file_beside_it(tmp_path, monkeypatch):
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    for alpha in (0.25, 0.75):
+        folder = tmp_path / str(alpha)
+        folder.mkdir()
+        (folder / "neighbour_of_mine.py").write_text(f"ALPHA = {alpha}")
+        source = "from neighbour_of_mine import ALPHA\n" + GOOD
+        source = source.replace("alpha=0.5", "alpha=ALPHA")
+        recipe = recipes.load(written(folder, source))
+        assert recipe.settings == {"alpha": alpha}
 
 
 def test_load_runs_a_users_own_file(tmp_path):

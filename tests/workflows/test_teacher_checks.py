@@ -15,6 +15,7 @@ def test_chance_level_is_the_most_frequent_class():
     assert chance_level(LABELS) == 0.6
     assert chance_level(np.array([0.5, 1.5])) is None
     assert chance_level(np.array([-1, -1])) is None
+    assert chance_level(np.eye(4, dtype=int)[[0, 0, 0, 1]]) == 0.75
 
 
 def test_teacher_at_chance_is_named():

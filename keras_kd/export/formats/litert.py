@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from keras_kd.core import litert_runner
+from keras_kd.core.arguments import did_you_mean
 from keras_kd.core.array_files import save_arrays
 from keras_kd.core.fresh_process import failure_of
 from keras_kd.core.records import replacing
@@ -123,7 +124,8 @@ def check_quantize(quantize: str | None) -> None:
     """Raises ValueError unless `quantize` is a known choice."""
     if quantize not in QUANTIZE:
         raise ValueError(
-            f"`quantize` must be one of {QUANTIZE}. Received: {quantize!r}"
+            f"`quantize` must be one of {QUANTIZE}. Received: {quantize!r}."
+            f"{did_you_mean(quantize, filter(None, QUANTIZE))}"
         )
 
 

@@ -3,10 +3,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from collections.abc import Sequence
 
+from keras_kd.core.arguments import did_you_mean
 from keras_kd.export.formats.litert import QUANTIZE
 from keras_kd.export.formats.litert import check_quantize
+
+FORMATS = ("saved_model", "tflite")
 
 
 def variants(quantize: str | Sequence[str | None] | None) -> dict:
@@ -26,7 +30,7 @@ def variants(quantize: str | Sequence[str | None] | None) -> dict:
     # {"tflite.float16": "float16", "tflite.int8": "int8"}
     ```
     """
-    if quantize is None or isinstance(quantize, str):
+    if isinstance(quantize, str) or not isinstance(quantize, Iterable):
         check_quantize(quantize)
         return {"tflite": quantize}
     chosen = list(quantize)
@@ -43,3 +47,17 @@ def variants(quantize: str | Sequence[str | None] | None) -> dict:
 def file_name(name: str, kind: str) -> str:
     """Returns `student.int8.tflite` for a model's name and a kind."""
     return f"{name}{kind.removeprefix('tflite')}.tflite"
+
+
+def check_formats(formats: str | Sequence[str]) -> list[str]:
+    """Returns the formats as a list; raises ValueError if one is unknown."""
+    is_list = isinstance(formats, Iterable) and not isinstance(formats, str)
+    chosen = list(formats) if is_list else [formats]
+    unknown = [one for one in chosen if one not in FORMATS]
+    if not chosen or unknown:
+        hint = did_you_mean(unknown[0], FORMATS) if unknown else ""
+        raise ValueError(
+            f"`formats` must be one or more of {FORMATS}. Received: "
+            f"{formats!r}.{hint}"
+        )
+    return sorted(set(chosen))

@@ -11,13 +11,12 @@ from typing import Any
 
 import keras
 import numpy as np
-import tensorflow as tf
 from keras import layers
 
 from keras_kd.core.model_inputs import inputs_for
 from keras_kd.core.taps import tap
-from keras_kd.data.splits import Data
 from keras_kd.data.splits import as_dataset
+from keras_kd.data.splits import split_of
 from keras_kd.pruning.structured.channels import ChannelGraph
 from keras_kd.pruning.structured.kinds import WEIGHTS
 
@@ -103,8 +102,5 @@ def _batches(data):
             "by='activation' looks at the answers to real inputs. Pass "
             "`data`: a Data, arrays (x, y), or a batched tf.data.Dataset."
         )
-    data = data.train if isinstance(data, Data) else data
-    if not isinstance(data, (tuple, list, tf.data.Dataset)):
-        data = (data,)
-    for batch in as_dataset(data):
-        yield batch[0] if isinstance(batch, tuple) else batch
+    for x, *_ in as_dataset(split_of(data, "train")):
+        yield x

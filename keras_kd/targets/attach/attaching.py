@@ -7,11 +7,13 @@ import random
 from collections.abc import Callable
 from typing import Any
 
-import keras
 import tensorflow as tf
 
 from keras_kd.data.batches import gather
 from keras_kd.data.batches import length
+from keras_kd.data.reading import Streams
+from keras_kd.data.reading import parts_of
+from keras_kd.data.sample_shapes import check_samples
 from keras_kd.data.splits import as_dataset
 from keras_kd.targets.attach import epochs
 from keras_kd.targets.attach.lookup import Lookup
@@ -45,6 +47,9 @@ def attach(
         spec, count = arrays, length(arrays)
         seed = random.randrange(2**31) if seed is None else seed
         batches = epochs.of_arrays(count, batch_size or _CHUNK, shuffle, seed)
+    shapes = cache.manifest.get("sample_shapes")
+    if shapes and len(spec):
+        check_samples(spec[0], shapes)
     found = batches.map(
         _attaching(cache, arrays, spec, augment),
         num_parallel_calls=tf.data.AUTOTUNE,
@@ -122,27 +127,9 @@ def _views(cache, lookup, arrays, spec, augment) -> Views | None:
 
 def _arrays(data) -> tuple | None:
     """Returns arrays as a tuple `(x, y, ...)`, `None` for a stream."""
-    if isinstance(data, (tf.data.Dataset, keras.utils.PyDataset)):
+    if isinstance(data, Streams):
         return None
-    parts = data if isinstance(data, (tuple, list)) else (data,)
-    if len(parts) not in (1, 2, 3):
-        raise ValueError(
-            "`data` must be x, (x, y) or (x, y, sample_weight). Several "
-            "inputs go into one: ((x1, x2), y). Received: "
-            f"{len(parts)} parts."
-        )
-    while parts and parts[-1] is None:
-        parts = parts[:-1]
-    parts = tuple(
-        tf.nest.map_structure(tf.convert_to_tensor, part) for part in parts
-    )
-    lengths = sorted({len(array) for array in tf.nest.flatten(parts)})
-    if len(lengths) != 1 or lengths[0] == 0:
-        raise ValueError(
-            "Inputs, labels and weights must be of one length, at least 1. "
-            f"Received arrays of length {lengths}."
-        )
-    return parts
+    return tf.nest.map_structure(tf.convert_to_tensor, parts_of(data))
 
 
 def _stream(data, batch_size, shuffle) -> tf.data.Dataset:
@@ -153,13 +140,4 @@ def _stream(data, batch_size, shuffle) -> tf.data.Dataset:
             f"after. Received: {type(data).__name__}, "
             f"batch_size={batch_size}, shuffle={shuffle}"
         )
-    dataset = as_dataset(data)
-    if not isinstance(dataset.element_spec, tuple):
-        dataset = dataset.map(lambda *x: (x[0],))
-    for spec in tf.nest.flatten(dataset.element_spec[0]):
-        if spec.shape.rank == 0:
-            raise ValueError(
-                "`data` must come in batches. Received: a data set of single "
-                "samples. Call `.batch(...)` before `attach`."
-            )
-    return dataset
+    return as_dataset(data)

@@ -12,6 +12,10 @@ from keras_kd.core import progress
 from keras_kd.core.file_lock import file_lock
 from keras_kd.core.identity import identity
 from keras_kd.data.batches import rows_of
+from keras_kd.data.reading import Streams
+from keras_kd.data.reading import parts_of
+from keras_kd.data.sample_shapes import check_inputs
+from keras_kd.data.sample_shapes import shapes_of
 from keras_kd.targets.augment.views import Views
 from keras_kd.targets.augment.views import check_replayable
 from keras_kd.targets.build import labelling
@@ -52,7 +56,11 @@ def build(
         teacher = copy.copy(teacher)
         teacher.say_outputs(options.outputs)
     part = _checked_part(part)
+    data = data if isinstance(data, Streams) else parts_of(data, "dataset")
     inputs = streaming.inputs_of(data, batch_size)
+    spec = inputs.element_spec["x"]
+    if getattr(teacher, "preprocess", None) is None and augment is None:
+        check_inputs(spec, getattr(teacher, "model", None), "dataset")
     views = _views(augment, options, data, inputs)
     settings = {
         **options.to_json(),
@@ -107,10 +115,10 @@ def build(
         title = f"labelling {directory.name}"
         with progress.progress_bar(title, total, verbose=verbose) as advance:
             task.run(stream, advance)
-        _finish(directory, task, before, finished)
+        _finish(directory, task, before, finished, shapes_of(spec))
 
 
-def _finish(directory, task, before, finished):
+def _finish(directory, task, before, finished, shapes):
     """Writes the manifest over all shards, old and new."""
     if task.samples == 0 and not before:
         raise ValueError("There is nothing to label: the data set is empty.")
@@ -136,7 +144,8 @@ def _finish(directory, task, before, finished):
                 "labelled before. Give the same data set again, or another "
                 "directory."
             )
-    manifests.write_manifest(directory, found, data, describe(task.encodings))
+    unless = describe(task.encodings)
+    manifests.write_manifest(directory, found, data, unless, shapes)
 
 
 def checked_teacher(teacher: Any) -> teachers.Teacher:
@@ -185,7 +194,7 @@ def _views(augment, options, data, inputs) -> Views | None:
                 f"differ. Received: views={options.views}, augment=None"
             )
         return None
-    arrays = data[0] if isinstance(data, (tuple, list)) else None
+    arrays = None if isinstance(data, Streams) else data[0]
     views = Views.of(augment, options, arrays)
     few = next(iter(inputs.take(1)))["x"]
     check_replayable(views, rows_of(few, slice(32)))

@@ -60,7 +60,8 @@ def merge(
                 f"labelled from. Expected: {data}. Received: {whole}. Run "
                 "`keras-kd targets verify` on each."
             )
-        manifests.write_manifest(into, merged, whole, {})
+        shapes = parts[0].get("sample_shapes")
+        manifests.write_manifest(into, merged, whole, {}, shapes)
 
 
 def _finished(directory: pathlib.Path) -> dict[str, Any]:

@@ -9,6 +9,7 @@ import numpy as np
 import tensorflow as tf
 
 from keras_kd.data.batches import length
+from keras_kd.data.reading import Streams
 from keras_kd.data.splits import as_dataset
 from keras_kd.targets.hashing.fingerprint import fingerprints
 
@@ -19,7 +20,7 @@ def inputs_of(data: Any, batch_size: int) -> tf.data.Dataset:
     Raises:
         ValueError: If the data set never ends.
     """
-    dataset = as_dataset(data, batch_size)
+    dataset = as_dataset(data, batch_size, "dataset")
     if dataset.cardinality() == tf.data.INFINITE_CARDINALITY:
         raise ValueError(
             "Labelling needs a data set that ends. Received: one that "
@@ -65,7 +66,7 @@ def without(
 
 def sample_count(data: Any, batch_size: int) -> int | None:
     """Returns how many samples a data set has, at most; `None`: unknown."""
-    if isinstance(data, (tuple, list)):
+    if not isinstance(data, Streams):
         return length(data)
     dataset = as_dataset(data, batch_size)
     batches = int(dataset.cardinality())

@@ -96,6 +96,7 @@ def write_manifest(
     shards: list[Shard],
     data: dict[str, Any],
     unless: dict[str, Any],
+    shapes: list | None = None,
 ) -> None:
     """Writes the manifest, with which a cache is finished.
 
@@ -104,6 +105,7 @@ def write_manifest(
         shards: All shards, in order.
         data: `samples` and `sha256` of the data set's fingerprints.
         unless: What to say of encodings where a part has no shard.
+        shapes: Shape of one sample of each input; `None`: not known.
     """
     facts = [shard.facts for shard in shards]
     engines = [fact["labelled_with"] for fact in facts]
@@ -111,6 +113,7 @@ def write_manifest(
         "settings": read_settings(directory),
         "samples": sum(map(len, shards)),
         "data": data,
+        "sample_shapes": shapes,
         "encodings": facts[0]["encodings"] if facts else unless,
         "labelled_with": [
             engine

@@ -261,8 +261,15 @@ def test_rescaled_data_are_refused(cache):
 
 def test_data_set_of_single_samples_is_refused(cache, teacher, tmp_path):
     dataset = tf.data.Dataset.from_tensor_slices((images(), labels()))
-    with pytest.raises(tf.errors.InvalidArgumentError, match="Expected batch"):
-        run(cache.attach(dataset))
+    with pytest.raises(ValueError, match="of single samples"):
+        cache.attach(dataset)
+    inputs = dataset.map(lambda x, _: x)  # nothing but their shape tells
+    with pytest.raises(ValueError, match="of single samples"):
+        cache.attach(inputs)
+    with pytest.raises(ValueError, match="of single samples"):
+        kd.TeacherCache(tmp_path).build(teacher, inputs, verbose=0)
+    with pytest.raises(ValueError, match=r"was built with.*Received: \(4,"):
+        cache.attach(images()[:, :4])
 
 
 def test_damaged_shard_is_refused(teacher, tmp_path):

@@ -1,0 +1,39 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Parts of a split: its labels, its weights, its first inputs, in memory."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from keras_kd.core.type_aliases import Split
+
+
+def labels_of(split: Split) -> Any:
+    """Returns all labels of a split as one array, or a dict of them."""
+    if isinstance(split, tf.data.Dataset):
+        batches = [batch[1] for batch in split.as_numpy_iterator()]
+        return tf.nest.map_structure(lambda *all: np.concatenate(all), *batches)
+    if isinstance(split[1], Mapping):
+        return {name: np.asarray(part) for name, part in split[1].items()}
+    return np.asarray(split[1])
+
+
+def weights_of(split: Split) -> np.ndarray | None:
+    """Returns all sample weights of a split as one array, if it has any."""
+    if not isinstance(split, tf.data.Dataset):
+        return np.asarray(split[2]) if len(split) > 2 else None
+    if len(split.element_spec) < 3:
+        return None
+    return np.concatenate([batch[2] for batch in split.as_numpy_iterator()])
+
+
+def take(split: Any, count: int) -> Any:
+    """Returns the inputs of the first `count` examples as arrays."""
+    if isinstance(split, tf.data.Dataset):
+        inputs = split.map(lambda x, *_: x).unbatch().batch(count)
+        return next(inputs.as_numpy_iterator())
+    return tf.nest.map_structure(lambda a: np.asarray(a[:count]), split[0])
