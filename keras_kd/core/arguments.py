@@ -88,8 +88,8 @@ def check_seeds(name: str, value: Any) -> None:
     ):
         return
     hint = ""
-    if isinstance(value, numbers.Integral) and 0 < value < 100:
-        hint = f" For {value} seeds write {name}={tuple(range(value))}."
+    if isinstance(value, numbers.Integral) and 0 < int(value) < 100:
+        hint = f" For {value} seeds write {name}={tuple(range(int(value)))}."
     raise ValueError(
         f"`{name}` must hold at least one seed, each a different whole number "
         f"from 0 up. Received: {name}={value!r}.{hint}"

@@ -138,9 +138,9 @@ def test_finished_teacher_that_is_none_is_told_with_the_recipes_path(tmp_path):
 @pytest.mark.parametrize(
     ("old", "new", "fragment"),
     [
-        ("alpha=0.5", "sparsity=50", "For 50 % write 0.5"),
+        ("alpha=0.5", "prune=50", "For 50 % write 0.5"),
         ("alpha=0.5", "seeds=3", r"write seeds=\(0, 1, 2\)"),
-        ("alpha=0.5", "student_epochs=0", "`student_epochs` must be"),
+        ("alpha=0.5", "epochs=0", "`epochs` must be"),
         ("return split, split", "return split", r"load_data\(\): .*kd.Data\("),
         (
             "def build_student():",
