@@ -10,12 +10,8 @@ import pathlib
 from typing import Any
 
 from keras_kd.core.records import write_atomically
-
-SEAL = "seal"
-
-
-class DamagedFileError(ValueError):
-    """A file does not hold what was once written to it."""
+from keras_kd.core.seals import SEAL
+from keras_kd.core.seals import DamagedFileError
 
 
 def write_checksummed(path: str | os.PathLike, content: dict[str, Any]) -> None:

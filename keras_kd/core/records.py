@@ -13,6 +13,10 @@ import time
 import uuid
 from typing import Any
 
+from keras_kd.core.seals import SEAL
+from keras_kd.core.seals import sealed
+from keras_kd.core.seals import unsealed
+
 
 def write_atomically(path: str | os.PathLike, content: bytes | str) -> None:
     """Writes a file so that a reader sees the old content or the new one.
@@ -106,19 +110,32 @@ class StageRecord:
         return dataclasses.asdict(self)
 
     def save(self, path: str | os.PathLike) -> None:
-        """Writes the record to `path`, atomically."""
-        write_atomically(path, json.dumps(self.to_json(), indent=2) + "\n")
+        """Writes the record to `path`, atomically, with its own checksum."""
+        text = json.dumps(sealed(self.to_json()), indent=2)
+        write_atomically(path, text + "\n")
 
     @classmethod
     def load(cls, path: str | os.PathLike) -> StageRecord:
         """Reads a record that `save` wrote.
 
         Raises:
-            ValueError: If the file is not a stage record.
+            ValueError: If the file is not a stage record, or was changed
+                (`DamagedFileError`).
         """
+        text = pathlib.Path(path).read_bytes()
         try:
-            return cls(**json.loads(pathlib.Path(path).read_text("utf-8")))
-        except (json.JSONDecodeError, TypeError, UnicodeDecodeError) as error:
+            content = json.loads(text.decode("utf-8"))
+            record = cls(**unsealed(content, path))
+            for part in ("settings", "metrics", "artefacts"):
+                dict.items(getattr(record, part))  # raises for others
+            # An earlier version wrote neither of the two.
+            if "made_with" in record.settings and SEAL not in content:
+                raise TypeError("its checksum is missing")
+            return record
+        except (
+            *(json.JSONDecodeError, TypeError, UnicodeDecodeError),
+            RecursionError,
+        ) as error:
             raise ValueError(
                 f"{path} is not a stage record. Expected the JSON that "
                 "StageRecord.save writes. Delete the file to run its stage "

@@ -18,6 +18,9 @@ from rich.console import Console
 
 from keras_kd.core.records import StageRecord
 from keras_kd.core.records import write_atomically
+from keras_kd.core.seals import DamagedFileError
+from keras_kd.core.seals import sealed
+from keras_kd.core.seals import unsealed
 from keras_kd.data.splits import REPORTED_ON
 from keras_kd.evaluation import environment as environments
 from keras_kd.evaluation.gain import Gain
@@ -28,6 +31,11 @@ from keras_kd.report import table
 from keras_kd.report.lineage import read_lineage
 from keras_kd.report.same_runtime import Comparison
 from keras_kd.report.same_runtime import compare
+
+_PARTS = {
+    *("records", "gain", "comparisons", "notes", "split", "command"),
+    *("environment", "lineage"),
+}
 
 NO_CONTROL = (
     "No control was trained beside the student, so whether the teacher "
@@ -174,7 +182,7 @@ class Report:
         }
         write_atomically(
             self.directory / "report.json",
-            json.dumps(content, indent=2) + "\n",
+            json.dumps(sealed(content), indent=2) + "\n",
         )
         return self.directory
 
@@ -184,7 +192,7 @@ class Report:
 
         Raises:
             FileNotFoundError: If there is no report.json.
-            ValueError: If report.json is not a report.
+            ValueError: If report.json is not a report, or was changed.
         """
         path = pathlib.Path(directory) / "report.json"
         if not path.is_file():
@@ -194,7 +202,9 @@ class Report:
                 "saved_models/digits."
             )
         try:
-            content = json.loads(path.read_text("utf-8"))
+            content = unsealed(json.loads(path.read_text("utf-8")), path)
+            if unknown := set(content) - _PARTS:
+                raise ValueError(f"unknown parts {sorted(unknown)}")
             lineage = content.get("lineage")  # older reports have none
             return cls(
                 directory,
@@ -205,7 +215,12 @@ class Report:
                 lineage=lineage and [StageRecord(**one) for one in lineage],
                 split=content.get("split", "test"),  # likewise
             )
-        except (ValueError, KeyError, TypeError) as error:
+        except DamagedFileError:
+            raise
+        except (
+            *(ValueError, KeyError, TypeError),
+            *(AttributeError, RecursionError),
+        ) as error:
             raise ValueError(
                 f"{path} is not a report. Expected the JSON that Report.save "
                 f"writes. Run the report's stages again. Received: {error!r}"

@@ -83,7 +83,7 @@ class SearchResult:
     def best_model(self) -> keras.Model:
         """The student of the best trial, trained."""
         path = model_path(self.directory, self.best.name)
-        return keras.saving.load_model(path, compile=False)
+        return keras.saving.load_model(self._study.sound(path), compile=False)
 
     @property
     def table(self) -> str:

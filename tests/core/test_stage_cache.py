@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import json
+
 import keras
 import numpy as np
 import pytest
@@ -212,3 +214,40 @@ def test_stage_is_made_again_with_another_version_of_a_package(
     stages.run("a", {}, stage)
     assert stage.made == 2
     assert "doing it again with" in said[-1] and "'2.0'" in said[-1]
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ('"n": 1', '"n": 9'),  # a figure
+        ('"n"', '"m"'),  # a name
+        ('"seal"', '"seam"'),
+        ('"metrics": {', '"metrics": [], "": {'),
+    ],
+)
+def test_record_that_was_edited_is_not_believed(tmp_path, old, new):
+    said, stage = [], Stage()
+    stages = StageFolder(tmp_path, said.append)
+    stages.run("a", {}, stage)
+    path = tmp_path / "a.json"
+    path.write_text(path.read_text().replace(old, new))
+    with pytest.raises(ValueError, match="a.json is"):
+        StageRecord.load(path)
+    assert stages.run("a", {}, stage).metrics == {"n": 2}
+    assert "doing it again" in said[-1]
+
+
+def test_record_of_before_it_had_a_seal_is_read(tmp_path):
+    record = StageRecord("student", "student", {"seed": 0}, {"accuracy": 0.5})
+    path = tmp_path / "a.json"
+    record.save(path)
+    assert StageRecord.load(path) == record
+    content = json.loads(path.read_text())
+    del content["seal"]
+    path.write_text(json.dumps(content))
+    assert StageRecord.load(path) == record
+    # Of now, and without: somebody took it off.
+    content["settings"]["made_with"] = {}
+    path.write_text(json.dumps(content))
+    with pytest.raises(ValueError, match="checksum is missing"):
+        StageRecord.load(path)

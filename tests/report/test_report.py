@@ -172,6 +172,26 @@ def test_report_load_refuses_another_file(tmp_path):
         Report.load(tmp_path)
 
 
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [("0.921", "0.999"), ('"notes"', '"motes"'), ('"seal"', '"seam"')],
+)
+def test_report_that_was_edited_is_refused(tmp_path, old, new):
+    path = Report(tmp_path, records(), command="x").save() / "report.json"
+    assert len(Report.load(tmp_path).records) == 4
+    assert old in path.read_text()
+    path.write_text(path.read_text().replace(old, new))
+    with pytest.raises(ValueError, match="report.json is"):
+        Report.load(tmp_path)
+
+
+@pytest.mark.parametrize("text", ["[]", '{"records": {}}', "[" * 100_000])
+def test_report_of_other_json_is_refused(tmp_path, text):
+    (tmp_path / "report.json").write_text(text)
+    with pytest.raises(ValueError, match="is not a report"):
+        Report.load(tmp_path)
+
+
 def test_picture_is_a_png_of_the_stated_size(tmp_path):
     path = tmp_path / "report.png"
     path.write_bytes(picture.render(records()))

@@ -98,7 +98,8 @@ def _task(job, study, row):
     hp = study.hyperparameters(row.name)
     weights = None
     if hp is not None and (earlier := hp.values.get("tuner/trial_id")):
-        weights = weights_path(job.directory, earlier).read_bytes()
+        path = weights_path(job.directory, earlier)
+        weights = study.sound(path).read_bytes()
     return row, hp, study.known_to(row.name), weights
 
 
@@ -112,14 +113,17 @@ def _outcome(study, row, future):
 
 def _keep(job, study, outcome):
     """Keeps a trial; its files first, since with its record it has ended."""
-    row, rows = outcome.row, study.rows()
+    row, rows, files = outcome.row, study.rows(), []
     rows = [row if other.name == row.name else other for other in rows]
     if outcome.student and best_of(rows, job.objective.direction) is row:
-        write_atomically(model_path(job.directory, row.name), outcome.student)
+        path = model_path(job.directory, row.name)
+        write_atomically(path, outcome.student)
+        files.append(path)
     if outcome.weights:
         path = weights_path(job.directory, row.name)
         write_atomically(path, outcome.weights)
-    study.end(row, outcome.found)
+        files.append(path)
+    study.end(row, outcome.found, files)
 
 
 def _keep_best_only(job: Job, rows: Sequence[TrialRecord]) -> None:

@@ -8,11 +8,13 @@ import dataclasses
 import json
 import pathlib
 import re
+from collections.abc import Sequence
 from typing import Any
 
 import keras_tuner
 from keras_tuner.engine.trial import Trial
 
+from keras_kd.core.records import file_sha256
 from keras_kd.core.records import write_atomically
 from keras_kd.core.stage_cache import fingerprint
 from keras_kd.tuning.space import oracles
@@ -74,6 +76,8 @@ class Study:
         # Hyperparameters of trials that have ended before an earlier one.
         self._untold: dict[str, Any] = {}
         self._told = 0
+        # The sha256 of each file that trials have left, by its name.
+        self._files: dict[str, str] = {}
         content = _read(directory)
         if content is not None:
             self._go_on(content)
@@ -110,10 +114,14 @@ class Study:
         self._write()
 
     def end(
-        self, row: TrialRecord, found: keras_tuner.HyperParameters | None
+        self,
+        row: TrialRecord,
+        found: keras_tuner.HyperParameters | None,
+        files: Sequence[pathlib.Path] = (),
     ) -> None:
-        """Notes how a trial ended, and what it asked of its settings."""
+        """Notes how a trial ended, what it asked of its settings, its files."""
         self._rows[row.name] = row
+        self._files |= {file.name: file_sha256(file) for file in files}
         self._untold[row.name] = found.get_config() if found else None
         self._write()
 
@@ -135,6 +143,17 @@ class Study:
         if name == CONTROL:
             return None
         return self.oracle.trials[name].hyperparameters.copy()
+
+    def sound(self, file: pathlib.Path) -> pathlib.Path:
+        """Returns the file of a trial; ValueError if it was changed."""
+        # An earlier version did not note what trials left.
+        if self._files.get(file.name, now := file_sha256(file)) != now:
+            raise ValueError(
+                f"{file} is damaged or was changed: its sha256 is {now}, "
+                f"expected {self._files[file.name]} as in {FILE}. Restore it "
+                f"from a backup, or {_AGAIN}."
+            )
+        return file
 
     def _proposed(self):
         if self._is["control"] and CONTROL not in self._rows:
@@ -169,6 +188,7 @@ class Study:
                 "and `engine` may change). Use another directory, or "
                 f"{_AGAIN}."
             )
+        self._files = content.get("files", {})
         for row in content["rows"]:
             if not NAME.fullmatch(row["name"]):
                 raise ValueError(
@@ -228,6 +248,7 @@ class Study:
             "attempts": self._attempts,
             "untold": self._untold,
             "told": self._told,
+            "files": self._files,
             "oracle": oracles.state_of(self.oracle),
         }
         # What is read back is what counts, also for the seal.

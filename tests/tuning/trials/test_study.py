@@ -364,3 +364,15 @@ def test_study_names_a_damaged_file(tmp_path, where):
 def test_study_refuses_an_unknown_tuner():
     with pytest.raises(ValueError, match="`tuner` must be one of"):
         oracles.make_oracle("best", OBJECTIVE, 3, 0, 3, make_space())
+
+
+def test_weights_that_were_changed_are_not_gone_on_from(tmp_path):
+    study, file = make_study(tmp_path), tmp_path / "0000.weights.h5"
+    study.propose()
+    file.write_bytes(b"weights")
+    study.end(study.begin(CONTROL), None, [file])
+    again = make_study(tmp_path)
+    assert again.sound(file).read_bytes() == b"weights"
+    file.write_bytes(b"weighty")
+    with pytest.raises(ValueError, match=r"0000\.weights\.h5 is damaged"):
+        again.sound(file)
