@@ -69,7 +69,7 @@ def _common_sizes(teacher_shape, student_shape):
         raise ValueError(
             "attention_transfer cannot pool maps of unknown size. Received: "
             f"teacher {tuple(teacher_shape)}, student {tuple(student_shape)}. "
-            "Give the models an Input of fixed size, or taps of one size."
+            "Use an Input of fixed size, or taps of the same size."
         )
     return tuple(map(min, *sizes))
 
@@ -77,7 +77,8 @@ def _common_sizes(teacher_shape, student_shape):
 def _check(teacher_shape, student_shape):
     if len(teacher_shape) != len(student_shape) or len(teacher_shape) < 3:
         raise ValueError(
-            "AttentionTransfer needs maps with as many axes, (batch, height, "
+            "AttentionTransfer needs maps with the same number of axes, "
+            "(batch, height, "
             f"width, channels). Received: teacher {tuple(teacher_shape)}, "
             f"student {tuple(student_shape)}. Name layers before the pooling."
         )

@@ -220,7 +220,8 @@ class DistillationLoss(keras.losses.Loss):
                 f"student '{self.student}' of shape {tuple(student_shape)}."
             )
         raise ValueError(
-            f"{type(self).__name__} needs taps of one shape. Received: teacher "
+            f"{type(self).__name__} needs taps of the same shape. Received: "
+            "teacher "
             f"'{self.teacher}' of shape {tuple(teacher_shape)}, student "
             f"'{self.student}' of shape {tuple(student_shape)}. Pass "
             "projector='auto' to have a learned projection bring the student "

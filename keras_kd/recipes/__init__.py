@@ -175,7 +175,7 @@ def settings_of(recipe: ModuleType, **changes: Any) -> dict[str, Any]:
         **changes: Settings that go before the recipe's own.
 
     Raises:
-        ValueError: If `settings` is no dict, or a key is unknown.
+        ValueError: If `settings` is not a dict, or a key is unknown.
     """
     if not isinstance(recipe.settings, dict):
         raise ValueError(

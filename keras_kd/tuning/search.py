@@ -87,13 +87,13 @@ def search(
     fresh seeds, beside the defaults and the control: the best of many trials
     is partly luck, and this says how much.
 
-        directory/study.json        all trials; a killed search goes on
+        directory/study.json        all trials; a killed search resumes
         directory/trials/           the best student
         directory/targets/          the teacher's answers
         directory/logs/             for TensorBoard, with its HParams page
         directory/search.{html,png}
 
-    Call it again after a crash and it goes on; with more `trials`, too.
+    Call it again after a crash, or with more `trials`, and it resumes.
 
     Args:
         teacher: A trained `keras.Model`, a `keras_kd.teachers.Teacher`, or
@@ -267,8 +267,8 @@ def _objective(objective, hyper):
     if name == "val_loss" and classifies:
         warnings.warn(
             "The objective val_loss is the student's loss on the labels. The "
-            "temperature and alpha set how sure of itself a student is, and "
-            "that moves this loss more than right and wrong answers do: its "
+            "temperature and alpha set how confident a student is, and that "
+            "changes this loss more than right and wrong answers do: its "
             "minimum is not the best student. Expected a metric that does "
             "not depend on them, such as objective='val_accuracy'.",
             stacklevel=3,
@@ -278,7 +278,7 @@ def _objective(objective, hyper):
             "`objective` must be measured on the validation split, and its "
             "name starts with 'val_'. What is measured in training depends "
             "on the temperature and alpha, or on what the student has "
-            f"learnt by heart. Received: objective={objective!r}"
+            f"memorised. Received: objective={objective!r}"
         )
     # The oracle knows which metrics are better large.
     return keras_tuner.oracles.RandomSearchOracle(objective).objective

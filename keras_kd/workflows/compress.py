@@ -61,7 +61,7 @@ def compress(
     For each seed it trains a student from the teacher and, beside it, the
     same student without the teacher, in the same number of steps: the
     control. The distilled student that is best on validation is pruned (the
-    teacher goes on teaching), exported and verified in a fresh process. Its
+    teacher keeps teaching), exported and verified in a fresh process. Its
     .tflite files are compared with one of the teacher, in the same runtime.
 
         directory/1/, 2/, ...         SavedModels for TensorFlow Serving
@@ -74,7 +74,7 @@ def compress(
                                       answers (targets/, a `TeacherCache`) and
                                       its .tflite file (teacher/)
 
-    Call it again after a crash and it goes on from the last finished stage;
+    Call it again after a crash and it resumes from the last finished stage;
     after a change, only what depends on the change is done again. It sets
     Keras' random seed.
 
