@@ -36,7 +36,7 @@ def read_checksummed(path: str | os.PathLike) -> dict[str, Any]:
     if not sound:
         raise DamagedFileError(
             f"{path} is damaged: it is not what was written there. Expected "
-            "JSON that fits its own checksum."
+            "JSON that matches its own checksum."
         )
     return content
 

@@ -253,8 +253,8 @@ def _layer(model, name, also=()):
         f"No layer or output named '{name}' in '{model.name}'. "
         + (f"Did you mean one of {near}? " if near else "")
         + f"It has: {', '.join(known[:20])}{', ...' if len(known) > 20 else ''}"
-        + ". A layer beside the way from inputs to outputs is not part of the "
-        "model, so one forward pass does not reach it: make it an output."
+        + ". A layer that is not on a path from the inputs to the outputs is "
+        "not part of the model and never runs: make it an output."
     )
 
 

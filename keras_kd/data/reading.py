@@ -130,7 +130,8 @@ def _array(value, name):
         except ValueError as error:
             raise ValueError(
                 f"The rows of {name} must be of one length. Received: a "
-                "ragged list. Pad them, as by keras.utils.pad_sequences."
+                "ragged list. Pad them, for example with "
+                "keras.utils.pad_sequences."
             ) from error
     else:
         dense = " Write x.toarray()." if hasattr(value, "toarray") else ""
@@ -149,8 +150,9 @@ def _array(value, name):
     ):
         raise ValueError(
             f"{name} must hold numbers or text. Received: an array of Python "
-            f"objects ({type(array.ravel()[0]).__name__}). Convert it, as by "
-            "np.stack(list_of_arrays), or pad rows of unequal length."
+            f"objects ({type(array.ravel()[0]).__name__}). Convert it, for "
+            "example with np.stack(list_of_arrays), or pad rows of unequal "
+            "length."
         )
     return array
 

@@ -156,7 +156,7 @@ def read_split(split: Split, name: str = "split") -> Split:
             raise ValueError(
                 f"`{name}` must yield (x, y) or (x, y, sample_weight). "
                 f"Received: a tf.data.Dataset of {type(element).__name__}"
-                f"{keys}. Write such as dataset.map(lambda example: "
+                f"{keys}. Write, for example, dataset.map(lambda example: "
                 "(example['image'], example['label']))."
             )
         reading.check_batched(split, name)

@@ -33,7 +33,7 @@ class Disagreements:
         teacher_right: How many of these the teacher alone has right.
         student_right: How many of these the student alone has right.
         numbers: Places in the test split of the examples kept: `(k,)`.
-        labels: Their labels; -1 is none.
+        labels: Their labels; -1 means none.
         teacher: What the teacher says.
         student: What the student says.
         images: Pictures, uint8 `(k, height, width, 3)`; or empty.

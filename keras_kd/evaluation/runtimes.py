@@ -33,7 +33,7 @@ def kind_of(path: str | os.PathLike) -> str:
     """Returns `"keras"`, `"tflite"` or `"saved_model"`.
 
     Raises:
-        ValueError: If `path` is none of the three.
+        ValueError: If `path` is not one of the three.
     """
     path = pathlib.Path(path)
     if path.is_file() and path.suffix in (".keras", ".tflite"):

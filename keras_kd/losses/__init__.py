@@ -123,7 +123,7 @@ def get(identifier: OneLossLike) -> DistillationLoss:
             `keras.distillation`.
 
     Raises:
-        ValueError: If it is none of these.
+        ValueError: If it is not one of these.
 
     Example:
 
@@ -157,7 +157,7 @@ def get_all(losses: LossLike) -> list[DistillationLoss]:
             name, and are called `<output>_<loss>` where there are several.
 
     Raises:
-        ValueError: If one is no distillation loss, there is none, or one in
+        ValueError: If one is not a distillation loss, there is none, or one in
             a dict names other taps of the student.
 
     Example:

@@ -100,6 +100,6 @@ class AttentionMaps(DistillationLoss):
                 "the same positions. Received: teacher "
                 f"'{self.teacher}' with shape {tuple(teacher_shape)}, student "
                 f"'{self.student}' with shape {tuple(student_shape)}. Name "
-                "the tensors of attention scores, and give both models "
-                "sequences of one length."
+                "the tensors of attention scores, and use sequences of the "
+                "same length for both models."
             )

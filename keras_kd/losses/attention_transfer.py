@@ -75,7 +75,8 @@ def _common_sizes(teacher, student):
 def _check(teacher_shape, student_shape):
     if len(teacher_shape) != len(student_shape) or len(teacher_shape) < 3:
         raise ValueError(
-            "AttentionTransfer needs maps with as many axes, (batch, height, "
+            "AttentionTransfer needs maps with the same number of axes, "
+            "(batch, height, "
             f"width, channels). Received: teacher {tuple(teacher_shape)}, "
             f"student {tuple(student_shape)}. Name layers before the pooling."
         )

@@ -234,7 +234,8 @@ class DistillationLoss(keras.losses.Loss):
                 "taps, or pass a layer of your own as `projector`."
             )
         raise ValueError(
-            f"{type(self).__name__} needs taps of one shape. Received: teacher "
+            f"{type(self).__name__} needs taps of the same shape. Received: "
+            "teacher "
             f"'{self.teacher}' of shape {tuple(teacher_shape)}, student "
             f"'{self.student}' of shape {tuple(student_shape)}. {remedy}"
         )

@@ -15,7 +15,7 @@ def is_label(labels, logits):
 
     Args:
         labels: Class ids `(batch, ...)` or `(batch, ..., 1)`, as integers or
-            floats. An id that is no class, such as -1, is no label.
+            floats. An id that is not a class, such as -1, means no label.
         logits: Tensor of shape `(batch, ..., classes)`.
 
     Returns:

@@ -103,7 +103,7 @@ class Ranking(DistillationLoss):
     the user is known to like, and for padding.
     Use it: for recommenders and retrieval with many items, beside the label
     loss, which alone supplies negatives.
-    Do not: alone (all scores would rise for ever); on probabilities: name the
+    Do not: alone (all scores would rise forever); on probabilities: name the
     layer before the sigmoid or softmax; with teacher scores of -inf inside a
     `Distiller`, which refuses infinite targets: use -1e9 there.
     Suggested: top_k = 10, position_decay = 1, discrepancy = 0.1 and `dynamic`

@@ -37,7 +37,7 @@ def soft_targets(
         nats times T^2, summed over classes.
 
     Raises:
-        ValueError: If `divergence` or `beta` is none of the above.
+        ValueError: If `divergence` or `beta` is not one of the above.
 
     Example:
 

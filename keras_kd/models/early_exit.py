@@ -239,7 +239,8 @@ def _check_class_scores(name, tensor):
     is_classes = len(tensor.shape) == 2 and tensor.shape[-1] not in (None, 1)
     if not is_classes or activation not in ("softmax", "linear"):
         raise ValueError(
-            f"The exit '{name}' has no class scores to be sure of. Expected "
+            f"The exit '{name}' has no class scores to read its confidence "
+            "from. Expected "
             "logits or a softmax of shape (batch, classes). Received: shape "
             f"{tuple(tensor.shape)} after activation {activation!r}."
         )
@@ -248,7 +249,7 @@ def _check_class_scores(name, tensor):
 def _check_no_mask(name, tensors):
     if any(getattr(t, "_keras_mask", None) is not None for t in tensors):
         raise ValueError(
-            f"The model goes on after the exit '{name}' from a tensor with a "
+            f"The model continues after the exit '{name}' from a tensor with a "
             "mask, which would be lost there. Make the mask an input of the "
             "layers that need it, or run the exits as models of their own: "
             "kd.exits_of(model)."

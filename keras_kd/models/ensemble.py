@@ -115,22 +115,23 @@ def common_activation(models: list[keras.Model]) -> str | None:
     for model in known:
         if len(model.outputs) != 1:
             raise ValueError(
-                f"Models that answer together need one output each. '"
+                "The models of an ensemble need one output each. '"
                 f"{model.name}' has {len(model.outputs)}: make a "
                 "keras.Model(inputs, output) of the one you mean."
             )
     shapes = [tuple(model.outputs[0].shape) for model in known]
     if not all(compatible(shapes[0], shape) for shape in shapes[1:]):
         raise ValueError(
-            "Models that answer together must have the same classes. "
+            "The models of an ensemble must have the same classes. "
             f"Received outputs of shape {shapes}."
         )
     found = map(output_heads.activation_of, known)
     activations = {activation for activation in found if activation}
     if len(activations) > 1:
         raise ValueError(
-            "Models that answer together must end alike: one loss reads them "
-            f"all. Received outputs of kind {sorted(activations)}. Let all of "
+            "The models of an ensemble must all end in the same way: one loss "
+            f"reads them all. Received outputs of kind {sorted(activations)}. "
+            "Let all of "
             "them end in logits."
         )
     return activations.pop() if activations else None

@@ -9,7 +9,7 @@ from typing import Any
 
 
 def check_lists(**choices: Any) -> None:
-    """Raises a `ValueError` where `include` or `exclude` is no list."""
+    """Raises a `ValueError` where `include` or `exclude` is not a list."""
     for name, value in choices.items():
         if isinstance(value, (str, type)):
             raise ValueError(
@@ -21,7 +21,7 @@ def check_lists(**choices: Any) -> None:
 def check_kinds(
     chosen: Iterable[type], known: Iterable[type], what: str
 ) -> None:
-    """Raises a `ValueError` for a class of which there is no layer."""
+    """Raises a `ValueError` for a class that no layer is of."""
     known = list(known)
     for choice in chosen:
         if not any(issubclass(kind, choice) for kind in known):

@@ -89,8 +89,8 @@ def _check_kind(layer):
     known = (*KERNELS, *SAME_RANGE, *NEW_RANGE, layers.InputLayer)
     if type(layer) not in known:
         raise ValueError(
-            f"Layer '{layer.name}' is a {type(layer).__name__}, which cannot "
-            "be made aware of its quantisation. Expected only "
+            f"Layer '{layer.name}' is a {type(layer).__name__}, which does not "
+            "support quantisation-aware training. Expected only "
             f"{[kind.__name__ for kind in KERNELS]} and layers of activation, "
             "pooling, merging and shape, none of them inside another model. "
             "Write a SeparableConv2D as a DepthwiseConv2D and a Conv2D, and "

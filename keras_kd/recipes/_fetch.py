@@ -75,7 +75,7 @@ def fetch(
                 write_atomically(folder / file_name, files[file_name])
         return files
     raise FileNotFoundError(
-        f"The data set {name!r} could not be had. Tried:\n"
+        f"The data set {name!r} could not be fetched. Tried:\n"
         + "\n".join(failures)
         + f"\nPut the files {sorted(hashes)} into {folder} by hand, or "
         "connect to one of these sources and run again."
@@ -176,7 +176,7 @@ def parse_idx(content: bytes) -> np.ndarray:
     shape = tuple(np.frombuffer(content, ">u4", dimensions, 4).tolist())
     if len(content) - start != np.prod(shape):
         raise ValueError(
-            f"The idx header promises an array of shape {shape}. Received "
+            f"The idx header announces an array of shape {shape}. Received "
             f"{len(content) - start} bytes."
         )
     return np.frombuffer(content, "u1", offset=start).reshape(shape)

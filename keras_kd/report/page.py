@@ -11,11 +11,24 @@ from keras_kd.evaluation import environment as environments
 from keras_kd.evaluation.disagreements import FILE
 from keras_kd.evaluation.disagreements import Disagreements
 from keras_kd.evaluation.examples import png_of
+from keras_kd.evaluation.gain import headline_of
+from keras_kd.report import curves
+from keras_kd.report import headline
 from keras_kd.report import page_builder as html
 from keras_kd.report import table
+from keras_kd.report.picture import STYLES
 from keras_kd.report.same_runtime import TEACHER_FILE
 
 CLASSES = 40
+SEARCH = "search/search.html"
+# Two tables, so that a laptop shows every column.
+SPEED = tuple(
+    column
+    for column in table.ALL_COLUMNS
+    if column.metric.startswith(("latency", "throughput", "peak"))
+    or column.metric == "max_difference"
+)
+QUALITY = tuple(c for c in table.ALL_COLUMNS if c not in SPEED)
 EXPLAINED = {
     "peak_memory_bytes": (
         "Peak memory: what loading and running single examples adds to the "
@@ -36,7 +49,9 @@ def render(report: Any, picture: bytes) -> str:
     A part that was not measured is left out. `picture` is the PNG of
     accuracy against size and latency.
     """
-    records, remarks, split = report.records, report.remarks, report.split
+    records, split = report.records, report.split
+    told_below = table.latency_caption(records)
+    remarks = [text for text in report.remarks if text != told_below]
     try:
         found = Disagreements.load(report.directory / "stages" / FILE)
     except FileNotFoundError:
@@ -49,18 +64,28 @@ def render(report: Any, picture: bytes) -> str:
         f"{split.capitalize()} accuracy against size on disk and against "
         "latency"
     )
+    verdict, kind = headline.verdict(report.gain)
+    has_students = any(record.stage == "student" for record in records)
     return html.page(
-        "Distillation report",
-        html.paragraphs(*remarks[:1], kind="verdict"),
-        html.paragraphs(*remarks[1:]),
+        f"{report.directory.absolute().name}: distillation report",
+        html.paragraphs(verdict, kind=f"headline {kind}") * has_students,
+        html.paragraphs(*remarks[:1]),
+        html.facts(headline.settings(records)),
+        html.paragraphs(*remarks[1:], kind="small"),
         html.section(
-            "All figures",
-            html.table(*table.to_cells(records, table.ALL_COLUMNS)),
+            "How good, how large",
+            html.table(*table.to_cells(records, QUALITY)),
+        ),
+        html.section(
+            "How fast",
+            html.table(*table.to_cells(records, SPEED, judged=False))
+            * _is_timed(records),
             html.paragraphs(_explain(records), kind="small"),
         ),
         html.section(
             "Accuracy against size and latency", html.image(picture, caption)
         ),
+        html.section("How the training went", _curves(records, report)),
         html.section("Accuracy by class", _classes(records, names)),
         html.section(
             "Where student and teacher disagree",
@@ -73,6 +98,31 @@ def render(report: Any, picture: bytes) -> str:
             html.paragraphs(machine, kind="small"),
         ),
     )
+
+
+def _is_timed(records):
+    return any(
+        column.cell(record) != table.MISSING
+        for column in SPEED
+        for record in records
+    )
+
+
+def _curves(records, report):
+    """Draws the headline on validation, and links what a search left."""
+    told = headline_of(records)
+    lines = {
+        record.name: record.metrics["history"][f"val_{told.name}"]
+        for record in records
+        if f"val_{told.name}" in record.metrics.get("history", {})
+    }
+    stages = {record.name: STYLES[record.stage][0] for record in records}
+    text = "{:.2%}" if told.is_fraction else "{:.4g}"
+    drawn = curves.svg(lines, stages, f"Validation {told.title}", text)
+    if (report.directory / SEARCH).is_file():
+        drawn += html.link(SEARCH, "The trials of the search")
+        drawn += html.code("tensorboard --logdir search/logs")
+    return drawn
 
 
 def _explain(records):

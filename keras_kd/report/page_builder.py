@@ -12,29 +12,43 @@ from collections.abc import Sequence
 from html import escape
 
 STYLE = """
-:root { color-scheme: light dark; }
+:root { color-scheme: light dark; --accent: #0072b2; --good: #00704f;
+  --bad: #b3261e; --open: #8a5a00; --bar: #0072b244; }
+@media (prefers-color-scheme: dark) { :root { --accent: #62b6ee;
+  --good: #4cc79a; --bad: #ff8a80; --open: #e6b450; --bar: #62b6ee55; } }
+* { box-sizing: border-box; }
 body { font: 16px/1.5 system-ui, sans-serif; margin: 0 auto;
-  padding: 1rem; max-width: 72rem; }
+  padding: 1rem; max-width: 76rem; overflow-wrap: anywhere; }
 h1 { font-size: 1.5rem; } h2 { font-size: 1.15rem; margin-top: 2rem; }
-.verdict { font-size: 1.1rem; border-left: 4px solid #0072b2;
+a { color: var(--accent); }
+.verdict { font-size: 1.1rem; border-left: 4px solid var(--accent);
   padding-left: .8rem; }
+.headline { font-size: 1.6rem; font-weight: 600; line-height: 1.25;
+  margin: 0 0 .5rem; border-left: 6px solid; padding-left: .8rem; }
+.gain { color: var(--good); } .loss, tr.failed { color: var(--bad); }
+.open { color: var(--open); }
+dl { display: flex; flex-wrap: wrap; gap: .3rem 1.5rem; margin: 1rem 0; }
+dl div { display: flex; gap: .4rem; } dt { opacity: .7; }
+dd { margin: 0; font-weight: 600; }
 .scroll { overflow-x: auto; }
 img { width: 100%; min-width: 46rem; background: white; }
+svg { width: 100%; max-width: 46rem; border: 1px solid #8884; }
 pre { padding: .8rem; overflow-x: auto; user-select: all;
   border: 1px solid #8888; border-radius: .3rem; }
 table { border-collapse: collapse; font-variant-numeric: tabular-nums; }
-th, td { padding: .25rem .7rem; text-align: right; white-space: nowrap;
-  border-bottom: 1px solid #8884; }
-th:first-child, td:first-child { text-align: left; }
-td.bar { background: linear-gradient(90deg, #0072b244 var(--part), #0000 0); }
-td.gain { color: #007f5f; } td.loss, tr.failed { color: #c0392b; }
+th, td { padding: .25rem .6rem; text-align: right;
+  border-bottom: 1px solid #8884; overflow-wrap: normal; }
+th { vertical-align: bottom; } td { white-space: nowrap; }
+th:first-child, td:first-child { text-align: left; position: sticky; left: 0;
+  background: Canvas; }
+td.bar { background: linear-gradient(90deg, var(--bar) var(--part), #0000 0); }
 tr.best { font-weight: bold; }
 .examples { display: flex; flex-wrap: wrap; gap: 1rem; }
 figure { margin: 0; width: 8.5rem; }
 figure img { min-width: 0; image-rendering: pixelated; }
 figcaption { font-size: .85rem; line-height: 1.3; }
 details { margin: .4rem 0; } summary { cursor: pointer; }
-.small { font-size: .85rem; overflow-wrap: anywhere; }
+.small { font-size: .85rem; }
 """
 
 
@@ -59,6 +73,20 @@ def section(title: str, *parts: str) -> str:
 def paragraphs(*texts: str, kind: str = "") -> str:
     """Returns texts as paragraphs of a class."""
     return "".join(f'<p class="{kind}">{escape(text)}</p>' for text in texts)
+
+
+def facts(pairs: Iterable[tuple[str, str]]) -> str:
+    """Returns names and values side by side; nothing if there are none."""
+    found = "".join(
+        f"<div><dt>{escape(name)}</dt><dd>{escape(value)}</dd></div>"
+        for name, value in pairs
+    )
+    return found and f"<dl>{found}</dl>"
+
+
+def link(path: str, text: str) -> str:
+    """Returns a paragraph that links to a file beside the page."""
+    return f'<p><a href="{escape(path)}">{escape(text)}</a></p>'
 
 
 def code(text: str) -> str:

@@ -89,17 +89,20 @@ def order(records: Sequence[StageRecord]) -> list[StageRecord]:
 
 
 def to_cells(
-    records: Sequence[StageRecord], columns: Sequence[Column] = COLUMNS
+    records: Sequence[StageRecord],
+    columns: Sequence[Column] = COLUMNS,
+    judged: bool = True,
 ) -> tuple[list[str], list[list[str]]]:
     """Returns the column titles, and a list of cells per record.
 
     A figure that no stage measured is an en dash. "max. difference" is
     between a file's outputs and those of the model it was made from.
+    Unless `judged`, what the records are judged by is not put first.
     """
     records = order(records)
     columns = [
         column
-        for column in with_headline(records, columns)
+        for column in (with_headline(records, columns) if judged else columns)
         if not column.is_optional
         or any(column.cell(record) != MISSING for record in records)
     ]

@@ -34,7 +34,7 @@ class TeacherCache:
     meets another sample.
 
     Shards appear whole or not at all, each with its sha256, and the manifest
-    last. A build that was killed goes on where it stopped.
+    last. A build that was killed resumes where it stopped.
 
     Args:
         directory: Folder of the cache.

@@ -60,7 +60,8 @@ def infer(
         (shape,) = shape.values() if isinstance(shape, dict) else shape
     if not isinstance(shape, tuple) or not isinstance(shape[-1], int):
         raise ValueError(
-            "A task is inferred for a model with one output of known width. "
+            "A task can only be inferred for a model with one output of known "
+            "width. "
             f"Received: output shape {shape}. Pass `task`; for several "
             "outputs a dict of tasks by output, with `headline`."
         )
@@ -90,7 +91,7 @@ def infer_output(
         raise ValueError(
             "Labels must be numbers. Received: labels of dtype "
             f"{labels.dtype}. Number the classes first, in the order of the "
-            "outputs, such as by sklearn.preprocessing.LabelEncoder."
+            "outputs, for example with sklearn.preprocessing.LabelEncoder."
         )
     shape = (*shape, 1) if len(shape) == 1 else tuple(shape)
     rule = _one_unit if shape[-1] == 1 else _several_units

@@ -29,7 +29,7 @@ class Reader:
         if form not in (None, *FORMS):
             raise ValueError(
                 f"`{whose}` must be one of {FORMS}, or None where names or "
-                f"values say it. Received: {form!r}"
+                f"values make it clear. Received: {form!r}"
             )
         self.form = form
         self.whose = whose
@@ -80,12 +80,12 @@ class Reader:
         elif self.form == PROBABILITIES and not in_range:
             raise ValueError(
                 f"The {self.whose} are read as probabilities, but lie "
-                f"between {low:g} and {high:g}. Say {self.whose}='logits'."
+                f"between {low:g} and {high:g}. Pass {self.whose}='logits'."
             )
         if certain and self.form not in (LOGITS, PROBABILITIES):
             raise ValueError(
                 f"Cannot tell whether the {self.whose} are logits or "
-                f"probabilities: they lie between {low:g} and {high:g}. Say "
+                f"probabilities: they lie between {low:g} and {high:g}. Pass "
                 f"{self.whose}='logits' or 'probabilities'."
             )
         return values
@@ -122,7 +122,7 @@ def sums_to_one(values: np.ndarray) -> bool:
 def class_numbers(
     labels: Any, scores: np.ndarray, ignore_class: int | None = None
 ) -> np.ndarray:
-    """Returns labels as int64 class numbers `(batch, ...)`; -1 is none.
+    """Returns labels as int64 class numbers `(batch, ...)`; -1 means none.
 
     Args:
         labels: Class numbers of shape `(batch, ...)` or `(batch, ..., 1)`,

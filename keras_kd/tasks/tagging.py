@@ -23,7 +23,8 @@ class Tagging(Task):
     """Each token has a tag, and tags mark entities.
 
     Outputs: `(batch, tokens, tags)`.
-    Labels: tag numbers `(batch, tokens)`, -1 for what is no token of its own,
+    Labels: tag numbers `(batch, tokens)`, -1 for what is not a token of its
+    own,
     such as padding and the later pieces of a word.
     Headline: entity F1, micro-averaged, as conlleval counts: an entity is
     found if its kind, its first and its last token are right. Accuracy by
@@ -38,7 +39,7 @@ class Tagging(Task):
         ignore_class: Tag number of tokens that count nowhere.
 
     Raises:
-        ValueError: If a name is none of these.
+        ValueError: If a name is not one of these.
 
     Example:
 

@@ -91,13 +91,13 @@ def search(
     fresh seeds, beside the defaults and the control: the best of many trials
     is partly luck, and this says how much.
 
-        directory/study.json        all trials; a killed search goes on
+        directory/study.json        all trials; a killed search resumes
         directory/trials/           the best student
         directory/targets/          the teacher's answers
         directory/logs/             for TensorBoard, with its HParams page
         directory/search.{html,png}
 
-    Call it again after a crash and it goes on; with more `trials`, too.
+    Call it again after a crash, or with more `trials`, and it resumes.
 
     Args:
         teacher: A trained `keras.Model`, a `keras_kd.teachers.Teacher`, or

@@ -171,7 +171,7 @@ def check_finite(x: Any, student: Any, name: str) -> None:
             raise ValueError(
                 f"The inputs of `{name}` must be finite. Received: {value} in "
                 f"example {row}{where}. Leave such examples out, or fill the "
-                "gaps, as by sklearn.impute.SimpleImputer."
+                "gaps, for example with sklearn.impute.SimpleImputer."
             )
 
 

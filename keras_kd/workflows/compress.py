@@ -77,7 +77,7 @@ def compress(
     For each seed it trains a student from the teacher and, beside it, the
     same student without the teacher, in the same number of steps: the
     control. The distilled student that is best on validation is pruned (the
-    teacher goes on teaching), exported and verified in a fresh process. The
+    teacher keeps teaching), exported and verified in a fresh process. The
     best control is pruned in as many steps. Where controls are better on
     validation, theirs is exported, too, and the report says to ship it. The
     .tflite files are compared with one of the teacher, in the same runtime.
@@ -93,7 +93,7 @@ def compress(
                                       answers (targets/, a `TeacherCache`) and
                                       its .tflite file (teacher/)
 
-    Call it again after a crash and it goes on from the last finished stage;
+    Call it again after a crash and it resumes from the last finished stage;
     after a change, only what depends on the change is done again. It sets
     Keras' random seed.
 

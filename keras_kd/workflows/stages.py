@@ -193,7 +193,10 @@ class CompressionStages:
                 **{**self.training, **distilling()},
             )
             seconds = facts.pop("seconds")
-            facts.pop("history")
+            facts["history"] = {
+                name: [round(value, 6) for value in values]
+                for name, values in facts["history"].items()
+            }
             metrics = {**self.evaluator.measure(model), **facts}
             settings = {"seed": seed, **as_json(self.training)}
             if kind == "student":

@@ -241,7 +241,7 @@ def test_tap_of_a_side_branch_says_so():
     hidden = layers.Dense(5, name="hidden")(inputs)
     layers.Dense(2, name="side")(hidden)
     model = keras.Model(inputs, layers.Dense(3)(hidden))
-    with pytest.raises(ValueError, match="beside the way from inputs"):
+    with pytest.raises(ValueError, match="not on a path from the inputs"):
         tap(model, ["side"])
 
 

@@ -428,7 +428,7 @@ def two_outputs():
         (lambda: [SAME, SAME], {}, "same object"),
         (lambda: [sharing(), sharing()], {}, "share weights"),
         (lambda: [mlp(), mlp(units=4)], {}, "same classes.*3.*4"),
-        (lambda: [mlp(), mlp(activation="softmax")], {}, "end alike"),
+        (lambda: [mlp(), mlp(activation="softmax")], {}, "end in the same way"),
         (lambda: [mlp(), two_outputs()], {}, "one output each"),
         (lambda: [mlp(), "teacher"], {}, "builtins.str"),
         (lambda: [mlp(), mlp()], {"alpha": 1.5}, "alpha=1.5"),

@@ -308,7 +308,7 @@ def test_without_fusion_taps_of_one_shape_are_compared_as_they_are():
         ),
         (
             lambda: distil(kd.losses.Review(TAPS, TAPS, projector=None)),
-            "needs taps of one shape",
+            "needs taps of the same shape",
         ),
         (
             lambda: ReviewFusion([(3,)]).build([(None, 2), (None, 2)]),

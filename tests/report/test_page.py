@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+import firefox
 from keras_kd.core.records import StageRecord
 from keras_kd.evaluation.disagreements import FILE
 from keras_kd.evaluation.disagreements import Disagreements
@@ -25,6 +26,9 @@ LABELS = np.arange(40) % 2
 TEACHER = np.eye(2)[LABELS] * np.linspace(1, 5, 40)[:, None]
 IMAGES = np.zeros((40, 8, 8, 1), "float32")
 IMAGES[:, 0, 0, 0] = np.arange(40)
+
+
+HISTORY = {"history": {"val_accuracy": [0.5, 0.75, 0.9], "loss": [2, 1, 0]}}
 
 
 class Reader(html.parser.HTMLParser):
@@ -82,7 +86,10 @@ def records():
             "control", "control", {}, {**figures(0.9, [0.8, None]), **seeds}
         ),
         StageRecord(
-            "student", "distilled", {}, {**figures(0.9, [0.9, 0.95]), **seeds}
+            "student",
+            "distilled",
+            {"temperature": 3.0, "alpha": 0.6, "epochs": 7, "seed": 1},
+            {**figures(0.9, [0.9, 0.95]), **seeds, **HISTORY},
         ),
         StageRecord("export", HOSTILE, {}, figures(0.9, [0.95, 0.75])),
     ]
@@ -294,3 +301,81 @@ def test_disagreements_of_one_unit_are_of_two_classes():
     unit["logits"][[3, 5]] *= -1
     found = find_disagreements((IMAGES, LABELS), LABELS, teacher, unit)
     assert (found.total, found.teacher_right) == (2, 2)
+
+
+def verdict_of(tmp_path, control, distilled):
+    shown = [
+        StageRecord("control", "control", {}, {"accuracies": control}),
+        StageRecord("student", "distilled", {}, {"accuracies": distilled}),
+    ]
+    for record in shown:
+        record.metrics["seeds"] = list(range(len(control)))
+    found = Report(tmp_path, shown).to_html(b"")
+    (line,) = re.findall(r'<p class="(headline .*?)">(.*?)</p>', found)
+    return line
+
+
+def test_page_says_the_verdict_first_in_its_colour(tmp_path, written):
+    low, high = [0.5, 0.51, 0.49], [0.6, 0.61, 0.59]
+    kind, text = verdict_of(tmp_path, low, high)
+    assert (kind, text) == ("headline gain", "Gain: +10.00 points of accuracy")
+    kind, text = verdict_of(tmp_path, high, low)
+    assert kind == "headline loss" and text.startswith("Worse than without")
+    kind, text = verdict_of(tmp_path, low, low[::-1])
+    assert kind == "headline open" and text.startswith("No gain shown")
+    kind, text = verdict_of(tmp_path, low[:1], high[:1])
+    assert kind == "headline open" and "may be chance" in text
+    student = StageRecord("student", "distilled", {}, {"accuracy": 0.5})
+    assert "No control" in Report(tmp_path, [student]).to_html(b"")
+    assert written[1].index("headline open") < written[1].index("<table")
+
+
+def test_page_names_the_run_and_its_settings_before_the_figures(written):
+    folder, content = written
+    text = Reader(content).text
+    assert f"<title>{folder.name}: distillation report</title>" in content
+    settings = "temperature 3 alpha 0.6 epochs 7 seeds 0, 1"
+    assert text.index(settings) < text.index("How good, how large")
+
+
+def test_page_draws_the_history_and_links_the_search(written):
+    folder, content = written
+    assert "Validation accuracy over 3 epochs" in Reader(content).text
+    ((_, line),) = [t for t in Reader(content).tags if t[0] == "polyline"]
+    heights = [float(p.split(",")[1]) for p in line["points"].split()]
+    assert heights == sorted(heights, reverse=True)  # upwards
+    assert heights[0] == 212 and heights[-1] == 8
+    assert "search.html" not in content
+    (folder / "search").mkdir()
+    (folder / "search" / "search.html").write_text("trials")
+    found = Report.load(folder).to_html()
+    (folder / "search" / "search.html").unlink()
+    (folder / "search").rmdir()
+    assert 'href="search/search.html"' in found
+
+
+def test_page_defines_its_colours_for_light_and_dark(written):
+    style = written[1].partition("<style>")[2].partition("</style>")[0]
+    light, dark = style.split("prefers-color-scheme: dark")
+    names = set(re.findall(r"(--[a-z]+):", light))
+    assert names == set(re.findall(r"(--[a-z]+):", dark))
+    rules = dark.partition("}")[2]
+    assert not re.findall(r"(?:^|[^-])color: #", rules)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not firefox.find(), reason="needs Firefox")
+def test_page_fits_a_laptop_and_a_phone_in_a_real_browser(written):
+    with firefox.Browser() as browser:
+        for width in (1280, 390):
+            browser.open((written[0] / "report.html").as_uri(), width)
+            assert browser.run("return window.innerWidth") == width
+            page = "document.documentElement"
+            over = f"return {page}.scrollWidth - {page}.clientWidth"
+            assert browser.run(over) == 0
+            cut = browser.run(
+                "return [...document.querySelectorAll('.scroll')]"
+                ".filter(box => box.scrollWidth > box.clientWidth).length"
+            )
+            # On a phone the tables scroll inside their own boxes.
+            assert cut == 0 if width == 1280 else cut > 0

@@ -227,7 +227,7 @@ ENDLESS = tf.data.Dataset.from_tensor_slices(X[:8]).batch(4).repeat()
         (other(who=kd.teachers.EMATeacher()), "can be stored"),
         (
             lambda path: kd.TeacherCache(path).build(teacher(), ENDLESS),
-            "repeats for ever",
+            "repeats forever",
         ),
     ],
 )

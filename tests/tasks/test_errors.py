@@ -28,7 +28,7 @@ LAMBDA = keras.Sequential([keras.Input((2,)), keras.layers.Lambda(abs)])
     [
         (
             lambda: update(CLASSES, [[0.2], [0.9]], [0, 1]),
-            "between 0.2 and 0.9. Say outputs='logits'",
+            "between 0.2 and 0.9. Pass outputs='logits'",
         ),
         (
             lambda: update(UNITS, [[0.2, 0.3]], [[0, 1]], None),
@@ -36,7 +36,7 @@ LAMBDA = keras.Sequential([keras.Input((2,)), keras.layers.Lambda(abs)])
         ),
         (
             lambda: update(CLASSES, {"probabilities": LOGITS}, [0, 1]),
-            "between -1 and 3. Say outputs='logits'",
+            "between -1 and 3. Pass outputs='logits'",
         ),
         (
             lambda: update(UNITS, LOGITS, LOGITS > 0, [[0.1, 0.2], [0.3, 0.1]]),

@@ -316,7 +316,7 @@ def test_eager_model_is_refused():
     [
         ({"steps": 0}, "at least 1. Received: steps=0"),
         ({"candidates": (0, 8)}, r"Received: .*candidates=\(0, 8\)"),
-        ({"data": (X[:0], Y[:0])}, "at least one batch"),
+        ({"data": (X[:0], Y[:0])}, "is empty"),
     ],
 )
 def test_bad_argument_is_refused(arguments, message):

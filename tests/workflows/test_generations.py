@@ -242,7 +242,7 @@ def test_ensemble_of_binary_logits_averages_their_probabilities():
 
 
 def test_ensemble_refuses_members_that_differ():
-    with pytest.raises(ValueError, match="end alike"):
+    with pytest.raises(ValueError, match="end in the same way"):
         ensemble([build(), build(activation="softmax")])
     with pytest.raises(ValueError, match="at least one"):
         ensemble([])

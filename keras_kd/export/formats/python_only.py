@@ -41,9 +41,9 @@ def check_keeps_no_state(model: keras.Layer) -> None:
     names = [part.name for part in layers if getattr(part, "stateful", False)]
     if names:
         raise ValueError(
-            f"The layers {names} are stateful: they go on where the batch "
-            "before ended, in a state that all clients of a server would "
-            "share. Expected layers that begin anew with each request. Build "
+            f"The layers {names} are stateful: they carry state from one batch "
+            "to the next, and all clients of a server would share it. "
+            "Expected layers that start afresh with each request. Build "
             "the model with stateful=False and a free batch size, copy the "
             "weights by set_weights, and send whole sequences."
         )

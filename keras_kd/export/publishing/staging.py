@@ -2,7 +2,7 @@
 """Staging: folders that a model server ignores, beside those it serves.
 
 They lie in the same folder as the versions, so that one rename turns one
-into the other. A name that is no number is no version to TensorFlow Serving.
+into the other. TensorFlow Serving ignores a folder whose name is not a number.
 """
 
 from __future__ import annotations
@@ -58,9 +58,9 @@ def telling_of_a_full_disk(base_dir: str | os.PathLike):
             raise
         raise OSError(
             errno.ENOSPC,
-            f"The disk of {base_dir} is full. What is published there is "
-            "whole, and this export is not, or in part: make room and export "
-            f"again. Received: {error}",
+            f"The disk of {base_dir} is full. What was published before is "
+            "intact; this export is missing or incomplete. Make room and "
+            f"export again. Received: {error}",
         ) from error
 
 

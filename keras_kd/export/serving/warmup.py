@@ -124,7 +124,7 @@ def read_warmup(
             requests.append(_request(log.predict_log.request))
     except (tf.errors.OpError, ValueError, TypeError, DecodeError) as error:
         raise VerificationError(
-            f"{path} is no file of warm-up records: expected PredictionLogs "
+            f"{path} is not a file of warm-up records: expected PredictionLogs "
             f"in TFRecord format. Export the model again. Received: {error}"
         ) from error
     if len(requests) > MAX_RECORDS:

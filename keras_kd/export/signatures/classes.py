@@ -69,7 +69,7 @@ def add_classes(
         shapes = {name: tuple(t.shape) for name, t in answers.items()}
         raise ValueError(
             "`labels` and `top_k` need a classifier with one output of shape "
-            "(batch, classes). Where the model does not tell, pass "
+            "(batch, classes). If the model does not say which it is, pass "
             f"head='logits' or head='probabilities'. Received: {shapes}"
         )
     probabilities = answers["probabilities"]
@@ -80,8 +80,8 @@ def add_classes(
     names = labels or [str(index) for index in range(units)]
     if len(names) != units or top_k > units:
         raise ValueError(
-            f"The model tells {units} classes apart; expected a label for "
-            f"each and at most as many in `top_k`. Received: {len(names)} "
+            f"The model has {units} classes; expected a label for each, and a "
+            f"`top_k` of at most as many. Received: {len(names)} "
             f"labels, top_k={top_k}"
         )
     # By logits: probabilities of unlikely classes are often equal, at zero.

@@ -142,8 +142,8 @@ def make_endpoint(
     if preprocess is not None and inputs is None:
         if not getattr(preprocess, "inputs", None):
             raise ValueError(
-                "`preprocess` does not tell what it takes. Pass `inputs`, a "
-                "batch of it, or begin with its shape and dtype: "
+                "`preprocess` does not say what its inputs are. Pass `inputs`, "
+                "a batch of them, or start it with their shape and dtype: "
                 "keras.Sequential([keras.Input(shape, dtype='uint8', "
                 f"name='image'), layer]). Received: {preprocess}"
             )

@@ -48,7 +48,7 @@ def expected_answers(
         gap = float(np.nan_to_num(gaps).max(initial=0.0))
         if gap > allowed_difference(array, max(tolerance, GRAPH_TOLERANCE)):
             raise VerificationError(
-                "The model answers otherwise as a graph, which is what a "
+                "The model gives other answers as a graph, which is what a "
                 f"server runs: its output `{name}` differs by up to {gap:.3g} "
                 "from the model called layer by layer. Expected the same. Its "
                 "`call`, or that of `preprocess`, may depend on Python state "

@@ -98,7 +98,7 @@ def _check_refuses(run, request, shapes, refused):
             answer = run(hostile.request)
         except (RuntimeError, ValueError):
             continue
-        # An input that the model does not use is no matter.
+        # An input that the model does not use does not matter.
         unused = all(np.array_equal(answer[k], right[k]) for k in right)
         if hostile.kind in refused and not unused:
             raise RuntimeError(

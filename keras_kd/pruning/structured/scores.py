@@ -99,7 +99,8 @@ def _array(tensor) -> np.ndarray:
 def _batches(data):
     if data is None:
         raise ValueError(
-            "by='activation' looks at the answers to real inputs. Pass "
+            "by='activation' scores channels by their activations on real "
+            "inputs. Pass "
             "`data`: a Data, arrays (x, y), or a batched tf.data.Dataset."
         )
     for x, *_ in as_dataset(split_of(data, "train")):

@@ -101,7 +101,7 @@ def prune_channels(
     unscored = [g for g in chosen if np.isnan(scores[g.channels]).any()]
     if unscored:
         raise ValueError(
-            f"by={by!r} finds nothing that scores the channels of "
+            f"by={by!r} has no score for the channels of "
             f"{[list(group.layers) for group in unscored]}. Prune by "
             "'magnitude', or leave them whole with "
             f"exclude={groups.paths_of(unscored, exclude)}."

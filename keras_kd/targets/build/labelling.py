@@ -137,7 +137,7 @@ class Labelling:
             return found
         if self.closed is not None and number not in self.closed:
             raise ValueError(
-                f"The data set goes on after the {first} samples that the "
+                f"The data set continues after the {first} samples that the "
                 f"finished cache {self.folder.parent} holds. Call "
                 "`extend(teacher, dataset)` to label the new ones too."
             )

@@ -24,7 +24,7 @@ def merge(
 
     Every shard is compared with its sha256 on the way, and the whole with
     the fingerprint of the data set that each part went through. The parts
-    stay; a merge that was killed goes on when it is called again.
+    stay; a merge that was killed resumes when it is called again.
 
     Args:
         directories: Folders of the parts, in any order.

@@ -24,7 +24,7 @@ def inputs_of(data: Any, batch_size: int) -> tf.data.Dataset:
     if dataset.cardinality() == tf.data.INFINITE_CARDINALITY:
         raise ValueError(
             "Labelling needs a data set that ends. Received: one that "
-            "repeats for ever. Call .repeat() after `attach`, not before."
+            "repeats forever. Call .repeat() after `attach`, not before."
         )
     # In a dict, since `map` would unpack inputs that are a tuple.
     return dataset.map(lambda *element: {"x": element[0]})

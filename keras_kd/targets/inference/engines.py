@@ -237,7 +237,7 @@ def _compared(call, fast, batches, agreement, binary):
         for each in (call, fast)
     )
     if not (np.isfinite(expected).all() and np.isfinite(found).all()):
-        raise ValueError(f"{INT8} or the teacher gives values not finite")
+        raise ValueError(f"{INT8} or the teacher gives non-finite values")
     margin = margin_for(expected, found, agreement, binary)
     again = np.zeros(len(found), bool)
     answers = _answers_of(fast)

@@ -75,7 +75,8 @@ def compare_settings(
     if differing:
         raise ValueError(
             f"{directory} holds targets that were labelled with other "
-            "settings. Expected the same ones to go on or to read it. "
+            "settings. Expected the same settings, to continue it or to read "
+            "it. "
             f"Received: {'; '.join(differing)}. Use the same settings, or "
             "another directory."
         )

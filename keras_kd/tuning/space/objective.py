@@ -67,8 +67,8 @@ def objective_of(
     if name == "val_loss" and (classifies or default_metrics(loss)):
         warnings.warn(
             "The objective val_loss is the student's loss on the labels. The "
-            "temperature and alpha set how sure of itself a student is, and "
-            "that moves this loss more than right and wrong answers do: its "
+            "temperature and alpha set how confident a student is, and that "
+            "changes this loss more than right and wrong answers do: its "
             "minimum is not the best student. Expected a metric that does "
             "not depend on them, such as objective='val_accuracy'.",
             stacklevel=4,
@@ -78,7 +78,7 @@ def objective_of(
             "`objective` must be measured on the validation split, and its "
             "name starts with 'val_'. What is measured in training depends "
             "on the temperature and alpha, or on what the student has "
-            f"learnt by heart. Received: objective={objective!r}"
+            f"memorised. Received: objective={objective!r}"
         )
     # The oracle knows which metrics are better large.
     return keras_tuner.oracles.RandomSearchOracle(objective).objective

@@ -28,7 +28,7 @@ class Searched:
             linearly; else it is positive, and searched by logarithm.
 
     Raises:
-        ValueError: If `values` is none of these or out of bounds.
+        ValueError: If `values` is not one of these, or out of bounds.
     """
 
     name: str
@@ -85,7 +85,7 @@ def takes_hp(build_student: Callable) -> bool:
     """Returns whether a function that builds students asks for `hp`.
 
     Raises:
-        ValueError: If it is no function, or needs anything else.
+        ValueError: If it is not a function, or needs anything else.
     """
     if not callable(build_student) or isinstance(build_student, keras.Model):
         raise ValueError(

@@ -140,8 +140,8 @@ def _check_failures(rows):
     if done and all(row.status == FAILED for row in done):
         raise SearchError(
             f"Trial {done[-1].name} failed, and so did all before it: the "
-            "fault is likely in what all trials share (data, student, "
-            f"losses), not in the settings {done[-1].settings}. Mend it and "
+            "cause is probably in what all trials share (data, student, "
+            f"losses), not in the settings {done[-1].settings}. Fix it and "
             f"call again. Received: {done[-1].message}"
         )
     latest = [row for row in taught[-FAILURES:] if row.status == FAILED]
@@ -149,6 +149,6 @@ def _check_failures(rows):
         raise SearchError(
             f"{FAILURES} trials in a row failed, the last one, "
             f"{latest[-1].name}, with the settings {latest[-1].settings}. "
-            "Narrow the ranges or mend the cause. Received: "
+            "Narrow the ranges or fix the cause. Received: "
             f"{latest[-1].message}"
         )

@@ -232,8 +232,9 @@ class Study:
         if missing > 0 or self.unfinished():
             raise ValueError(
                 f"{self.directory} holds a search of version 0.1 that has not "
-                "ended. Its trials can be read; how to go on is in a pickle, "
-                "which can run anything and is not opened. Expected trials="
+                "ended. Its trials can be read; what it needs to resume is in "
+                "a pickle, which can run arbitrary code and is not opened. "
+                "Expected trials="
                 f"{self._told} or less, and none that runs. Received: "
                 f"{missing} more, running: {self.unfinished()}. Use another "
                 f"directory, or {_AGAIN}."

@@ -151,8 +151,8 @@ def test_verify_compares_what_records_are_answered_with(copied):
 def test_verify_names_a_record_no_server_takes(copied, fault):
     path = warmup_path(copied.version)
     texts = {
-        "garbage": "no file of warm-up records",
-        "other": "no file of warm-up records",
+        "garbage": "not a file of warm-up records",
+        "other": "not a file of warm-up records",
         "shape": "warm-up record 2",
         "name": "warm-up record 2",
     }

@@ -55,9 +55,9 @@ def test_add_classes_of_one_unit_has_the_event_second():
     [
         ({"output": tf.zeros((2, 3))}, None, 1, "need a classifier"),
         (answers(np.zeros((2, 4, 3))), None, 1, "need a classifier"),
-        (answers(np.zeros((2, 3))), ["a", "b"], 1, "tells 3 classes apart"),
-        (answers(np.zeros((2, 3))), None, 4, "tells 3 classes apart"),
-        (answers(np.zeros((2, 1))), ["a"], 1, "tells 2 classes apart"),
+        (answers(np.zeros((2, 3))), ["a", "b"], 1, "has 3 classes"),
+        (answers(np.zeros((2, 3))), None, 4, "has 3 classes"),
+        (answers(np.zeros((2, 1))), ["a"], 1, "has 2 classes"),
     ],
 )
 def test_add_classes_refuses(given, labels, top_k, text):
