@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from keras_kd.core.array_files import save_arrays
 from keras_kd.core.fresh_process import failure_of
 from keras_kd.core.progress import no_native_notices
 
@@ -51,7 +52,7 @@ def _convert_apart(saved_model_dir, quantize, representative, sparse):
     """Converts in a process of its own, which may die."""
     with tempfile.TemporaryDirectory() as folder:
         rows, result = (os.path.join(folder, n) for n in ("in.npz", "out"))
-        np.savez(rows, **representative)
+        save_arrays(rows, representative)
         script = (
             "import sys, numpy as np\n"
             "from keras_kd.export.formats.converting import _convert\n"

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from keras_kd.core import litert_runner
+from keras_kd.core.array_files import save_arrays
 from keras_kd.core.fresh_process import failure_of
 from keras_kd.core.records import replacing
 from keras_kd.export.formats.converting import INTEGER
@@ -215,7 +216,7 @@ def check_runs(
     with tempfile.TemporaryDirectory() as folder:
         if request:
             arguments.append(os.path.join(folder, "request.npz"))
-            np.savez(arguments[-1], **request)
+            save_arrays(arguments[-1], request)
         failure = failure_of(arguments, timeout)
     if failure is not None:
         raise RuntimeError(

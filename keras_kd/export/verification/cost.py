@@ -118,9 +118,11 @@ def kept(
             same = wanted.argmax(-1) == found.argmax(-1)
             shares[name] = float(same.mean())
             continue
+        # About the mean of each unit: to tell units apart is no answer.
+        centred = wanted - wanted.mean(axis=0)
         units = name in regressions and wanted.ndim > 1
         axes = tuple(range(wanted.ndim - 1)) if units else None
-        variance = np.var(wanted, axis=axes)
+        variance = np.mean(np.square(centred), axis=axes)
         errors = np.mean(np.square(found - wanted), axis=axes)
         if np.any(variance > 0):
             share = 1 - errors[variance > 0] / variance[variance > 0]

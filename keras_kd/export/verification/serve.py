@@ -142,6 +142,8 @@ def main(path: str, *files: str) -> None:
     answer_path, *warmup_paths = files[1::2]
     # What needs nothing of this package is imported without it.
     sys.path.append(str(pathlib.Path(__file__).parents[2] / "core"))
+    from array_files import save_arrays
+
     _say("loading")
     tflite = path.endswith(".tflite")
     serve = _serve_tflite if tflite else _serve_saved_model
@@ -149,7 +151,7 @@ def main(path: str, *files: str) -> None:
     for target, answer in zip(
         [*warmup_paths, answer_path], answers, strict=True
     ):
-        np.savez(target, **answer)
+        save_arrays(target, answer)
     _say("done")
 
 
