@@ -225,6 +225,7 @@ class CompressionStages:
                 quantize=quantize,
                 inputs=take(self.data.train, 256),
                 calibration=self.data if quantize else None,
+                task=self.task,
                 verbose=self.verbose,
             )
             # Stages look for their files from where their records are.

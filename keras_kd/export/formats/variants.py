@@ -5,8 +5,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from keras_kd.core import file_formats
+from keras_kd.core.file_formats import of_tflite
 from keras_kd.export.formats.litert import QUANTIZE
 from keras_kd.export.formats.litert import check_quantize
+
+FORMATS = file_formats.formats()
 
 
 def variants(quantize: str | Sequence[str | None] | None) -> dict:
@@ -37,7 +41,21 @@ def variants(quantize: str | Sequence[str | None] | None) -> dict:
             "`quantize` must be one choice or a list of different ones out of "
             f"{QUANTIZE}. Received: {quantize!r}"
         )
-    return {f"tflite.{choice or 'float32'}": choice for choice in chosen}
+    return {f"tflite.{of_tflite()[one].name}": one for one in chosen}
+
+
+def check_formats(formats: str | Sequence[str]) -> list[str]:
+    """Returns the formats that are chosen, sorted.
+
+    Raises:
+        ValueError: If one is unknown, or there is none.
+    """
+    chosen = {formats} if isinstance(formats, str) else set(formats)
+    if not chosen or not chosen <= set(FORMATS):
+        raise ValueError(
+            f"`formats` must be one or more of {FORMATS}. Received: {formats!r}"
+        )
+    return sorted(chosen)
 
 
 def file_name(name: str, kind: str) -> str:
