@@ -23,8 +23,9 @@ from keras_kd.cli.quiet import load_tensorflow
 from keras_kd.cli.search import add_search
 from keras_kd.cli.serve import add_serve
 from keras_kd.cli.targets import add_targets
+from keras_kd.core.file_formats import of_tflite
 
-_KINDS = ("float32", "float16", "dynamic", "int8", "full_int8")
+_KINDS = {row.name: row for row in of_tflite().values()}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -37,7 +38,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if words[:1] == ["labels"]:
         print("keras-kd labels is called targets now.", file=sys.stderr)
         words[0] = "targets"
-    options = _parser().parse_args(repeated(words, "--quantize", _KINDS))
+    options = _parser().parse_args(repeated(words, "--quantize", list(_KINDS)))
     try:
         load_tensorflow()  # its notices would bury the table
         return options.command(options)
@@ -71,9 +72,10 @@ def _parser():
     run.add_argument(
         "--quantize",
         action="append",
-        choices=_KINDS,
+        choices=list(_KINDS),
         help="kinds of .tflite file: one, or several for one file each "
-        "(default: the recipe's)",
+        "(default: the recipe's). "
+        + "; ".join(f"{name}: {row.stores}" for name, row in _KINDS.items()),
     )
     run.add_argument(
         "--search",
@@ -103,7 +105,7 @@ def _run(options):
     directory = run_directory(options)
     settings = pairs_of(options.set, "--set")
     if options.quantize:
-        kinds = [None if k == "float32" else k for k in options.quantize]
+        kinds = [_KINDS[name].quantize for name in options.quantize]
         settings["quantize"] = kinds[0] if len(kinds) == 1 else kinds
     recipe = kd.recipes.load(options.recipe)
     report = recipe_runs.run_recipe(

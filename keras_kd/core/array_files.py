@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Arrays in a file under any names, which np.savez takes for arguments."""
+"""Arrays in a file under any names, which np.savez takes for arguments.
+
+It needs NumPy only, and nothing of this package.
+"""
 
 from __future__ import annotations
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import re
 import sys
 from collections.abc import Collection
 from typing import Any
@@ -30,8 +31,12 @@ def name_inputs(inputs: Any, names: Collection[str]) -> dict[str, Any]:
         ValueError: If it is not certain which array belongs to which input.
     """
     if isinstance(inputs, dict):
-        if set(names) <= set(inputs):
-            return {name: inputs[name] for name in names}
+        # An export writes `spectrum-raw` as `spectrum_raw`.
+        written = {re.sub(r"\W", "_", str(key)): key for key in inputs}
+        keys = written if len(written) == len(inputs) else {}
+        keys = {**keys, **dict(zip(inputs, inputs, strict=True))}
+        if set(names) <= set(keys):
+            return {name: inputs[keys[name]] for name in names}
         received = f"inputs named {sorted(inputs)}"
     elif isinstance(inputs, (list, tuple)) and all(
         hasattr(array, "shape") for array in inputs
@@ -168,8 +173,7 @@ class LiteRTRunner:
         Raises:
             ValueError: If they are not what the file takes.
         """
-        # A small model takes microseconds: an array as the file takes it goes
-        # right through.
+        # Microseconds count: what the file takes as it is goes right through.
         if (
             self._is_direct
             and type(inputs) is np.ndarray
@@ -279,17 +283,12 @@ def main(path: str, request: str | None = None) -> None:
     print("loading", flush=True)
     runner = LiteRTRunner(path)
     if request is not None:
-        inputs = dict(np.load(request))
         print("answering a request", flush=True)
-        runner(inputs)
+        runner(dict(np.load(request)))
     elif runner.takes_zeros:
         print("answering zeros", flush=True)
-        runner(
-            {
-                name: np.zeros([max(1, size) for size in tensor.shape])
-                for name, tensor in runner.inputs.items()
-            }
-        )
+        shapes = {n: np.maximum(1, t.shape) for n, t in runner.inputs.items()}
+        runner({name: np.zeros(shape) for name, shape in shapes.items()})
 
 
 if __name__ == "__main__":

@@ -28,6 +28,12 @@ OF_NUMBERS = (
     keras.losses.log_cosh,
 )
 
+# Losses whose units are a yes or a no each.
+OF_UNITS = (
+    keras.losses.binary_crossentropy,
+    keras.losses.binary_focal_crossentropy,
+)
+
 # Layers and ops, by their names in Keras. What gives logits whatever it takes:
 _LINEAR = set(
     """Dense EinsumDense Conv1D Conv2D Conv3D Conv1DTranspose Conv2DTranspose
@@ -102,11 +108,20 @@ def default_loss(model: keras.Model) -> keras.losses.Loss:
 
 def is_of_numbers(model: keras.Model) -> bool:
     """Whether a model was compiled with one loss that compares numbers."""
+    return _is_compiled_with(model, OF_NUMBERS)
+
+
+def is_of_units(model: keras.Model) -> bool:
+    """Whether a model was compiled with one loss of yes/no units."""
+    return _is_compiled_with(model, OF_UNITS)
+
+
+def _is_compiled_with(model, losses):
     loss = getattr(model, "loss", None)
     if isinstance(loss, str):
         loss = keras.losses.get(loss)
     function = getattr(loss, "fn", loss)
-    return any(function is known for known in OF_NUMBERS)
+    return any(function is known for known in losses)
 
 
 def named_outputs(model: keras.Model) -> dict:

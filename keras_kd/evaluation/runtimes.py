@@ -13,6 +13,7 @@ import numpy as np
 import tensorflow as tf
 
 from keras_kd.core import output_heads
+from keras_kd.core.file_formats import format_of
 from keras_kd.core.litert_runner import LiteRTRunner
 from keras_kd.core.litert_runner import name_inputs
 from keras_kd.core.model_inputs import inputs_for
@@ -35,11 +36,11 @@ def kind_of(path: str | os.PathLike) -> str:
     Raises:
         ValueError: If `path` is not one of the three.
     """
-    path = pathlib.Path(path)
-    if path.is_file() and path.suffix in (".keras", ".tflite"):
-        return path.suffix[1:]
-    if (path / "saved_model.pb").is_file():
-        return "saved_model"
+    path, exported = pathlib.Path(path), format_of(path)
+    if exported and path.exists():
+        return exported
+    if path.is_file() and path.suffix == ".keras":
+        return "keras"
     hint = ""
     if path.is_dir() and any(path.glob("*/saved_model.pb")):
         hint = " This folder holds versions: pass one of them."

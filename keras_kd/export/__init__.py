@@ -10,6 +10,7 @@ from __future__ import annotations
 import sys
 import types
 
+from keras_kd.core.file_formats import export_formats
 from keras_kd.export.export import export
 from keras_kd.export.formats.litert import run_tflite
 from keras_kd.export.formats.litert import write_tflite
@@ -32,6 +33,7 @@ __all__ = [
     "check_manifest",
     "docker_command",
     "export",
+    "export_formats",
     "publish",
     "read_labels",
     "read_warmup",

@@ -4,12 +4,13 @@
 from __future__ import annotations
 
 import os
-import pathlib
 import time
+from collections.abc import Mapping
 from collections.abc import Sequence
 
 import keras
 
+from keras_kd import tasks
 from keras_kd.core import progress
 from keras_kd.core.records import StageRecord
 from keras_kd.core.records import file_sha256
@@ -33,12 +34,13 @@ from keras_kd.export.publishing.staging import staging
 from keras_kd.export.publishing.staging import telling_of_a_full_disk
 from keras_kd.export.publishing.versions import check_keep
 from keras_kd.export.publishing.versions import check_name
+from keras_kd.export.publishing.versions import folder_of
 from keras_kd.export.serving.serving_files import serving_files
 from keras_kd.export.serving.warmup import BATCH_SIZES
 from keras_kd.export.serving.warmup import check_batch_sizes
 from keras_kd.export.serving.warmup import write_warmup
 from keras_kd.export.signatures.answers import Head
-from keras_kd.export.signatures.answers import regressions
+from keras_kd.export.signatures.answers import head_of
 from keras_kd.export.signatures.classes import as_settings
 from keras_kd.export.signatures.classes import attach_labels
 from keras_kd.export.signatures.classes import without_classes
@@ -46,13 +48,13 @@ from keras_kd.export.signatures.endpoint import extra_endpoints
 from keras_kd.export.signatures.endpoint import make_endpoint
 from keras_kd.export.signatures.endpoint import names_without_classes
 from keras_kd.export.signatures.requests import random_batch
-from keras_kd.export.verification.cost import shares_kept
+from keras_kd.export.verification.cost import cost_of
 from keras_kd.export.verification.cost import telling_the_cost
 from keras_kd.export.verification.expected import expected_answers
 from keras_kd.export.verification.golden import write_golden
 from keras_kd.export.verification.verify import verify
 from keras_kd.quantization.representative import SAMPLES
-from keras_kd.quantization.representative import draw
+from keras_kd.quantization.representative import draw_examples
 
 # Rows that are compared; int8 calibration sees all that it gets.
 VERIFIED_ROWS = 8
@@ -79,6 +81,7 @@ def export(
     calibration: Data | Split | Arrays | None = None,
     samples: int = SAMPLES,
     sparse: bool | None = None,
+    task: tasks.Task | Mapping[str, tasks.Task] | None = None,
 ) -> StageRecord:
     """Publishes a model for TensorFlow Serving and for LiteRT.
 
@@ -105,22 +108,22 @@ def export(
         name: Name of this one: letters, digits, `_` and `-`. Defaults to the
             model's own name.
         formats: One or both of `"saved_model"` and `"tflite"`.
-        quantize: For the .tflite file: `None`, `"float16"`, `"dynamic"`,
-            `"int8"` or `"full_int8"`, see `write_tflite`; or a list of them.
-            The SavedModel stays as it is.
+        quantize: For the .tflite file: `None` (float32) or a kind, see
+            `export_formats`; or a list. The SavedModel stays as it is.
         inputs: A batch of what the model (or `preprocess`) takes; the
             answers to its first rows are compared. Needed for `"int8"` (some
             hundred real examples), for models that leave sizes open and for
             subclassed ones of integer inputs; else defaults to a random
             batch.
-        head: What the model's output is: `"logits"`, `"probabilities"` or
-            `"regression"`, or a dict of them by output name; `None` reads it
-            from the last activation, see `write_saved_model`.
+        head: What the model's output is: `"logits"`, `"probabilities"`,
+            `"yes_no"` or `"regression"`, or a dict of them by output name;
+            `None` asks `task`, or else the last activation and the loss, see
+            `write_saved_model`.
         tolerance: Largest difference allowed, relative to the spread of the
-            model's own answers. Defaults to 1e-4 in float32, 1e-2 in float16
-            and for models that compute in it, 0.1 for `"dynamic"` and 0.25
-            for `"int8"`. An int8 file must also keep 1 - `tolerance` of what
-            the model answers to the calibration inputs: decisions, or R2.
+            model's own answers. Defaults to that of the format, see
+            `export_formats`; at least 1e-2 for models that compute in
+            float16. An int8 file must also keep 1 - `tolerance` of what the
+            model answers to the calibration inputs: decisions, or R2.
         verbose: 0 prints nothing, else a line per step.
         preprocess: Layer or model to put before the model, in the graph.
         names: New names of inputs and outputs, by the old ones.
@@ -139,11 +142,17 @@ def export(
         samples: How many examples to draw for it.
         sparse: Whether the .tflite file stores kernels sparsely, see
             `write_tflite`.
+        task: What outputs and labels mean, see `keras_kd.tasks`; of several
+            outputs a dict. Scores of classes are exported as `logits` and
+            `probabilities`, anything else as `output`. Where `calibration`
+            has labels, an int8 file must also keep 1 - `tolerance` of the
+            task's headline, where more is better.
 
     Returns:
         A `StageRecord`. Its metrics hold for each format the size in bytes
         and the largest absolute difference from the model, for int8 also the
-        share of each output that is `kept`; its artefacts are relative to
+        share of each output that is `kept`, and the `headlines` of model and
+        file where there are a task and labels; its artefacts are relative to
         `directory`.
 
     Raises:
@@ -163,16 +172,14 @@ def export(
     formats = check_formats(formats)
     kinds = variants(quantize)
     check_keep(keep)
+    if isinstance(task, Mapping):
+        task = tasks.Composite(task, headline=next(iter(task), None))
     batch_sizes = check_batch_sizes(warmup)
-    base_dir = pathlib.Path(directory) / name
-    if base_dir.is_symlink():
-        raise ValueError(
-            f"{base_dir} is a link to another place. Expected a folder that "
-            "the export may write to. Choose another `name`."
-        )
+    base_dir = folder_of(directory, name)
     drawn, ranged = inputs, not set(kinds.values()).isdisjoint(INTEGER)
+    drawn_labels = None
     if calibration is not None:
-        drawn = draw(calibration, samples)
+        drawn, drawn_labels = draw_examples(calibration, samples)
         inputs = drawn if inputs is None else inputs
     if drawn is None and ranged:
         raise ValueError(
@@ -185,10 +192,11 @@ def export(
         progress.say(f"export {name}: {text}", verbose)
 
     common = {"inputs": inputs, "preprocess": preprocess, "names": names}
-    answering = {"head": head, "labels": labels, "top_k": top_k}
+    known = head_of(model, head, task)
+    answering = {"head": known, "labels": labels, "top_k": top_k}
     endpoint = make_endpoint(model, **common, **answering)
     extras = extra_endpoints(endpoint, signatures, **common)
-    lite = {**common, "head": head, "names": names_without_classes(names)}
+    lite = {**common, "head": known, "names": names_without_classes(names)}
     specs = endpoint.specs
     batch = random_batch(specs) if inputs is None else endpoint.request(inputs)
     sample = {key: array[:VERIFIED_ROWS] for key, array in batch.items()}
@@ -206,7 +214,7 @@ def export(
     for key, extra in extras.items():
         for output, array in extra.expected(sample).items():
             answers[f"{key}:{output}"] = array
-    metrics, of_numbers = {}, regressions(model, head)
+    metrics = {}
     with (
         telling_of_a_full_disk(base_dir),
         staging(base_dir) as folder,
@@ -245,19 +253,19 @@ def export(
                 "bytes": sum(f.stat().st_size for f in model_files(path)),
                 "tolerance": allowed[kind],
             }
-            choice, shares = kinds.get(kind), {}
+            choice = kinds.get(kind)
             if choice in INTEGER:
-                shares = shares_kept(path, endpoint, representative, of_numbers)
-                metrics[kind]["kept"] = shares
+                given = (representative, drawn_labels)
+                metrics[kind] |= cost_of(path, endpoint, *given, known, task)
+            shares = metrics[kind].get("kept", {})
             with telling_the_cost(choice, shares, allowed[kind]):
                 metrics[kind]["max_difference"] = verify(path, *checked)
             say(
                 f"{kind}: {metrics[kind]['bytes']:,} bytes, differs by "
                 f"{metrics[kind]['max_difference']:.2g} at most"
             )
-        texts = serving_files(
-            base_dir, endpoint.flat, list(expected["saved_model"]), batch_sizes
-        )
+        served = endpoint.flat, list(answers), batch_sizes
+        texts = serving_files(base_dir, *served)
         published = release(staged, base_dir, keep, texts, say)
     for kind, path in published.items():
         if kind in kinds:

@@ -13,6 +13,8 @@ import time
 
 from keras_kd.core.checksummed_json import read_checksummed
 from keras_kd.core.checksummed_json import write_checksummed
+from keras_kd.core.file_formats import TFLITE
+from keras_kd.core.file_formats import format_of
 from keras_kd.core.records import file_sha256
 
 NAME = "manifest.json"
@@ -38,7 +40,7 @@ def golden_path(path: str | os.PathLike) -> pathlib.Path:
 def _beside(path, name):
     """Returns `folder/name`, or `student.tflite.name` beside the file."""
     path = pathlib.Path(path)
-    if path.suffix == ".tflite":
+    if format_of(path) == TFLITE:
         return path.with_name(f"{path.name}.{name}")
     return path / name
 

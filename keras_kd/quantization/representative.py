@@ -18,7 +18,23 @@ SAMPLES = 256
 
 
 def draw(data: Any, samples: int = SAMPLES, seed: int = 0) -> Any:
-    """Returns inputs drawn at random, each example at most once.
+    """Returns inputs drawn at random, see `draw_examples`.
+
+    Example:
+
+    ```python
+    from keras_kd.quantization.representative import draw
+
+    draw((x, y), samples=100).shape[0]
+    ```
+    """
+    return draw_examples(data, samples, seed)[0]
+
+
+def draw_examples(
+    data: Any, samples: int = SAMPLES, seed: int = 0
+) -> tuple[Any, Any]:
+    """Returns inputs and labels drawn at random, each example at most once.
 
     The first rows of a file are no sample of it: often they are sorted.
 
@@ -33,12 +49,15 @@ def draw(data: Any, samples: int = SAMPLES, seed: int = 0) -> Any:
     Raises:
         ValueError: If `samples` is not positive, or `data` is empty.
 
+    Returns:
+        `(x, y)`; `y` is `None` where the data has no labels.
+
     Example:
 
     ```python
-    from keras_kd.quantization.representative import draw
+    from keras_kd.quantization.representative import draw_examples
 
-    draw((x, y), samples=100).shape[0]
+    inputs, labels = draw_examples((x, y), samples=100)
     ```
     """
     if samples < 1:
@@ -49,26 +68,36 @@ def draw(data: Any, samples: int = SAMPLES, seed: int = 0) -> Any:
     rng = np.random.default_rng(seed)
     if isinstance(split, tf.data.Dataset):
         return _drawn_from_stream(as_dataset(split), samples, rng)
-    x, *_ = parts_of(split, "calibration data")
+    x, y = _without_weights(parts_of(split, "calibration data"))
     chosen = rng.permutation(length(x))[:samples]
-    return keras.tree.map_structure(lambda array: np.asarray(array)[chosen], x)
+    return _map(lambda array: np.asarray(array)[chosen], (x, y))
+
+
+def _map(function, *parts):
+    return keras.tree.map_structure(function, *parts, none_is_leaf=False)
+
+
+def _without_weights(batch):
+    if isinstance(batch, (tuple, list)):
+        return batch[0], batch[1] if len(batch) > 1 else None
+    return batch, None
 
 
 def _drawn_from_stream(dataset, samples, rng):
     # Algorithm R: every example of a stream of unknown length gets the same
     # chance, and only the sample is held.
     kept, seen = [], 0
-    for x, *_ in dataset:
-        x = keras.tree.map_structure(np.asarray, x)
-        for row in range(len(keras.tree.flatten(x)[0])):
+    for batch in dataset:
+        pair = _map(np.asarray, _without_weights(batch))
+        for row in range(len(keras.tree.flatten(pair)[0])):
             place = seen if seen < samples else int(rng.integers(seen + 1))
             seen += 1
             if place < samples:
-                example = keras.tree.map_structure(lambda a, r=row: a[r], x)
+                example = _map(lambda a, r=row: a[r], pair)
                 kept[place : place + 1] = [example]
     if not kept:
         raise ValueError(
             "Calibration data must hold at least one example. Received an "
             "empty dataset."
         )
-    return keras.tree.map_structure(lambda *rows: np.stack(rows), *kept)
+    return _map(lambda *rows: np.stack(rows), *kept)

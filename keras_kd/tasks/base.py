@@ -77,6 +77,8 @@ class Task(abc.ABC):
 
     Attributes:
         panels: Titles of the axes that `draw` draws on.
+        squash: What makes probabilities of an output's logits, `"softmax"` or
+            `"sigmoid"`; `None` where outputs are no scores of classes.
 
     Example:
 
@@ -88,11 +90,17 @@ class Task(abc.ABC):
     """
 
     panels: ClassVar[tuple[str, ...]] = ("",)
+    squash: ClassVar[str | None] = None
 
     @property
     @abc.abstractmethod
     def headline(self) -> Headline:
         """The figure that chooses and judges."""
+
+    @property
+    def headlines(self) -> tuple[Headline, ...]:
+        """Those of all its outputs."""
+        return (self.headline,)
 
     @property
     def agreement(self) -> Headline:

@@ -54,6 +54,8 @@ class Classification(Task):
     ```
     """
 
+    squash = "softmax"
+
     metric: str = "accuracy"
     one_hot: bool = False
     names: tuple[str, ...] = ()

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
@@ -10,6 +11,7 @@ from keras_kd import losses
 from keras_kd.tasks.base import Meter
 from keras_kd.tasks.base import Task
 from keras_kd.tasks.headline import Headline
+from keras_kd.tasks.reading import FORMS
 
 
 class Composite(Task):
@@ -77,6 +79,15 @@ class Composite(Task):
     def panels(self):
         return self.tasks[self.judging].panels
 
+    @property
+    def headlines(self):
+        return tuple(
+            dataclasses.replace(
+                task.headline, name=self.figure(name, task.headline.name)
+            )
+            for name, task in self.tasks.items()
+        )
+
     def figure(self, output: str, name: str) -> str:
         """Returns what an output's figure is called."""
         return f"{output}_{name}" if len(self.tasks) > 1 else name
@@ -142,6 +153,11 @@ class CompositeMeter(Meter):
         return figures
 
     def _part(self, parts: Any, name: str, what: str) -> Any:
+        if isinstance(parts, Mapping):
+            # A file answers with `kind_logits` and `kind_probabilities`.
+            forms = {f: parts.get(f"{name}_{f}") for f in FORMS}
+            found = {f: part for f, part in forms.items() if part is not None}
+            parts = {**parts, name: found} if found else parts
         if not isinstance(parts, Mapping) or name not in parts:
             if len(self.meters) == 1:  # files name a single output otherwise
                 return parts

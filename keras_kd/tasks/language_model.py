@@ -47,6 +47,8 @@ class LanguageModel(Task):
     ```
     """
 
+    squash = "softmax"
+
     ignore_class: int | None = None
     names: tuple[str, ...] = ()
 

@@ -52,6 +52,8 @@ class MultiLabel(Task):
     ```
     """
 
+    squash = "sigmoid"
+
     metric: str = "macro_f1"
     names: tuple[str, ...] = ()
 

@@ -46,6 +46,7 @@ class Segmentation(Task):
     ```
     """
 
+    squash = "softmax"
     panels = ("input", "label", "teacher", "student")
 
     ignore_class: int | None = None

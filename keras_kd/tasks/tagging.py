@@ -51,6 +51,8 @@ class Tagging(Task):
     ```
     """
 
+    squash = "softmax"
+
     tags: tuple[str, ...] = ()
     ignore_class: int | None = None
 

@@ -53,6 +53,7 @@ class Transcription(Task):
     ```
     """
 
+    squash = "softmax"
     panels = ("input", "texts")
 
     alphabet: tuple[str, ...] = ()

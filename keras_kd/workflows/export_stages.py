@@ -41,6 +41,7 @@ def exported(
             name=place.name,
             inputs=take(stages.data.train, 256),
             calibration=stages.data if chosen["quantize"] else None,
+            task=stages.task,
             verbose=stages.verbose,
             **chosen,
         )

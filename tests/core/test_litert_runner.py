@@ -87,3 +87,13 @@ def test_runner_needs_neither_tensorflow_nor_this_package(content, tmp_path):
     *said, modules = done.stdout.splitlines()
     assert said == ["loading", "answering zeros"]
     assert not {"keras", "keras_kd", "tensorflow"} & set(json.loads(modules))
+
+
+def test_name_inputs_knows_names_as_an_export_writes_them():
+    a, b = np.zeros(1), np.ones(1)
+    found = name_inputs({"raw-x": a, "raw.y": b}, {"raw_x", "raw_y"})
+    assert found == {"raw_x": a, "raw_y": b}
+    # The very name goes first; of two that are written alike none is certain.
+    assert name_inputs({"a-b": a, "a_b": b}, {"a_b"}) == {"a_b": b}
+    with pytest.raises(ValueError, match=r"named \['a_b'\]"):
+        name_inputs({"a-b": a, "a.b": b}, {"a_b"})

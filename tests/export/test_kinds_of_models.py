@@ -10,11 +10,13 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+import keras_kd as kd
 from keras_kd.evaluation.runtimes import load_runner
 from keras_kd.export import VerificationError
 from keras_kd.export import export
 from keras_kd.export import run_tflite
 from keras_kd.export.signatures.answers import answer_function
+from keras_kd.export.signatures.answers import head_of
 from keras_kd.export.signatures.endpoint import make_endpoint
 
 layers = keras.layers
@@ -202,6 +204,11 @@ def test_export_in_mixed_precision_of_preprocess_and_tuples(tmp_path):
         verbose=False,
     )
     named = {"input_0": PAIR[0], "input_1": PAIR[1]}
+    # The names that the files have will do for the examples, too.
+    by_name = make_endpoint(model, inputs=named)
+    np.testing.assert_allclose(
+        by_name.eager(by_name.request(named))["output"], model(batch)
+    )
     lite = run_tflite(tmp_path / "m" / "m.tflite", named)
     expected = model((PAIR[0] / 2, PAIR[1] / 2))
     np.testing.assert_allclose(lite["output"], expected, atol=5e-3)
@@ -261,11 +268,93 @@ def test_heads_by_output_name_and_regressions_by_their_loss():
     )
     with pytest.raises(ValueError, match="must be a dict by the outputs"):
         answer_function(model, {"height": "regression"})(PAIR[0])
-    single = keras.Model(x, age)
-    assert set(answer_function(single)(PAIR[0])) == {"logits", "probabilities"}
-    for loss in ("mse", keras.losses.Huber()):
-        single.compile(loss=loss)
-        assert set(answer_function(single)(PAIR[0])) == {"output"}
+    task = kd.tasks.Composite(
+        {
+            "species": kd.tasks.Classification(),
+            "age": kd.tasks.Regression(),
+            "sex": kd.tasks.MultiLabel(),
+        },
+        headline="age",
+    )
+    assert head_of(model, None, task) == {**heads, "sex": "yes_no"}
+    assert head_of(model, heads, task) == heads  # the user's word
+
+
+@pytest.mark.parametrize(
+    "units, activation, loss, task, expected",
+    [
+        (1, None, None, None, "sigmoid"),
+        (1, None, "mse", None, ""),
+        (1, None, keras.losses.Huber(), None, ""),
+        (1, None, None, kd.tasks.Regression(), ""),
+        (3, None, None, None, "softmax"),
+        (3, "softmax", "mse", None, "softmax"),
+        (3, None, None, kd.tasks.MultiLabel(), "sigmoid"),
+        (3, "sigmoid", None, None, "sigmoid"),
+        (3, None, keras.losses.BinaryCrossentropy(True), None, "sigmoid"),
+        (3, None, None, kd.tasks.Classification(), "softmax"),
+        (3, None, None, kd.tasks.Retrieval(), ""),
+    ],
+)
+def test_an_output_is_what_task_activation_and_loss_say(
+    units, activation, loss, task, expected
+):
+    dense = layers.Dense(units, activation=activation)
+    model = keras.Sequential([keras.Input((3,)), dense])
+    model.compile(loss=loss)
+    answers = answer_function(model, head_of(model, None, task))(PAIR[0])
+    if not expected:
+        assert set(answers) == {"output"}
+        return
+    assert set(answers) == {"logits", "probabilities"}
+    z = answers["logits"].numpy().astype("float64")
+    odds = 1 / (1 + np.exp(-z))
+    if expected == "softmax":
+        odds = np.exp(z) / np.exp(z).sum(-1, keepdims=True)
+    np.testing.assert_allclose(answers["probabilities"], odds, atol=1e-6)
+
+
+def test_export_names_outputs_by_task_and_judges_int8_by_headline(tmp_path):
+    keras.utils.set_random_seed(0)
+    x = keras.Input((4,), name="x")
+    hidden = layers.Dense(8, activation="relu")(x)
+    model = keras.Model(
+        x,
+        {
+            "kind": layers.Dense(3, name="kind")(hidden),
+            "size": layers.Dense(1, name="size")(hidden),
+        },
+    )
+    rows = RNG.normal(size=(64, 4)).astype("float32")
+    outputs = model(rows)
+    labels = {
+        "kind": outputs["kind"].numpy().argmax(-1),
+        "size": outputs["size"].numpy(),
+    }
+    tasks = {"kind": kd.tasks.Classification(), "size": kd.tasks.Regression()}
+    options = {"formats": "tflite", "quantize": "int8", "verbose": 0}
+    record = export(
+        *(model, tmp_path, "m"),
+        calibration=(rows, labels),
+        task=tasks,
+        **options,
+    )
+    found = record.metrics["tflite"]
+    assert set(found["kept"]) == {"kind_logits", "size", "kind_accuracy"}
+    judged = found["headlines"]
+    assert judged["kind_accuracy"]["model"] == 1.0
+    assert judged["size_mean_absolute_error"]["model"] < 1e-6
+    path = tmp_path / "m" / "m.tflite"
+    assert set(run_tflite(path, rows)) == {
+        "kind_logits",
+        "kind_probabilities",
+        "size",
+    }
+    # `measure` reads what the file calls its outputs.
+    measured = kd.measure(
+        path, (rows, labels), task=tasks, headline="kind", latency=False
+    )
+    assert measured["kind_accuracy"] == judged["kind_accuracy"]["file"]
 
 
 def test_int8_that_answers_the_same_to_everything_is_refused(tmp_path):

@@ -12,11 +12,12 @@ import numpy as np
 import tensorflow as tf
 
 from keras_kd.core.array_files import save_arrays
+from keras_kd.core.file_formats import of_tflite
 from keras_kd.core.fresh_process import failure_of
 from keras_kd.core.passing_faults import is_passing
 from keras_kd.core.progress import no_native_notices
 
-INTEGER = ("int8", "full_int8")
+INTEGER = tuple(q for q, row in of_tflite().items() if row.is_integer)
 
 
 def convert(

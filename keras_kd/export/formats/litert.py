@@ -14,6 +14,7 @@ import numpy as np
 from keras_kd.core import litert_runner
 from keras_kd.core.arguments import did_you_mean
 from keras_kd.core.array_files import save_arrays
+from keras_kd.core.file_formats import of_tflite
 from keras_kd.core.fresh_process import failure_of
 from keras_kd.core.records import replacing
 from keras_kd.export.formats.converting import INTEGER
@@ -24,7 +25,7 @@ from keras_kd.export.formats.converting import share_of_zeros
 
 logger = logging.getLogger(__name__)
 
-QUANTIZE = (None, "float16", "dynamic", "int8", "full_int8")
+QUANTIZE = tuple(of_tflite())
 SPARSE_ENOUGH = 0.6
 
 

@@ -14,6 +14,7 @@ import keras
 
 from keras_kd.export.formats.python_only import check_runs_without_python
 from keras_kd.export.formats.tolerance import half_precision_layers
+from keras_kd.export.signatures.answers import Head
 from keras_kd.export.signatures.endpoint import Endpoint
 from keras_kd.export.signatures.endpoint import extra_endpoints
 from keras_kd.export.signatures.endpoint import make_endpoint
@@ -23,7 +24,7 @@ def write_saved_model(
     model: keras.Model,
     directory: str | os.PathLike,
     *,
-    head: str | None = None,
+    head: Head = None,
     inputs: Any = None,
     batch_size: int | None = None,
     preprocess: keras.Layer | None = None,
@@ -43,9 +44,15 @@ def write_saved_model(
         model: Any Keras model that is built: functional, sequential, or
             subclassed and called before.
         directory: New or empty folder.
-        head: `None` (read it from the model), `"logits"`, `"probabilities"`
-            or `"regression"`. Classifiers answer with `logits` and
-            `probabilities`, whichever of them the model ends in.
+        head: What the model ends in: `"logits"` or `"probabilities"` of
+            classes; `"yes_no"`, either of them for units that say yes or no
+            each by itself; `"regression"`. `None` reads it from the last
+            activation and from the loss that the model was compiled with;
+            where nothing tells, the output stays as it is. Classifiers answer
+            with `logits` and `probabilities`, anything else with `output`. Of
+            several outputs a dict by name: those that it calls classes answer
+            with `species_logits` and `species_probabilities`, the others
+            under their own names.
         inputs: One batch; tells the dtypes of a subclassed model's inputs.
         batch_size: `None` for any; a number fixes it, as LiteRT needs.
         preprocess: Layer or model that makes the model's inputs out of what

@@ -6,14 +6,8 @@ from __future__ import annotations
 import keras
 import numpy as np
 
-# Relative to the spread of the model's answers, by how a file was quantised.
-TOLERANCES = {
-    None: 1e-4,
-    "float16": 1e-2,
-    "dynamic": 0.1,
-    "int8": 0.25,
-    "full_int8": 0.25,
-}
+from keras_kd.core.file_formats import of_tflite
+
 HALF_PRECISION_TOLERANCE = 1e-2
 # What float32 itself cannot tell apart, relative to the answers' magnitude.
 ROUNDING = 1e-6
@@ -24,6 +18,8 @@ def tolerance_of(
 ) -> float:
     """Returns the tolerance of a file, `given` if there is one.
 
+    That of a SavedModel is the one of a .tflite file in float32.
+
     A loaded model may report float32 while its layers compute in half
     precision, so it is they who are asked.
     """
@@ -31,7 +27,7 @@ def tolerance_of(
         return given
     half = any(half_precision_layers(part) for part in parts if part)
     floor = HALF_PRECISION_TOLERANCE if half else 0.0
-    return max(TOLERANCES[quantize], floor)
+    return max(of_tflite()[quantize].tolerance, floor)
 
 
 def half_precision_layers(model: keras.Layer) -> list[keras.Layer]:

@@ -6,11 +6,13 @@ from __future__ import annotations
 from collections.abc import Iterable
 from collections.abc import Sequence
 
+from keras_kd.core import file_formats
 from keras_kd.core.arguments import did_you_mean
+from keras_kd.core.file_formats import of_tflite
 from keras_kd.export.formats.litert import QUANTIZE
 from keras_kd.export.formats.litert import check_quantize
 
-FORMATS = ("saved_model", "tflite")
+FORMATS = file_formats.formats()
 
 
 def variants(quantize: str | Sequence[str | None] | None) -> dict:
@@ -41,7 +43,7 @@ def variants(quantize: str | Sequence[str | None] | None) -> dict:
             "`quantize` must be one choice or a list of different ones out of "
             f"{QUANTIZE}. Received: {quantize!r}"
         )
-    return {f"tflite.{choice or 'float32'}": choice for choice in chosen}
+    return {f"tflite.{of_tflite()[one].name}": one for one in chosen}
 
 
 def file_name(name: str, kind: str) -> str:

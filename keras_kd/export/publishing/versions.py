@@ -45,6 +45,17 @@ def check_name(name: str) -> str:
     return name
 
 
+def folder_of(directory: str | os.PathLike, name: str) -> pathlib.Path:
+    """Returns the folder of a model; ValueError if it is but a link."""
+    folder = pathlib.Path(directory) / name
+    if folder.is_symlink():
+        raise ValueError(
+            f"{folder} is a link to another place. Expected a folder that "
+            "the export may write to. Choose another `name`."
+        )
+    return folder
+
+
 def check_keep(keep: int | None) -> None:
     """Raises ValueError unless `keep` is None or a positive number."""
     if keep is not None and (type(keep) is not int or keep < 1):

@@ -10,92 +10,144 @@ import tensorflow as tf
 
 from keras_kd.core import output_heads
 from keras_kd.export.signatures.signature import plain
+from keras_kd.tasks.base import Task
+from keras_kd.tasks.composite import Composite
 
-LOGITS, PROBABILITIES = "logits", "probabilities"
-HEADS = (LOGITS, PROBABILITIES, "regression")
+LOGITS, PROBABILITIES, NUMBERS = "logits", "probabilities", "regression"
+# Units that say yes or no, each by itself.
+YES_NO = "yes_no"
+HEADS = (LOGITS, PROBABILITIES, YES_NO, NUMBERS)
 
 # What an output is, or what several are, by name.
 Head = str | dict[str, str] | None
 
 
-def answer_function(model: keras.Model, head: Head = None):
-    """Returns `inputs -> {name: float32 tensor}`, the answer of an export.
+def head_of(
+    model: keras.Model,
+    head: Head = None,
+    task: Task | None = None,
+) -> Head:
+    """Returns what a model's output is, as far as that is certain.
 
     Args:
         model: A built model.
-        head: What its one output is. `"logits"` and `"probabilities"` answer
-            with both, `"regression"` with the output as it is, under
-            `"output"`. `None` reads it from the last activation: softmax and
-            sigmoid are probabilities, anything else logits, except where the
-            model was compiled with a loss of numbers, such as "mse"; where
-            there is no graph to read (a subclassed model), the output stays
-            as it is. The outputs of a model with several keep their names;
-            a dict by these names says what some of them are: class outputs
-            then answer with `species_logits` and `species_probabilities`.
+        head: What the user says, see `write_saved_model`.
+        task: What outputs and labels mean. Asked where `head` says nothing.
+
+    Returns:
+        `head`, or what the task, the last activation and the loss that the
+        model was compiled with tell: units of a sigmoid, or of a binary
+        cross-entropy, are `"yes_no"`. `None` where nothing tells, as without
+        a graph.
 
     Raises:
         ValueError: If `head` is unknown.
     """
-    several = isinstance(head, dict)
-    for one in head.values() if several else [head]:
+    for one in head.values() if isinstance(head, dict) else [head]:
         if one is not None and one not in HEADS:
             raise ValueError(
                 f"`head` must be None, one of {HEADS}, or a dict of them by "
                 f"output name. Received: {head!r}"
             )
-    activation = output_heads.activation_of(model)
-    if head is None and activation is not None:
-        head = LOGITS if activation == "linear" else PROBABILITIES
-        if head == LOGITS and output_heads.is_of_numbers(model):
-            head = "regression"
+    if head is not None:
+        return head
+    if isinstance(task, Composite):
+        parts = task.tasks.items()
+        heads = {name: _told(model, one.squash, name) for name, one in parts}
+        return {name: one for name, one in heads.items() if one}
+    if task is not None:
+        return _told(model, task.squash)
+    squashed = _activation_or_none(model, None) in ("softmax", "sigmoid")
+    if output_heads.is_of_numbers(model) and not squashed:
+        return NUMBERS
+    return _told(model, "sigmoid" if output_heads.is_of_units(model) else "")
+
+
+def _told(model, squash, output=None):
+    """Returns the head of an output whose logits are squashed so."""
+    if squash is None:
+        return NUMBERS
+    activation = _activation_or_none(model, output)
+    if activation is None or "sigmoid" in (squash, activation):
+        return activation and YES_NO
+    return LOGITS if activation == "linear" else PROBABILITIES
+
+
+def answer_function(model: keras.Model, head: Head = None):
+    """Returns `inputs -> {name: float32 tensor}`, the answer of an export.
+
+    Class outputs answer with `logits` and `probabilities`, whichever of them
+    the model gives; any other output as it is, under `output`. The outputs of
+    a model with several keep their names; those that a dict of heads calls
+    classes answer with `species_logits` and `species_probabilities`.
+
+    Args:
+        model: A built model.
+        head: What the model's outputs are; `None` as far as `head_of` knows.
+    """
+    head = head_of(model, head)
 
     def answer(inputs):
         outputs = model(inputs, training=False)
         paths = keras.tree.flatten_with_path(outputs)
         if len(paths) > 1 or isinstance(outputs, dict):
             names = _output_names(model, [path for path, _ in paths])
-            heads = head if several else {}
-            if not set(heads) <= set(names):
-                raise ValueError(
-                    "`head` must be a dict by the outputs' names, which are "
-                    f"{names}. Received: {head}"
-                )
-            answers = {}
-            for name, (_, tensor) in zip(names, paths, strict=True):
-                # Under its own name unless it is known to be of classes.
-                kind = heads.get(name) or "regression"
-                known = _activation_or_none(model, name)
-                for key, value in _by_head(tensor, kind, known).items():
-                    key = name if key == "output" else f"{name}_{key}"
-                    answers[key] = value
-            return answers
-        ((_, output),) = paths
-        return _by_head(output, head, activation)
+        else:
+            names = [""]
+        heads = head if isinstance(head, dict) else {"": head}
+        if len(heads) == len(names) == 1:
+            heads = dict.fromkeys(names, *heads.values())
+        if not set(heads) <= {"", *names}:
+            raise ValueError(
+                "`head` must be a dict by the outputs' names, which are "
+                f"{names}. Received: {sorted(heads)}"
+            )
+        answers = {}
+        for name, (_, tensor) in zip(names, paths, strict=True):
+            # As it is, unless it is known to be of classes.
+            known = _activation_or_none(model, name or None)
+            for key, value in _by_head(tensor, heads.get(name), known).items():
+                answers[_joined(name, key)] = value
+        return answers
 
     return answer
 
 
-def regressions(model: keras.Model, head: Head) -> set[str]:
-    """Returns the outputs that are known to be numbers, by name."""
-    if isinstance(head, dict):
-        return {name for name, one in head.items() if one == "regression"}
-    known = head is None and output_heads.is_of_numbers(model)
-    return {"output"} if head == "regression" or known else set()
+def outputs_of(head: Head, *kinds: str) -> set[str]:
+    """Returns where the outputs of certain heads answer, by their last name.
+
+    Of numbers that is the output, of classes their probabilities.
+    """
+    heads = head if isinstance(head, dict) else {"": head}
+    return {
+        _joined(name, "output" if one == NUMBERS else PROBABILITIES)
+        for name, one in heads.items()
+        if one in kinds
+    }
+
+
+def _joined(output, key):
+    if key == "output":
+        return output or key
+    return f"{output}_{key}" if output else key
 
 
 def _by_head(output, head, activation):
     """Returns what is answered with an output, by name."""
-    one_unit = output.shape[-1] == 1
+    if head in (None, NUMBERS):
+        return {"output": _as_float32(output)}
+    if head == YES_NO:
+        head = LOGITS if activation in (None, "linear") else PROBABILITIES
+        squash = "sigmoid"
+    else:
+        squash = "sigmoid" if output.shape[-1] == 1 else "softmax"
     if head == LOGITS:
         logits = _as_float32(output)
-        squash = tf.sigmoid if one_unit else tf.nn.softmax
-        return {LOGITS: logits, PROBABILITIES: squash(logits)}
-    if head == PROBABILITIES:
-        if activation not in ("softmax", "sigmoid"):
-            activation = "sigmoid" if one_unit else "softmax"
-        logits = output_heads.to_logits(output, activation)
-        return {LOGITS: logits, PROBABILITIES: _as_float32(output)}
-    return {"output": _as_float32(output)}
+        return {LOGITS: logits, PROBABILITIES: getattr(tf.nn, squash)(logits)}
+    if activation not in ("softmax", "sigmoid"):
+        activation = squash
+    logits = output_heads.to_logits(output, activation)
+    return {LOGITS: logits, PROBABILITIES: _as_float32(output)}
 
 
 def _activation_or_none(model, name):

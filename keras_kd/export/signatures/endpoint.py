@@ -20,6 +20,7 @@ import tensorflow as tf
 
 from keras_kd.export.formats.python_only import check_keeps_no_state
 from keras_kd.export.formats.python_only import naming_python
+from keras_kd.export.signatures.answers import Head
 from keras_kd.export.signatures.answers import answer_function
 from keras_kd.export.signatures.classes import CLASSES
 from keras_kd.export.signatures.classes import SCORES
@@ -119,7 +120,7 @@ class Endpoint:
 def make_endpoint(
     model: keras.Model,
     *,
-    head: str | None = None,
+    head: Head = None,
     inputs: Any = None,
     batch_size: int | None = None,
     preprocess: keras.Layer | None = None,

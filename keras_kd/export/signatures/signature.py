@@ -77,9 +77,11 @@ def _known_inputs(model, sample):
         return model.inputs[0]
     if getattr(model, "inputs", None):
         return model.input
-    if sample is not None:
-        return keras.tree.map_structure(tf.convert_to_tensor, sample)
     shapes = (model.get_build_config() or {}).get("input_shape")
+    if sample is not None:
+        if isinstance(sample, dict) and shapes is not None:
+            sample = _as_called(shapes, sample)
+        return keras.tree.map_structure(tf.convert_to_tensor, sample)
     if not model.built or shapes is None:
         raise ValueError(
             f"The inputs of model `{model.name}` are not known. Expected a "
@@ -92,6 +94,15 @@ def _known_inputs(model, sample):
     return keras.tree.map_shape_structure(
         lambda shape: tf.TensorSpec(shape, dtype), shapes
     )
+
+
+def _as_called(shapes, sample):
+    """Returns a dict by `input_0`, `input_1` as the tuple of a call."""
+    called = keras.tree.map_shape_structure(lambda _: 0, shapes)
+    names = [f"input_{i}" for i in range(len(keras.tree.flatten(called)))]
+    if isinstance(called, dict) or set(names) != set(sample):
+        return sample
+    return keras.tree.pack_sequence_as(called, [sample[n] for n in names])
 
 
 def _input_name(path, tensor, index, count):

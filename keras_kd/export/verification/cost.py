@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """What quantisation costs: how much of a model's answers a file keeps.
 
-It compares with the model itself, so it needs no labels: with a task's
-headline it agrees wherever the model is right.
+The model's own decisions and values need no labels; the headline of a task
+does.
 """
 
 from __future__ import annotations
@@ -10,30 +10,72 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Collection
+from typing import Any
 
+import keras
 import numpy as np
 
 from keras_kd.export.formats.litert import run_tflite
 from keras_kd.export.manifest import VerificationError
 from keras_kd.export.signatures.answers import LOGITS
+from keras_kd.export.signatures.answers import NUMBERS
 from keras_kd.export.signatures.answers import PROBABILITIES
+from keras_kd.export.signatures.answers import YES_NO
+from keras_kd.export.signatures.answers import Head
+from keras_kd.export.signatures.answers import outputs_of
 from keras_kd.export.signatures.endpoint import Endpoint
 from keras_kd.export.verification.verify import AnswersDifferError
+from keras_kd.tasks.base import Task
 
 # Examples that are compared, and how many at once.
 ROWS, BATCH = 256, 32
+NONE = {"model": 0.0, "file": 0.0}
 
 
-def shares_kept(
+def cost_of(
     path: str | os.PathLike,
     endpoint: Endpoint,
     inputs: dict[str, np.ndarray],
-    regressions: Collection[str] = (),
-) -> dict[str, float]:
-    """Returns what a .tflite file keeps of an endpoint's answers, see `kept`.
+    labels: Any = None,
+    head: Head = None,
+    task: Task | None = None,
+) -> dict[str, dict]:
+    """Returns what a .tflite file keeps of the endpoint it was made of.
 
-    The first rows of the inputs are compared; outputs have the names of
-    before they were renamed.
+    Args:
+        path: The file.
+        endpoint: What it was made of.
+        inputs: Arrays `(rows, ...)` by input name.
+        labels: Those of the rows, if they are known.
+        head: What the outputs are, see `head_of`.
+        task: What outputs and labels mean, if that is known.
+
+    Returns:
+        `kept`: the share of each output, and of each headline of which more
+        is better. With task and labels `headlines`, see `headlines_of_both`.
+    """
+    both = answers_of_both(path, endpoint, inputs)
+    shares = kept(*both, outputs_of(head, NUMBERS), outputs_of(head, YES_NO))
+    if task is None or labels is None:
+        return {"kept": shares}
+    labels = keras.tree.map_structure(lambda part: part[:ROWS], labels)
+    figures = headlines_of_both(task, labels, *both)
+    for one in task.headlines:
+        model, file = (figures.get(one.name) or NONE).values()
+        # Errors have no scale of their own: those of a model on what it was
+        # trained with may be next to nothing.
+        if one.direction == "max" and model > 0:
+            shares[one.name] = file / model
+    return {"kept": shares, "headlines": figures}
+
+
+def answers_of_both(
+    path: str | os.PathLike, endpoint: Endpoint, inputs: dict[str, np.ndarray]
+) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
+    """Returns what an endpoint and the .tflite file made of it answer.
+
+    To the first `ROWS` rows of the inputs; outputs have the names of before
+    they were renamed.
     """
     inputs = {name: array[:ROWS] for name, array in inputs.items()}
     rows = len(next(iter(inputs.values())))
@@ -48,7 +90,7 @@ def shares_kept(
         for name in pieces[0]
         if old.get(name, name) in answers
     }
-    return kept(expected, answers, regressions)
+    return expected, answers
 
 
 @contextlib.contextmanager
@@ -62,7 +104,7 @@ def telling_the_cost(
             or what is done inside finds a difference.
     """
     figures = ", ".join(f"{share:.3f} of `{k}`" for k, share in shares.items())
-    found = f"It keeps {figures} (decisions, or R2)." if shares else ""
+    found = f"It keeps {figures}." if shares else ""
     advice = (
         f'quantize="{quantize}" costs more than is allowed. {found} Calibrate '
         "on more or more typical inputs, train with quantization_aware, "
@@ -70,7 +112,8 @@ def telling_the_cost(
     )
     if any(not share >= 1 - tolerance for share in shares.values()):
         raise VerificationError(
-            f"{advice}Expected at least {1 - tolerance:.3f} of each output."
+            f"{advice}Expected at least {1 - tolerance:.3f} of each (of "
+            "outputs: of their decisions, or R2)."
         )
     try:
         yield
@@ -85,6 +128,7 @@ def kept(
     expected: dict[str, np.ndarray],
     answers: dict[str, np.ndarray],
     regressions: Collection[str] = (),
+    yes_no: Collection[str] = (),
 ) -> dict[str, float]:
     """Returns how much of each output a file keeps; 1.0 is all.
 
@@ -97,6 +141,8 @@ def kept(
         answers: What the file does, by the same names.
         regressions: Outputs whose units, on the last axis, are quantities of
             their own; the one that is kept worst counts.
+        yes_no: Probabilities whose units decide each by itself. It is they
+            that count, since logits of what is certain may be any.
 
     Example:
 
@@ -112,17 +158,47 @@ def kept(
         wanted, found = (
             np.asarray(a, "float64") for a in (array, answers[name])
         )
-        if name.endswith(PROBABILITIES):
-            continue  # its logits decide
+        base = name.removesuffix(LOGITS).removesuffix(PROBABILITIES)
+        pair = {base + LOGITS, base + PROBABILITIES}
+        if pair <= set(expected) and name in pair:
+            by_unit = base + PROBABILITIES in yes_no or wanted.shape[-1] == 1
+            if name != base + (PROBABILITIES if by_unit else LOGITS):
+                continue  # the other one tells
         if name.endswith(LOGITS) and wanted.shape[-1] > 1:
             same = wanted.argmax(-1) == found.argmax(-1)
             shares[name] = float(same.mean())
             continue
+        # About the mean of each unit: to tell units apart is no answer.
+        centred = wanted - wanted.mean(axis=0)
         units = name in regressions and wanted.ndim > 1
         axes = tuple(range(wanted.ndim - 1)) if units else None
-        variance = np.var(wanted, axis=axes)
+        variance = np.mean(np.square(centred), axis=axes)
         errors = np.mean(np.square(found - wanted), axis=axes)
         if np.any(variance > 0):
             share = 1 - errors[variance > 0] / variance[variance > 0]
             shares[name] = float(share.min())
     return shares
+
+
+def headlines_of_both(
+    task: Task,
+    labels: Any,
+    expected: dict[str, np.ndarray],
+    answers: dict[str, np.ndarray],
+) -> dict[str, dict[str, float]]:
+    """Returns what model and file are worth by a task's headlines.
+
+    Returns:
+        By headline: `{"model": figure, "file": figure}`; those that cannot be
+        had are left out.
+    """
+    figures = {}
+    for whose, outputs in (("model", expected), ("file", answers)):
+        meter = task.meter()
+        meter.update(outputs, labels)
+        found = meter.result()
+        for headline in task.headlines:
+            if found.get(headline.name) is not None:
+                of_both = figures.setdefault(headline.name, {})
+                of_both[whose] = float(found[headline.name])
+    return {name: both for name, both in figures.items() if len(both) == 2}

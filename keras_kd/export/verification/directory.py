@@ -8,6 +8,7 @@ import os
 import pathlib
 from collections.abc import Iterator
 
+from keras_kd.core.file_formats import SUFFIX
 from keras_kd.core.passing_faults import PASSING
 from keras_kd.core.records import sync_folder
 from keras_kd.export.manifest import VerificationError
@@ -58,7 +59,7 @@ def _exported(directory):
     if not directory.is_dir():
         return []
     # A file that begins with a dot was never finished.
-    files = sorted(directory.glob("[!.]*.tflite"))
+    files = sorted(directory.glob(f"[!.]*{SUFFIX}"))
     paths = [*versions_in(directory), *files]
     if paths and (directory / FOLDER).is_dir():
         paths.append(directory / FOLDER)

@@ -14,6 +14,7 @@ import zipfile
 
 import numpy as np
 
+from keras_kd.core.array_files import save_arrays
 from keras_kd.core.records import file_sha256
 from keras_kd.core.records import replacing
 from keras_kd.export.manifest import DAMAGED
@@ -58,7 +59,7 @@ def write_golden(path: str | os.PathLike, *fields, **arrays) -> None:
         **arrays: More arrays to write, by the names they have in the file.
     """
     with replacing(golden_path(path)) as temporary:
-        np.savez(temporary, **Golden(*fields).arrays(), **arrays)
+        save_arrays(temporary, {**Golden(*fields).arrays(), **arrays})
 
 
 def read_golden(path: str | os.PathLike) -> Golden:

@@ -143,7 +143,10 @@ def main(path: str, *files: str) -> None:
     from array_files import save_arrays
 
     _say("loading")
-    tflite = path.endswith(".tflite")
+    from file_formats import TFLITE
+    from file_formats import format_of
+
+    tflite = format_of(path) == TFLITE
     serve = _serve_tflite if tflite else _serve_saved_model
     answers = serve(path, request, warmups)
     for target, answer in zip(

@@ -110,8 +110,7 @@ def _ask(path, requests, timeout):
             files.append(os.path.join(folder, f"answer-{index}.npz"))
             if not isinstance(request, dict):
                 request = {"": request}
-            arrays = {k: np.asarray(v) for k, v in request.items()}
-            save_arrays(files[-2], arrays)
+            save_arrays(files[-2], request)
         # By its path: `-m` would import keras_kd.export, and so TensorFlow.
         failure = failure_of(
             [serve.__file__, os.path.abspath(path), *files], timeout

@@ -66,8 +66,12 @@ def test_kept_is_agreement_of_decisions_and_r2_of_numbers():
     assert shares["price"] > 0.99  # the large unit hides the small one
     alone = kept(expected, answers, {"price"})["price"]
     assert abs(alone - (1 - errors.max())) < 1e-12 and alone < 0.3
-    constant = {"price": np.full_like(numbers, numbers.mean())}
-    assert abs(kept({"price": numbers}, constant)["price"]) < 1e-9
+    # Units of unlike means: their means alone are no answer to anything.
+    numbers += [0.0, 1e6]
+    constant = {"price": np.broadcast_to(numbers.mean(0), numbers.shape)}
+    for known in ((), {"price"}):
+        share = kept({"price": numbers}, constant, known)["price"]
+        assert abs(share) < 1e-9
     assert kept({"output": np.ones(4)}, {"output": np.ones(4)}) == {}
 
 

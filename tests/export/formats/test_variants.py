@@ -12,6 +12,7 @@ import tensorflow as tf
 
 from keras_kd.data.splits import Data
 from keras_kd.export import export
+from keras_kd.export import export_formats
 from keras_kd.export import run_tflite
 from keras_kd.export import verify_directory
 from keras_kd.export.formats.variants import file_name
@@ -54,8 +55,10 @@ def test_export_writes_and_verifies_a_file_for_each_choice(
         samples=30,
         verbose=False,
     )
-    kinds = ["float32", "float16", "dynamic", "int8", "full_int8"]
-    files = {kind: tmp_path / "m" / f"m.{kind}.tflite" for kind in kinds}
+    rows = [r for r in export_formats() if r.format == "tflite"]
+    kinds = [row.name for row in rows]
+    assert kinds == ["float32", "float16", "dynamic", "int8", "full_int8"]
+    files = {r.name: tmp_path / r.file.replace("student", "m") for r in rows}
     x = data.train[0][:40]
     logits = student.predict(x, verbose=0)
     for kind, path in files.items():
