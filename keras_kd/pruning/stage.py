@@ -25,6 +25,7 @@ from keras_kd.pruning.callback import Pruning
 from keras_kd.pruning.kernels import prunable_kernels
 from keras_kd.pruning.kernels import sparsity_table
 from keras_kd.targets.attached import split_targets
+from keras_kd.training.value_checks import check_values
 
 
 def prune(
@@ -98,6 +99,7 @@ def prune(
     pruning = Pruning(sparsity, schedule=schedule, **options)
     split = data.train if isinstance(data, Data) else data
     check_split(split, "data")
+    check_values(data)
     began = time.perf_counter()
     keras.utils.set_random_seed(seed)
     copy = copy_of(student)

@@ -26,6 +26,7 @@ from keras_kd.targets.attached import attach_targets
 from keras_kd.targets.attached import outputs_of
 from keras_kd.targets.cache import TeacherCache
 from keras_kd.training.trainer import copies_of
+from keras_kd.training.value_checks import check_values
 
 MANIFEST = "made_here.json"
 _OWN_FOLDER = re.compile("[0-9a-f]{16}")
@@ -85,6 +86,7 @@ class TeacherTargets:
                 "`teacher` must be a trained keras.Model or a "
                 "keras_kd.teachers.Teacher. Received: None"
             )
+        check_values(data)
         self.data = data
         losses = copies_of(distillation_losses) or []
         taps = {tap for loss in losses for tap in loss.taps[0]}

@@ -25,6 +25,8 @@ from keras_kd.training.fit_arguments import steps_per_epoch
 from keras_kd.training.step_tuning import StepSettings
 from keras_kd.training.step_tuning import steps_together
 from keras_kd.training.task_of import JudgeEpochs
+from keras_kd.training.value_checks import check_labels
+from keras_kd.training.value_checks import check_values
 
 
 def train(
@@ -93,6 +95,8 @@ def train(
         if headline.name not in names_of(metrics):
             judging = [JudgeEpochs(task, model, data.validation)]
     loss, metrics = loss_and_metrics(model, loss, metrics)
+    check_values(data)
+    check_labels(data, model, loss)
     has_targets = targets is not None or cache is not None
     distilled = teacher is not None or has_targets
     if distilled:

@@ -29,6 +29,7 @@ from keras_kd.training.teacher_targets import TeacherTargets
 from keras_kd.training.teacher_targets import say_unseen
 from keras_kd.training.teacher_targets import targets_folder
 from keras_kd.training.trainer import train
+from keras_kd.training.value_checks import check_labels
 
 
 class CompressionStages:
@@ -66,6 +67,7 @@ class CompressionStages:
     ):
         student, loss = build_student(), training["loss"]
         self.task = task_of(task, headline, student, data, loss)
+        check_labels(data, student, loss or self.task.label_loss(student))
         self.build_student = build_student
         self.data = data
         self.directory = directory
