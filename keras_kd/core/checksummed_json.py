@@ -31,7 +31,10 @@ def read_checksummed(path: str | os.PathLike) -> dict[str, Any]:
         content = json.loads(written)
         content.pop(SEAL)
         sound = _text(content).encode("utf-8") == written
-    except (ValueError, KeyError, AttributeError, TypeError):
+    except (
+        *(ValueError, KeyError, AttributeError, TypeError),
+        RecursionError,
+    ):
         sound = False
     if not sound:
         raise DamagedFileError(

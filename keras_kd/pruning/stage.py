@@ -34,6 +34,7 @@ from keras_kd.pruning.callback import Pruning
 from keras_kd.pruning.kernels import prunable_kernels
 from keras_kd.pruning.kernels import sparsity_table
 from keras_kd.targets.attached import split_targets
+from keras_kd.training.value_checks import check_values
 
 
 def prune(
@@ -112,6 +113,7 @@ def prune(
     check_learning_rate("learning_rate", learning_rate)
     pruning = Pruning(sparsity, schedule=schedule, **options)
     split = read_split(split_of(data, "train"), "data")
+    check_values(data, student)
     began = time.perf_counter()
     keras.utils.set_random_seed(seed)
     copy = copy_of(student)

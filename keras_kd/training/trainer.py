@@ -30,6 +30,8 @@ from keras_kd.training.optimizers import optimizer_for
 from keras_kd.training.step_tuning import StepSettings
 from keras_kd.training.step_tuning import steps_together
 from keras_kd.training.task_of import JudgeEpochs
+from keras_kd.training.value_checks import check_labels
+from keras_kd.training.value_checks import check_values
 
 
 def train(
@@ -87,8 +89,8 @@ def train(
             headline whose best epoch is kept.
         optimizer: See `optimizer_for`.
         callbacks: More callbacks of `fit`.
-        loss_weights: As in `compile`; of the outputs.
-        augment: See `augmented`; of arrays, where a teacher sees the same.
+        loss_weights: Of the outputs, as in `compile`.
+        augment: See `augmented`; for arrays. A teacher sees the same.
 
     Returns:
         The trained model, and a dict of its `epochs`, `best_epoch`, `steps`,
@@ -105,11 +107,12 @@ def train(
     asked = names_of(metrics or [])
     loss, metrics = loss_and_metrics(model, loss, metrics, task)
     if task is not None:
-        headline = task.headline
-        name = f"val_{headline.name}"
+        headline, name = task.headline, f"val_{task.headline.name}"
         watch = watch or (name, headline.direction)
         if watch[0] == name and headline.name not in names_of(metrics):
             judging = [JudgeEpochs(task, data.validation)]
+    check_values(data, model)
+    check_labels(data, model, loss)
     has_targets = targets is not None or cache is not None
     distilled = teacher is not None or has_targets
     if distilled:

@@ -31,6 +31,7 @@ from keras_kd.engines import Engine
 from keras_kd.training.task_of import written
 from keras_kd.training.teacher_targets import TeacherTargets
 from keras_kd.training.teacher_targets import targets_folder
+from keras_kd.training.value_checks import check_values
 from keras_kd.tuning.display.table import LiveTable
 from keras_kd.tuning.result import SearchResult
 from keras_kd.tuning.space import oracles
@@ -183,6 +184,7 @@ def search(
     # Raises before long work.
     hyper = HyperDistiller(None, build_student, **space)
     student = hyper.build_student(keras_tuner.HyperParameters())
+    check_values(data, student)
     space["task"] = task_to_search(
         task, headline, student, data, loss, objective
     )

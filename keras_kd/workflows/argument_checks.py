@@ -27,9 +27,9 @@ from keras_kd.tasks.reading import class_numbers
 from keras_kd.training.optimizers import check_optimizer
 from keras_kd.training.task_of import task_of
 from keras_kd.training.trainer import copies_of
+from keras_kd.training.value_checks import check_values
 
 SPLITS = ("train", "validation", "test")
-ROWS = 4096  # checked at a time, to bound the memory
 
 
 def _none_or_count(name, value):
@@ -103,8 +103,8 @@ def check_lesson(
         x = split.element_spec[0] if is_stream else split[0]
         check_inputs(x, student, name)
         if not is_stream:
-            check_finite(x, student, name)
             check_numbers(split[1], name)
+    check_values(data, student)
     check_class_names(data.class_names, student)
     task = task_of(task, headline, student, data, loss)
     if isinstance(task, tasks.Classification):
@@ -150,36 +150,6 @@ def check_builder(build: Callable[[], keras.Model]) -> keras.Model:
             "the next. Build it inside the function."
         )
     return student
-
-
-def check_finite(x: Any, student: Any, name: str) -> None:
-    """Raises if inputs hold infinity, or NaN that the student passes on."""
-    for path, array in keras.tree.flatten_with_path(x):
-        array = np.asarray(array)
-        if array.dtype.kind != "f":
-            continue
-        for start in range(0, len(array), ROWS):
-            rows = array[start : start + ROWS]
-            good = np.isfinite(rows).reshape(len(rows), -1).all(axis=1)
-            if good.all():
-                continue
-            row = start + int(np.argmin(good))
-            value = array[row][~np.isfinite(array[row])].ravel()[0]
-            if np.isnan(value) and _can_read(student, x, row):
-                continue
-            where = f" (input {'/'.join(map(str, path))})" if path else ""
-            raise ValueError(
-                f"The inputs of `{name}` must be finite. Received: {value} in "
-                f"example {row}{where}. Leave such examples out, or fill the "
-                "gaps, for example with sklearn.impute.SimpleImputer."
-            )
-
-
-def _can_read(student, x, row):
-    """Whether a student fills gaps itself."""
-    one = tf.nest.map_structure(lambda a: np.asarray(a[row : row + 1]), x)
-    outputs = keras.tree.flatten(student(one, training=False))
-    return all(bool(np.isfinite(np.asarray(o)).all()) for o in outputs)
 
 
 def check_numbers(labels: Any, name: str) -> None:
