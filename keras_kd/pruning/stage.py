@@ -7,7 +7,6 @@ import time
 from collections.abc import Callable
 from collections.abc import Mapping
 from collections.abc import Sequence
-from typing import Any
 
 import keras
 import tensorflow as tf
@@ -17,8 +16,10 @@ from keras_kd.core.arguments import check_count
 from keras_kd.core.arguments import check_learning_rate
 from keras_kd.core.copying import copy_of
 from keras_kd.core.records import StageRecord
+from keras_kd.core.type_aliases import DataLike
 from keras_kd.core.type_aliases import LabelLossLike
 from keras_kd.core.type_aliases import LossLike
+from keras_kd.core.type_aliases import Split
 from keras_kd.core.type_aliases import TeacherLike
 from keras_kd.data.splits import Data
 from keras_kd.data.splits import read_split
@@ -33,7 +34,7 @@ from keras_kd.targets.attached import split_targets
 
 def prune(
     student: keras.Model,
-    data: Data | tuple | tf.data.Dataset,
+    data: DataLike | Split,
     sparsity: float = 0.8,
     teacher: TeacherLike | None = None,
     *,
@@ -44,7 +45,7 @@ def prune(
     alpha: float = 0.7,
     distillation_losses: LossLike | None = None,
     loss: LabelLossLike | None = None,
-    loss_weights: Any = None,
+    loss_weights: Sequence[float] | Mapping[str, float] | None = None,
     schedule: Callable | None = None,
     callbacks: Sequence[keras.callbacks.Callback] = (),
     verbose: int = 0,
@@ -59,8 +60,8 @@ def prune(
 
     Args:
         student: A built, trained model.
-        data: `Data`, a pair of arrays `(x, y)` or a batched
-            `tf.data.Dataset` to train on.
+        data: `Data` (or a dict of splits), arrays `(x, y)` or `(x, y,
+            sample_weight)`, or a batched `tf.data.Dataset` to train on.
         sparsity: Share of zeros to reach, in (0, 1).
         teacher: What `Distiller` takes as a teacher. `None` learns from the
             targets that come with the data, if any, else from the labels
