@@ -10,6 +10,7 @@ program does not use.
 
 from __future__ import annotations
 
+import functools
 import importlib
 
 __version__ = "0.1.0"
@@ -98,7 +99,16 @@ __all__ = [
 ]
 
 
+@functools.cache
+def _check_versions():
+    from keras_kd.core.versions import require
+
+    require("keras", "tensorflow")
+
+
 def __getattr__(name: str):
+    if name in _MODULES or name in _HOME_OF:
+        _check_versions()
     if name in _MODULES:
         return importlib.import_module(f"{__name__}.{name}")
     if name in _HOME_OF:

@@ -15,9 +15,10 @@ import numpy as np
 import tensorflow as tf
 
 from keras_kd import tasks
+from keras_kd.core.type_aliases import Arrays
+from keras_kd.core.type_aliases import DataLike
 from keras_kd.core.type_aliases import Split
 from keras_kd.data.parts import take
-from keras_kd.data.splits import Data
 from keras_kd.data.splits import as_dataset
 from keras_kd.data.splits import read_split
 from keras_kd.data.splits import split_of
@@ -33,12 +34,12 @@ GZIP_LEVEL = 6
 
 def measure(
     model_or_path: keras.Model | str | os.PathLike,
-    data: Data | Split,
+    data: DataLike | Split,
     *,
     task: tasks.Task | Mapping[str, tasks.Task] | None = None,
     headline: str | None = None,
     outputs: str | Mapping[str, str] | None = None,
-    teacher_predictions: np.ndarray | Mapping[str, np.ndarray] | None = None,
+    teacher_predictions: Arrays | None = None,
     latency: bool = True,
     batch_size: int = 256,
     repeats: int = 200,
@@ -53,7 +54,7 @@ def measure(
         model_or_path: `keras.Model`, .keras or .tflite file, or the version
             folder of a SavedModel.
         data: A split: arrays `(x, y)` or a batched `tf.data.Dataset`; or
-            `keras_kd.Data`, whose test split is taken.
+            `keras_kd.Data` (or a dict of splits), whose test split is taken.
         task: What outputs and labels mean, see `keras_kd.tasks`; of several
             outputs a dict of tasks. `None`: inferred, if it is certain.
         headline: Output that a dict of tasks is judged by.

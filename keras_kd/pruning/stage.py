@@ -18,9 +18,11 @@ from keras_kd.core.arguments import check_learning_rate
 from keras_kd.core.copying import copy_of
 from keras_kd.core.model_inputs import inputs_for
 from keras_kd.core.records import StageRecord
+from keras_kd.core.type_aliases import DataLike
 from keras_kd.core.type_aliases import LabelLossLike
 from keras_kd.core.type_aliases import LossLike
 from keras_kd.core.type_aliases import LossWeightsLike
+from keras_kd.core.type_aliases import Split
 from keras_kd.core.type_aliases import TaskLike
 from keras_kd.core.type_aliases import TeacherLike
 from keras_kd.data.parts import take
@@ -39,7 +41,7 @@ from keras_kd.training.value_checks import check_values
 
 def prune(
     student: keras.Model,
-    data: Data | tuple | tf.data.Dataset,
+    data: DataLike | Split,
     sparsity: float = 0.8,
     teacher: TeacherLike | None = None,
     *,
@@ -67,8 +69,8 @@ def prune(
 
     Args:
         student: A built, trained model.
-        data: `Data`, a pair of arrays `(x, y)` or a batched
-            `tf.data.Dataset` to train on.
+        data: `Data` (or a dict of splits), arrays `(x, y)` or `(x, y,
+            sample_weight)`, or a batched `tf.data.Dataset` to train on.
         sparsity: Share of zeros to reach, in (0, 1).
         teacher: What `Distiller` takes as a teacher. `None` learns from the
             targets that come with the data, if any, else from the labels

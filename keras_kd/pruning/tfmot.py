@@ -13,6 +13,8 @@ import sys
 
 import tensorflow as tf
 
+from keras_kd.core.versions import require
+
 VARIABLE = "TF_USE_LEGACY_KERAS"
 
 
@@ -73,6 +75,7 @@ class WholeModelEngine:
 
 
 def _import():
+    require("tensorflow-model-optimization", needed_by="Pruning")
     before = os.environ.get(VARIABLE)
     if "tensorflow_model_optimization" not in sys.modules:
         # Reading an attribute makes the lazy `tf.keras` decide what it is.

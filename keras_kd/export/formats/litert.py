@@ -17,11 +17,14 @@ from keras_kd.core.array_files import save_arrays
 from keras_kd.core.file_formats import of_tflite
 from keras_kd.core.fresh_process import failure_of
 from keras_kd.core.records import replacing
+from keras_kd.core.versions import require
 from keras_kd.export.formats.converting import INTEGER
 from keras_kd.export.formats.converting import bytes_of_kernels
 from keras_kd.export.formats.converting import convert
 from keras_kd.export.formats.converting import has_learned_ranges
 from keras_kd.export.formats.converting import share_of_zeros
+
+require("ai-edge-litert", needed_by="Exporting to LiteRT")
 
 logger = logging.getLogger(__name__)
 
