@@ -145,7 +145,8 @@ def test_compose_file_serves_the_folder_above_it(exported):
     service = yaml.safe_load(path.read_text())["services"]["cnn"]
     assert service["volumes"] == ["..:/models/cnn:ro"]
     assert service["command"] == [
-        "--model_config_file=/models/cnn/serving/models.config"
+        "--model_config_file=/models/cnn/serving/models.config",
+        *RETRIES,
     ]
     assert (path.parent.parent / "serving" / "models.config").exists()
 
