@@ -1,9 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`keras-kd serve`: start TensorFlow Serving, or say what is missing."""
+"""`keras-kd serve`: start TensorFlow Serving, or say what is missing.
+
+`--runtime python` serves by what is installed, for trying a client.
+"""
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
 import shlex
 import shutil
@@ -20,7 +24,12 @@ runs. Install one of them:
                            (Debian and Ubuntu: its apt repository, package
                            tensorflow-model-server)
   docker                   https://docs.docker.com/engine/install
+Or try a client without them: keras-kd serve --runtime python FOLDER
 Then start the server by this command again, or by one of
+"""
+TRYING = """\
+Python's own server, for trying a client, not for production: REST only, one
+request at a time, this version only. Ctrl-C stops it.
 """
 
 
@@ -41,6 +50,16 @@ def add_serve(commands: argparse._SubParsersAction) -> None:
         "see serving/SERVING.md",
     )
 
+    parser.add_argument(
+        "--runtime",
+        choices=("tensorflow", "python"),
+        default="tensorflow",
+        help="tensorflow: TensorFlow Serving, by its program or its container "
+        "(default); python: the same REST from what is installed, on this "
+        "machine, one request at a time: for trying a client, not for "
+        "production",
+    )
+
 
 def _serve(options):
     """Serve an exported model."""
@@ -50,6 +69,8 @@ def _serve(options):
             f"{directory} holds no version to serve. Expected folders such as "
             f"{directory / '1'} with a saved_model.pb, as export writes."
         )
+    if options.runtime == "python":
+        return _serve_by_python(directory, options.rest_port)
     how = (directory, options.port, options.rest_port, options.batching)
     native = kd.export.server_command(*how)
     docker = kd.export.docker_command(*how)
@@ -61,6 +82,19 @@ def _serve(options):
     for command in (native, docker):
         print(f"  {shlex.join(command)}", file=sys.stderr)
     return 2
+
+
+def _serve_by_python(directory, port):
+    from keras_kd.export.serving.python_server import NewestVersion
+    from keras_kd.export.serving.python_server import python_server
+
+    served = NewestVersion(directory)
+    with python_server(served, port) as server:
+        url = f"http://127.0.0.1:{server.server_port}/v1/models/{served.name}"
+        print(f"{TRYING}{url}/versions/{served.version}", flush=True)
+        with contextlib.suppress(KeyboardInterrupt):
+            server.serve_forever()
+    return 0
 
 
 def _docker_runs():

@@ -10,10 +10,14 @@ import subprocess
 import sys
 import time
 
+import keras
+import numpy as np
 import pytest
 
+from export.serving.test_serving_files import load
 from keras_kd.cli import main
 from keras_kd.export import docker_command
+from keras_kd.export import export
 from keras_kd.export import server_command
 from selection import quick
 
@@ -106,3 +110,32 @@ def test_serve_passes_signals_to_the_server(model, path):
         assert process.wait(10) == 7
     finally:
         process.kill()
+
+
+@pytest.mark.slow
+def test_python_runtime_answers_the_client_that_lies_beside_the_model(
+    tmp_path,
+):
+    """Over loopback, by the command, to the client as it was shipped."""
+    x = np.random.default_rng(0).random((3, 4), "float32")
+    student = keras.Sequential([keras.Input((4,)), keras.layers.Dense(2)])
+    export(student, tmp_path, "m", "saved_model", inputs=x, verbose=False)
+    command = [sys.executable, "-m", "keras_kd.cli", "serve", "--runtime"]
+    command += ["python", "--rest-port", "0", str(tmp_path / "m")]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    try:
+        while not (line := process.stdout.readline()).startswith("http"):
+            assert line, "it ended without telling where it serves"
+        assert line.strip().endswith("/v1/models/m/versions/1")
+        url = line.partition("/v1")[0]
+        client = load(tmp_path / "m" / "serving" / "client.py")
+        for version in (None, 1):
+            answers = client.predict_rest({"input": x}, url, version)
+            np.testing.assert_allclose(answers["logits"], student(x), atol=1e-6)
+        with pytest.raises(RuntimeError, match="HTTP 404.*not found"):
+            client.predict_rest({"input": x}, url, version=2)
+        process.send_signal(signal.SIGINT)
+        assert process.wait(20) == 0
+    finally:
+        process.kill()
+        process.stdout.close()

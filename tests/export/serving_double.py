@@ -4,7 +4,7 @@
 It polls a model's folder as the server does, loads the highest version
 through TensorFlow's C API, replays its warm-up records (read with TensorFlow
 Serving's own messages) and only then lets go of the version before. REST is
-in rest_double.py. What it stands in for, and where it is simpler:
+that of `keras-kd serve --runtime python`. Where it is simpler than the server:
 
 - a version that failed is not tried again (the server tries five times);
 - one model, the newest version only, no batching, labels or classify.
@@ -17,22 +17,13 @@ import re
 import threading
 from concurrent import futures
 
-import numpy as np
 import tensorflow as tf
 
-from keras_kd.export.verification.c_api import DTYPES
-from keras_kd.export.verification.c_api import STRING
+from keras_kd.export.serving import rest
+from keras_kd.export.serving.python_server import python_server
 from keras_kd.export.verification.c_api import SavedModelSession
 
 MAX_WARMUP_RECORDS = 1000
-
-
-class ServingError(Exception):
-    """A refusal, with gRPC's name of its kind."""
-
-    def __init__(self, code, message):
-        super().__init__(message)
-        self.code = code
 
 
 class ServingDouble:
@@ -87,7 +78,7 @@ class ServingDouble:
             try:
                 session = SavedModelSession(folders[newest])
                 self._warm_up(session, folders[newest])
-            except (ServingError, RuntimeError) as error:
+            except (rest.ServingError, RuntimeError) as error:
                 code = getattr(error, "code", "UNKNOWN")
                 self.states[newest] = ("END", code, str(error))
                 self._failed.add(newest)
@@ -110,13 +101,13 @@ class ServingDouble:
                 tf.data.TFRecordDataset(str(path)).as_numpy_iterator()
             )
         except tf.errors.DataLossError as error:
-            raise ServingError(
+            raise rest.ServingError(
                 "DATA_LOSS",
                 f"{error}. Please verify your warmup data is in TFRecord "
                 "format.",
             ) from error
         if len(records) > MAX_WARMUP_RECORDS:
-            raise ServingError(
+            raise rest.ServingError(
                 "INVALID_ARGUMENT",
                 f"Number of warmup records exceeds the maximum "
                 f"({MAX_WARMUP_RECORDS})",
@@ -124,7 +115,7 @@ class ServingDouble:
         for record in records:
             log = prediction_log_pb2.PredictionLog.FromString(record)
             if log.WhichOneof("log_type") != "predict_log":
-                raise ServingError("UNIMPLEMENTED", "Unsupported log_type")
+                raise rest.ServingError("UNIMPLEMENTED", "Unsupported log_type")
             self._run(session, *of_proto(log.predict_log.request))
 
     def session(self, version=None):
@@ -134,7 +125,7 @@ class ServingDouble:
             if wanted not in self._sessions:
                 which = f"Specific({self.name}, {version})"
                 which = which if version else f"Latest({self.name})"
-                raise ServingError(
+                raise rest.ServingError(
                     "NOT_FOUND", f"Servable not found for request: {which}"
                 )
             return wanted, self._sessions[wanted]
@@ -145,52 +136,21 @@ class ServingDouble:
         return self._run(session, arrays, signature)
 
     def _run(self, session, arrays, signature=""):
-        signature = signature or "serving_default"
-        if signature not in session.signatures:
-            raise ServingError(
-                "FAILED_PRECONDITION",
-                f'Serving signature key "{signature}" not found.',
-            )
-        inputs = session.signatures[signature].inputs
-        extra = sorted(set(arrays) - set(inputs))
-        missing = sorted(set(inputs) - set(arrays))
-        if extra or missing:
-            raise ServingError(
-                "INVALID_ARGUMENT",
-                "input keys do not match the signature's. Sent extra: "
-                f"{{{','.join(extra)}}}. Missing but required: "
-                f"{{{','.join(missing)}}}.",
-            )
-        for name, array in arrays.items():
-            kind = dtype_of(inputs[name].dtype)
-            same = (
-                array.dtype.kind in "SO"
-                if kind is None
-                else (array.dtype == kind)
-            )
-            if not same:
-                raise ServingError(
-                    "INVALID_ARGUMENT",
-                    f"input `{name}` has type {array.dtype}, expected "
-                    f"{kind or 'string'}",
-                )
-        # No check of shapes: the server makes none either.
         with self._lock:
-            try:
-                return session.run(arrays, signature)
-            except RuntimeError as error:
-                raise ServingError("INVALID_ARGUMENT", str(error)) from error
-
-
-def dtype_of(code):
-    """Returns NumPy's type for TensorFlow's number, `None` for strings."""
-    return None if code == STRING else np.dtype(DTYPES[code])
+            return rest.run(session, arrays, signature or "serving_default")
 
 
 def of_proto(request):
     """Returns a PredictRequest as arrays and the name of its signature."""
     arrays = {k: tf.make_ndarray(t) for k, t in request.inputs.items()}
     return arrays, request.model_spec.signature_name
+
+
+def serve_rest(double):
+    """Starts REST on a free loopback port; returns `(server, url)`."""
+    server = python_server(double, port=0)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    return server, f"http://127.0.0.1:{server.server_port}"
 
 
 def serve_grpc(double):
@@ -205,7 +165,7 @@ def serve_grpc(double):
                 spec = request.model_spec
                 version, _ = double.session(spec.version.value or None)
                 outputs = double.predict(*of_proto(request), version)
-            except ServingError as error:
+            except rest.ServingError as error:
                 context.abort(grpc.StatusCode[error.code], str(error))
             response = predict_pb2.PredictResponse()
             response.model_spec.name = double.name

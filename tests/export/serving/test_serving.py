@@ -23,10 +23,10 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from export.rest_double import serve_rest
 from export.serving.test_serving_files import load
 from export.serving_double import ServingDouble
 from export.serving_double import serve_grpc
+from export.serving_double import serve_rest
 from keras_kd.export import export
 from keras_kd.export import publish
 from keras_kd.export import server_command
