@@ -61,3 +61,8 @@ def check_formats(formats: str | Sequence[str]) -> list[str]:
 def file_name(name: str, kind: str) -> str:
     """Returns `student.int8.tflite` for a model's name and a kind."""
     return f"{name}{kind.removeprefix('tflite')}.tflite"
+
+
+def is_judged(quantize: str | None) -> bool:
+    """Whether such a file must keep what a model answers to real inputs."""
+    return of_tflite()[quantize].is_judged
