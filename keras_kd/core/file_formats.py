@@ -31,6 +31,7 @@ class FileFormat:
             model's answers, see `export`.
         is_integer: Whether it computes in integers, with ranges learned from
             examples.
+        is_judged: Whether it must keep what the model answers to real inputs.
     """
 
     name: str
@@ -43,25 +44,16 @@ class FileFormat:
     verified: str
     tolerance: float
     is_integer: bool = False
+    is_judged: bool = False
 
 
 _ANSWERS = "answers as the model, refuses wrong shapes"
 
 
-def _lite(quantize, stores, needs, verified, tolerance, is_integer=False):
+def _lite(quantize, stores, *rest):
     name = quantize or "float32"
-    return FileFormat(
-        name,
-        TFLITE,
-        quantize,
-        f"student/student.{name}.tflite",
-        "LiteRT",
-        stores,
-        needs,
-        verified,
-        tolerance,
-        is_integer,
-    )
+    file = f"student/student.{name}.tflite"
+    return FileFormat(name, TFLITE, quantize, file, "LiteRT", stores, *rest)
 
 
 _KEPT = f"{_ANSWERS}; keeps decisions, or R2, and the headline"
@@ -81,8 +73,17 @@ FILE_FORMATS = (
     _lite(None, "float32", "nothing", _ANSWERS, 1e-4),
     _lite("float16", "float16 weights", "nothing", _ANSWERS, 1e-2),
     _lite("dynamic", "int8 weights", "nothing", _ANSWERS, 0.1),
-    _lite("int8", "int8, float32 at both ends", _REAL, _KEPT, 0.25, True),
-    _lite("full_int8", "int8", _REAL, _KEPT, 0.25, True),
+    _lite(
+        "int4",
+        "int4 weights",
+        f"extra `int4`; {_REAL}",
+        f"{_KEPT}; smaller than `dynamic`",
+        0.25,
+        False,
+        True,
+    ),
+    _lite("int8", "int8, float32 at both ends", _REAL, _KEPT, 0.25, True, True),
+    _lite("full_int8", "int8", _REAL, _KEPT, 0.25, True, True),
 )
 
 

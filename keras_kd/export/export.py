@@ -17,7 +17,6 @@ from keras_kd.core.records import file_sha256
 from keras_kd.core.type_aliases import Arrays
 from keras_kd.core.type_aliases import Split
 from keras_kd.data.splits import Data
-from keras_kd.export.formats.converting import INTEGER
 from keras_kd.export.formats.litert import write_tflite
 from keras_kd.export.formats.saved_model import full_precision
 from keras_kd.export.formats.saved_model import write_endpoints
@@ -26,6 +25,7 @@ from keras_kd.export.formats.tolerance import tolerance_of
 from keras_kd.export.formats.variants import FORMATS
 from keras_kd.export.formats.variants import check_formats
 from keras_kd.export.formats.variants import file_name
+from keras_kd.export.formats.variants import is_judged
 from keras_kd.export.formats.variants import variants
 from keras_kd.export.manifest import model_files
 from keras_kd.export.manifest import write_manifest
@@ -176,15 +176,15 @@ def export(
         task = tasks.Composite(task, headline=next(iter(task), None))
     batch_sizes = check_batch_sizes(warmup)
     base_dir = folder_of(directory, name)
-    drawn, ranged = inputs, not set(kinds.values()).isdisjoint(INTEGER)
+    drawn, ranged = inputs, any(map(is_judged, kinds.values()))
     drawn_labels = None
     if calibration is not None:
         drawn, drawn_labels = draw_examples(calibration, samples)
         inputs = drawn if inputs is None else inputs
     if drawn is None and ranged:
         raise ValueError(
-            f"quantize={quantize!r} needs real inputs to learn the ranges of "
-            "the activations. Pass some, for example calibration=data or "
+            f"quantize={quantize!r} needs real inputs to learn ranges from "
+            "and to be judged by. Pass some, for example calibration=data or "
             "inputs=x_train[:200]."
         )
 
@@ -254,7 +254,7 @@ def export(
                 "tolerance": allowed[kind],
             }
             choice = kinds.get(kind)
-            if choice in INTEGER:
+            if kind in kinds and is_judged(choice):
                 given = (representative, drawn_labels)
                 metrics[kind] |= cost_of(path, endpoint, *given, known, task)
             shares = metrics[kind].get("kept", {})

@@ -16,6 +16,7 @@ from keras_kd.core.file_formats import of_tflite
 from keras_kd.core.fresh_process import failure_of
 from keras_kd.core.passing_faults import is_passing
 from keras_kd.core.progress import no_native_notices
+from keras_kd.export.formats.int4 import with_int4_weights
 
 INTEGER = tuple(q for q, row in of_tflite().items() if row.is_integer)
 
@@ -42,7 +43,10 @@ def convert(
     Raises:
         RuntimeError: If the converter refuses the model, or dies of it.
         OSError, MemoryError: If the machine failed it, which is no verdict.
+        ImportError: If `"int4"` needs a library that is not installed.
     """
+    if quantize == "int4":
+        return with_int4_weights(convert(saved_model_dir, None))
     calibrates = quantize in INTEGER and not has_learned_ranges(saved_model_dir)
     if calibrates and _has(saved_model_dir, b"While"):
         # The calibrator of an LSTM ends the process by a segmentation fault.

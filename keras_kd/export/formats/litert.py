@@ -85,10 +85,11 @@ def write_tflite(
             size recurrent layers do not.
         path: Final path; written atomically.
         quantize: `None` (float32), `"float16"` (half the size), `"dynamic"`
-            (int8 weights, a quarter), `"int8"` (int8 weights and
-            activations, float inputs and outputs; a quarter, and faster) or
-            `"full_int8"` (int8 inputs and outputs too, for devices that
-            compute in integers only).
+            (int8 weights, a quarter), `"int4"` (int4 weights of dense and
+            convolutional layers, an eighth; extra `int4`), `"int8"` (int8
+            weights and activations, float inputs and outputs; a quarter, and
+            faster) or `"full_int8"` (int8 inputs and outputs too, for devices
+            that compute in integers only).
         representative: Arrays `(batch, ...)` by input name that look like
             real inputs; the integer kinds take their ranges from them, and
             the first row tries the file. Not needed for a model that learned
@@ -104,9 +105,16 @@ def write_tflite(
         ValueError: If an option is unknown, or `representative` is missing.
         RuntimeError: If the model does not convert; if LiteRT does not run
             the result; if `"float16"` or `"dynamic"` does not make the file
-            smaller than float32, or `sparse=True` not smaller than dense.
+            smaller than float32, `"int4"` not smaller than `"dynamic"`, or
+            `sparse=True` not smaller than dense.
+        ImportError: If `"int4"` needs a library that is not installed.
     """
     check_quantize(quantize)
+    if sparse and quantize == "int4":
+        raise ValueError(
+            'quantize="int4" stores no sparse kernels. Leave '
+            "`sparse` out, or quantise otherwise. Received: sparse=True"
+        )
     _check_ranges(saved_model_dir, quantize, representative)
     options = (saved_model_dir, quantize, representative)
     content = convert(*options)
@@ -114,7 +122,8 @@ def write_tflite(
     path = pathlib.Path(path)
     enough = share_of_zeros(saved_model_dir) >= SPARSE_ENOUGH
     # LiteRT loads no sparse "dynamic" file: "failed to delegate".
-    if sparse or (sparse is None and enough and quantize != "dynamic"):
+    dense = quantize in ("dynamic", "int4")
+    if sparse or (sparse is None and enough and not dense):
         try:
             return _write_sparse(path, options, len(content))
         except RuntimeError:
@@ -149,6 +158,16 @@ def _check_ranges(saved_model_dir, quantize, representative):
 
 
 def _check_smaller(saved_model_dir, quantize, content):
+    if quantize == "int4":
+        whole = len(convert(saved_model_dir, "dynamic"))
+        if len(content) < whole:
+            return
+        raise RuntimeError(
+            f'quantize="int4" does not make this model smaller: '
+            f'{len(content):,} bytes, against {whole:,} by "dynamic", whose '
+            "weights are int8. Embeddings stay in float32, and scales take "
+            'their room. Use "dynamic".'
+        )
     # Larger kernels always shrink; converting them twice only takes time.
     if quantize is None or len(content) < bytes_of_kernels(saved_model_dir):
         return

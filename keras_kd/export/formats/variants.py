@@ -63,3 +63,8 @@ def check_formats(formats: str | Sequence[str]) -> list[str]:
             f"{formats!r}.{hint}"
         )
     return sorted(set(chosen))
+
+
+def is_judged(quantize: str | None) -> bool:
+    """Whether such a file must keep what a model answers to real inputs."""
+    return of_tflite()[quantize].is_judged
