@@ -42,7 +42,6 @@ def test_int4_is_judged_by_real_inputs_and_never_sparse(tmp_path):
 
 
 def test_int4_is_smaller_than_int8_weights_or_refused(tmp_path, capfd):
-    pytest.importorskip("ai_edge_quantizer", reason="not verified: no int4")
     x = RNG.normal(size=(256, 32)).astype("float32")
     model = classifier(256)
     given = {"inputs": x, "formats": "tflite", "verbose": 0}
@@ -60,7 +59,6 @@ def test_int4_is_smaller_than_int8_weights_or_refused(tmp_path, capfd):
 
 
 def test_int4_that_is_no_smaller_is_refused_with_the_figures(tmp_path):
-    pytest.importorskip("ai_edge_quantizer", reason="not verified: no int4")
     words = keras.Sequential(
         [
             keras.Input((4,), dtype="int32"),
