@@ -53,9 +53,7 @@ def test_weight_is_the_papers():
     [((None, 8), (None, 8)), ((None, 4, 4, 8), (None, 16, 8))],
 )
 def test_taps_without_common_positions_are_refused(teacher, student):
-    with pytest.raises(
-        ValueError, match="same number of axes"
-    ):
+    with pytest.raises(ValueError, match="same number of axes"):
         AttentionTransfer().check_shapes(teacher, student)
 
 
