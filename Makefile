@@ -35,8 +35,8 @@ export TF_CPP_MIN_LOG_LEVEL ?= 3
 # Whatever pre-commit keeps stays in the checkout, not in the home folder.
 export PRE_COMMIT_HOME := $(CURDIR)/$(VENV)/pre-commit
 
-.PHONY: help install test coverage test-fast test-docs test-slow demo check docs format bench \
-	bench-methods results clean
+.PHONY: help install test coverage test-fast test-docs test-slow demo check docs format \
+	notebooks bench bench-methods results clean
 
 help: ## Show this list
 	@echo 'usage: make TARGET [PYTHON=python3.x]'
@@ -73,7 +73,11 @@ docs: $(INSTALLED) ## Build the documentation into site/; a dead link fails
 format: $(INSTALLED) ## Repair format, import order and notebooks
 	@$(BIN)/ruff check --fix --exit-zero --quiet
 	@$(BIN)/ruff format
-	@find notebooks -name '*.ipynb' -exec $(BIN)/nbstripout {} +
+	@find notebooks -name '*.ipynb' -exec \
+		$(BIN)/nbstripout --keep-output --keep-count {} +
+
+notebooks: $(INSTALLED) ## Run the notebooks and keep their outputs, small
+	@$(BIN)/python notebooks/execute.py
 
 bench: $(INSTALLED) ## Run the benchmarks of time, size and memory
 	@test -n '$(BENCHMARKS)' || { echo 'No benchmarks/*.py found.' >&2; exit 1; }
