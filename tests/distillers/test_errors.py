@@ -161,7 +161,7 @@ CONSTRUCTION = {
     ),
     "features_differ_without_projector": (
         lambda: distil(teacher=mlp(width=12), losses=match(projector=None)),
-        r"one shape.*\(\w+, 12\).*\(\w+, 8\).*projector='auto'",
+        r"same shape.*\(\w+, 12\).*\(\w+, 8\).*projector='auto'",
     ),
     "projector_is_text": (
         lambda: match(projector="dense"),
@@ -171,7 +171,7 @@ CONSTRUCTION = {
         lambda: distil(
             teacher=mlp(width=12), losses=match(projector=layers.Dense(7))
         ),
-        r"one shape.*\(None, 12\).*\(None, 7\)",
+        r"same shape.*\(None, 12\).*\(None, 7\)",
     ),
 }
 

@@ -225,7 +225,7 @@ def test_table_shows_values_weights_and_factors():
         ),
         (
             lambda: kd.suggest_weights(distiller_of(), (X[:0], Y[:0])),
-            "`data` must hold at least one batch",
+            "`data` is empty",
         ),
         (
             lambda: kd.suggest_weights(distiller_of(), (X, Y + 1)),

@@ -29,6 +29,7 @@ def run(tmp_path, monkeypatch):
         folder=folder,
         data=types.SimpleNamespace(train=(np.zeros((2, 1)), np.zeros(2))),
         verbose=0,
+        task=None,
     )
 
 

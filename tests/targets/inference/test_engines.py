@@ -311,7 +311,7 @@ def test_engine_with_values_that_are_not_finite_is_left(monkeypatch, capsys):
         frozen(cnn()), ["output"], batched(images(300)), agreement=0.1
     )
     assert engine.name == KERAS
-    assert "not finite" in capsys.readouterr().out
+    assert "non-finite" in capsys.readouterr().out
 
 
 def test_nan_input_goes_to_the_teachers_own_call():
