@@ -13,7 +13,8 @@ import tensorflow as tf
 from keras_kd.evaluation import runtimes
 
 DTYPES = "float64 float32 float16 int32 int16 int8 uint8".split()
-"""What the weights of a .tflite file may be held in."""
+"""What the weights of a .tflite file may be held in, or in int4."""
+FOUR_BITS = np.dtype(np.void)
 
 
 def count_parameters(
@@ -59,6 +60,7 @@ def _count_tflite(path: str | os.PathLike) -> tuple[int, int] | None:
         getattr(schema.TensorType, name.upper()): np.dtype(name)
         for name in DTYPES
     }
+    dtypes[schema.TensorType.INT4] = FOUR_BITS
     content = pathlib.Path(path).read_bytes()
     model = schema.ModelT.InitFromObj(schema.Model.GetRootAs(content))
     total = nonzero = 0
@@ -71,9 +73,14 @@ def _count_tflite(path: str | os.PathLike) -> tuple[int, int] | None:
                 continue
             if dtype is None:
                 return None
-            values = np.asarray(data, np.uint8).view(dtype)
-            zero = _zero_point(tensor)
-            total += int(np.prod(tensor.shape))
+            values, zero = np.asarray(data, np.uint8), _zero_point(tensor)
+            size = int(np.prod(tensor.shape))
+            if dtype is FOUR_BITS:  # two to a byte, the first in its low half
+                values = np.stack([values & 15, values >> 4], -1).ravel()[:size]
+                zero &= 15
+            else:
+                values = values.view(dtype)
+            total += size
             nonzero += int(np.count_nonzero(values != zero))
     return total, nonzero
 

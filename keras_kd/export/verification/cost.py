@@ -26,6 +26,8 @@ from keras_kd.export.signatures.answers import outputs_of
 from keras_kd.export.signatures.endpoint import Endpoint
 from keras_kd.export.verification.verify import AnswersDifferError
 from keras_kd.tasks.base import Task
+from keras_kd.tasks.composite import Composite
+from keras_kd.tasks.regression import Regression
 
 # Examples that are compared, and how many at once.
 ROWS, BATCH = 256, 32
@@ -55,7 +57,7 @@ def cost_of(
         is better. With task and labels `headlines`, see `headlines_of_both`.
     """
     both = answers_of_both(path, endpoint, inputs)
-    shares = kept(*both, outputs_of(head, NUMBERS), outputs_of(head, YES_NO))
+    shares = kept(*both, quantities(head, task), outputs_of(head, YES_NO))
     if task is None or labels is None:
         return {"kept": shares}
     labels = keras.tree.map_structure(lambda part: part[:ROWS], labels)
@@ -91,6 +93,20 @@ def answers_of_both(
         if old.get(name, name) in answers
     }
     return expected, answers
+
+
+def quantities(head: Head, task: Task | None = None) -> set[str]:
+    """Returns the outputs whose units are quantities of their own.
+
+    Those of numbers, unless a task other than `Regression` says what they
+    are: no dimension of an embedding counts by itself.
+    """
+    known = task.tasks if isinstance(task, Composite) else {"output": task}
+    return {
+        name
+        for name in outputs_of(head, NUMBERS)
+        if isinstance(known.get(name), (Regression, type(None)))
+    }
 
 
 @contextlib.contextmanager

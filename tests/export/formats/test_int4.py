@@ -9,6 +9,7 @@ import keras
 import numpy as np
 import pytest
 
+from keras_kd.evaluation.parameters import count_parameters
 from keras_kd.export import VerificationError
 from keras_kd.export import export
 from keras_kd.export import run_tflite
@@ -53,6 +54,9 @@ def test_int4_is_smaller_than_int8_weights_or_refused(tmp_path, capfd):
     decided = run_tflite(tmp_path / "m" / "m.int4.tflite", x)["logits"]
     same = (decided.argmax(1) == model(x).numpy().argmax(1)).mean()
     assert same == kept > 0.75
+    counted = count_parameters(tmp_path / "m" / "m.int4.tflite")
+    assert counted[0] == 32 * 256 + 256 * 4  # biases are zero, and dropped
+    assert 0.7 * counted[0] < counted[1] < counted[0]  # some round to zero
     assert "Model name" not in capfd.readouterr().out
     with pytest.raises(VerificationError, match="It keeps 0.* of `logits`"):
         export(model, tmp_path, "n", quantize="int4", tolerance=1e-3, **given)

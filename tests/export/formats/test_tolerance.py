@@ -7,10 +7,12 @@ import keras
 import numpy as np
 import pytest
 
+import keras_kd as kd
 from keras_kd.export import VerificationError
 from keras_kd.export.formats.tolerance import allowed_difference
 from keras_kd.export.formats.tolerance import tolerance_of
 from keras_kd.export.verification.cost import kept
+from keras_kd.export.verification.cost import quantities
 from keras_kd.export.verification.cost import telling_the_cost
 from keras_kd.export.verification.verify import AnswersDifferError
 
@@ -73,6 +75,27 @@ def test_kept_is_agreement_of_decisions_and_r2_of_numbers():
         share = kept({"price": numbers}, constant, known)["price"]
         assert abs(share) < 1e-9
     assert kept({"output": np.ones(4)}, {"output": np.ones(4)}) == {}
+
+
+def test_units_count_by_themselves_where_they_are_quantities():
+    assert quantities("regression") == {"output"}
+    assert quantities("regression", kd.tasks.Regression()) == {"output"}
+    assert quantities("regression", kd.tasks.Retrieval()) == set()
+    assert quantities("logits") == quantities(None) == set()
+    parts = {"age": kd.tasks.Regression(), "face": kd.tasks.Retrieval()}
+    both = kd.tasks.Composite(parts, headline="age")
+    assert quantities(dict.fromkeys(parts, "regression"), both) == {"age"}
+
+
+def test_yes_no_units_are_judged_by_their_probabilities():
+    """Logits of what is certain may be any: int8 cuts them off."""
+    z = np.array([[9.0, -1.0], [-9.0, 1.0], [12.0, 2.0], [-14.0, -2.0]])
+    expected = {"logits": z, "probabilities": 1 / (1 + np.exp(-z))}
+    cut = {"logits": z.clip(-4, 4), "probabilities": expected["probabilities"]}
+    assert kept(expected, cut, (), {"probabilities"}) == {"probabilities": 1.0}
+    assert set(kept(expected, cut)) == {"logits"}
+    one = {name: array[:, :1] for name, array in expected.items()}
+    assert kept(one, one) == {"probabilities": 1.0}
 
 
 def test_the_cost_of_quantisation_is_told_as_such():
