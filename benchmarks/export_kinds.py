@@ -10,6 +10,7 @@ not learn its ranges from: the share of equal decisions, or R2.
 
 from __future__ import annotations
 
+import re
 import sys
 import tempfile
 import time
@@ -99,15 +100,21 @@ def measure(name: str) -> dict:
     return found
 
 
+def told(reason):
+    """Returns a refusal without what differs from run to run."""
+    reason = re.sub(r"\S*/\.keras_kd-tmp-\S*/", "", " ".join(reason.split()))
+    return reason.split(" Received: WARNING")[0][:400]
+
+
 def to_markdown(results: dict) -> str:
     reasons: list[str] = []
 
     def cell(found):
         if "refused" not in found:
             share = found["kept"]
-            told = "constant" if share is None else f"{100 * share:.1f} %"
-            return f"{told}, {found['bytes'] / 1024:,.0f} KiB"
-        reason = " ".join(found["refused"].split())[:400]
+            text = "constant" if share is None else f"{100 * share:.1f} %"
+            return f"{text}, {found['bytes'] / 1024:,.0f} KiB"
+        reason = told(found["refused"])
         if reason not in reasons:
             reasons.append(reason)
         return f"refused ({reasons.index(reason) + 1})"
