@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import inspect
 import json
 import os
 import pathlib
@@ -38,9 +39,9 @@ def identity(thing: Any, unseen: list[str] | None = None) -> str:
     process, do not count. A function is its code, its defaults, the values it
     closes over, and what it uses by name: functions, classes and values of
     the user's own modules likewise, those of installed packages by name and
-    version. A teacher is its class and its public attributes, the files of a
-    `path` included. Any other object is its class and what `pickle` would
-    keep of it.
+    version, a folder by its path. A teacher is its class and its public
+    attributes, the files of a `path` included. Any other object is its class
+    and what `pickle` would keep of it.
 
     What has an attribute `identity`, a string such as a name and version, is
     known by that, and by the plain values beside it.
@@ -129,7 +130,13 @@ class _Reader:
         elif isinstance(thing, (set, frozenset)):
             feed(*sorted(thing, key=repr))
         elif isinstance(thing, os.PathLike):
-            _feed_files(pathlib.Path(thing), update)
+            path = pathlib.Path(thing)
+            is_of_code = any(map(inspect.isfunction, self.inside))
+            if is_of_code and path.is_dir():
+                # What lies in a folder that a function uses, it may write.
+                update(os.fspath(path).encode())
+            else:
+                _feed_files(path, update)
         elif isinstance(thing, (bytes, bytearray)):
             update(thing)
         elif isinstance(thing, _PLAIN):

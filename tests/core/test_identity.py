@@ -248,3 +248,13 @@ def test_own_code_is_found_in_objects_of_keras():
         [1e-3],
     ):
         assert identity_of_code(plain) is None
+
+
+def test_folder_that_a_function_uses_is_known_by_its_path(tmp_path):
+    def ask(x):
+        return (tmp_path / "asked.txt").write_text(str(x))
+
+    before = identity(ask)
+    ask(1)  # it writes there itself
+    assert identity(ask) == before
+    assert identity(tmp_path) != identity(tmp_path / "asked.txt")
