@@ -58,8 +58,14 @@ def _exported(directory):
     if not directory.is_dir():
         return []
     # A file that begins with a dot was never finished.
-    files = sorted(directory.glob("[!.]*.tflite"))
-    paths = [*versions_in(directory), *files]
+    files = {*directory.glob("[!.]*.tflite")}
+    for end in (".tflite.manifest.json", ".tflite.golden.npz"):
+        # What is left of a file that is gone.
+        files |= {
+            f.with_name(f.name.removesuffix(end) + ".tflite")
+            for f in directory.glob(f"[!.]*{end}")
+        }
+    paths = [*versions_in(directory), *sorted(files)]
     if paths and (directory / FOLDER).is_dir():
         paths.append(directory / FOLDER)
     return paths
