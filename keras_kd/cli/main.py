@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import argparse
+import itertools
 import sys
 from collections.abc import Sequence
 
@@ -125,12 +126,14 @@ def _report(options):
 
 
 def _verify(options):
-    """Check the exported files of a run in fresh processes."""
+    """Check all files of a run, those exported in fresh processes."""
     from keras_kd.export.verification.directory import repair_directory
     from keras_kd.export.verification.directory import verify_directory
+    from keras_kd.workflows.run_files import verify_stages
 
     check = repair_directory if options.repair else verify_directory
-    return tell(check(options.directory))
+    exported = check(options.directory)
+    return tell(itertools.chain(exported, verify_stages(options.directory)))
 
 
 def _methods(options):

@@ -29,6 +29,7 @@ from keras_kd.export.formats.variants import is_judged
 from keras_kd.export.formats.variants import variants
 from keras_kd.export.manifest import model_files
 from keras_kd.export.manifest import write_manifest
+from keras_kd.export.publishing.release import files_of
 from keras_kd.export.publishing.release import release
 from keras_kd.export.publishing.staging import staging
 from keras_kd.export.publishing.staging import telling_of_a_full_disk
@@ -274,9 +275,7 @@ def export(
             metrics[kind]["version"] = int(path.name)
     artefacts = {
         path.relative_to(directory).as_posix(): file_sha256(path)
-        for root in published.values()
-        for path in ([root] if root.is_file() else sorted(root.rglob("*")))
-        if path.is_file()
+        for path in files_of(published)
     }
     return StageRecord(
         stage="export",

@@ -17,6 +17,7 @@ from typing import Any
 from rich.console import Console
 
 from keras_kd.core.records import StageRecord
+from keras_kd.core.records import file_sha256
 from keras_kd.core.records import write_atomically
 from keras_kd.core.seals import DamagedFileError
 from keras_kd.core.seals import sealed
@@ -34,7 +35,7 @@ from keras_kd.report.same_runtime import compare
 
 _PARTS = {
     *("records", "gain", "comparisons", "notes", "split", "command"),
-    *("environment", "lineage"),
+    *("environment", "lineage", "files"),
 }
 
 NO_CONTROL = (
@@ -179,6 +180,10 @@ class Report:
             "command": self.command,
             "environment": self.environment,
             "lineage": [stage.to_json() for stage in self.lineage],
+            "files": {
+                name: file_sha256(self.directory / name)
+                for name in ("report.png", "report.md", "report.html")
+            },
         }
         write_atomically(
             self.directory / "report.json",

@@ -36,7 +36,7 @@ def artifact_metrics(
     # Name of a file's row: its path, its record, what its export measured.
     files = {}
     if teacher_file is not None and teacher_file.artefacts:
-        (path,) = teacher_file.artefacts
+        (path,) = (p for p in teacher_file.artefacts if p.endswith(".tflite"))
         taken = teacher_file.metrics["tflite"]
         files[TEACHER_FILE] = folder.directory / path, teacher_file, taken
     model = stages.directory.name

@@ -65,6 +65,18 @@ def release(
     return published
 
 
+def files_of(published: dict[str, pathlib.Path]) -> list[pathlib.Path]:
+    """Returns all files that `release` wrote: models, and what lies beside."""
+    roots = []
+    for path in published.values():
+        if path.is_file():
+            roots += [path, manifest_path(path), golden_path(path)]
+        else:
+            roots += [path, path.parent / FOLDER]
+    files = [f for root in roots for f in (root, *sorted(root.rglob("*")))]
+    return [file for file in files if file.is_file()]
+
+
 def publish_file(staged_file: pathlib.Path, target: pathlib.Path) -> None:
     """Replaces a .tflite file, its manifest, and its golden answers if any."""
     with file_lock(target.parent):

@@ -59,8 +59,14 @@ def _exported(directory):
     if not directory.is_dir():
         return []
     # A file that begins with a dot was never finished.
-    files = sorted(directory.glob(f"[!.]*{SUFFIX}"))
-    paths = [*versions_in(directory), *files]
+    files = {*directory.glob(f"[!.]*{SUFFIX}")}
+    for end in (f"{SUFFIX}.manifest.json", f"{SUFFIX}.golden.npz"):
+        # What is left of a file that is gone.
+        files |= {
+            f.with_name(f.name.removesuffix(end) + SUFFIX)
+            for f in directory.glob(f"[!.]*{end}")
+        }
+    paths = [*versions_in(directory), *sorted(files)]
     if paths and (directory / FOLDER).is_dir():
         paths.append(directory / FOLDER)
     return paths
