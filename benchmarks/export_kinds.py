@@ -125,7 +125,7 @@ def to_markdown(results: dict) -> str:
     ]
     return "\n".join(
         [
-            "# Ten architectures as files",
+            "# Architectures as files",
             "",
             "What each file keeps of its model's own answers, and its size. Of "
             "classes that is the share of equal decisions, of other outputs "

@@ -69,7 +69,7 @@ def test_write_tflite_is_small_and_right(
 @pytest.mark.parametrize(
     "options, text",
     [
-        ({"quantize": "int4"}, "`quantize` must be one of"),
+        ({"quantize": "int3"}, "`quantize` must be one of"),
         ({"quantize": "int8"}, "needs real inputs"),
         ({"quantize": "full_int8"}, "needs real inputs"),
     ],

@@ -93,7 +93,7 @@ def test_variants_names_files_by_choice():
     assert file_name("student", "tflite.int8") == "student.int8.tflite"
 
 
-@pytest.mark.parametrize("bad", [(), ("int8", "int8"), ("int4",), "int4"])
+@pytest.mark.parametrize("bad", [(), ("int8", "int8"), ("int3",), "int3"])
 def test_variants_refuses_wrong_choices(bad):
     with pytest.raises(ValueError, match="`quantize` must be one"):
         variants(bad)

@@ -18,7 +18,8 @@ from keras_kd.export.verification import directory
 def test_verify_repair_moves_a_damaged_newest_version_aside(copied, capsys):
     folder = copied.folder / "cnn"
     shutil.rmtree(folder / "serving")
-    (folder / "cnn.tflite").unlink()
+    for file in folder.glob("cnn.tflite*"):
+        file.unlink()
     shutil.copytree(folder / "1", folder / "2")
     model = folder / "2" / "saved_model.pb"
     model.write_bytes(model.read_bytes()[:-1])
