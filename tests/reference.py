@@ -328,3 +328,15 @@ def sampled_soft_targets(ids, weights, student, temperature=1.0):
         for class_id, count in zip(ids[place], weights[place], strict=True):
             values[place] -= count / draws * log_q[place][class_id]
     return temperature**2 * values
+
+
+def calibration_error(confidences, is_right, bins=15):
+    """Guo et al., 2017, equation 3: bins open below and closed above."""
+    confidences, is_right = map(np.asarray, (confidences, is_right))
+    error = 0.0
+    for m in range(1, bins + 1):
+        inside = (confidences > (m - 1) / bins) & (confidences <= m / bins)
+        if inside.any():
+            gap = is_right[inside].mean() - confidences[inside].mean()
+            error += inside.sum() / len(confidences) * abs(gap)
+    return error

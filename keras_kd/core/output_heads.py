@@ -18,22 +18,6 @@ from keras import ops
 
 ACTIVATIONS = ("softmax", "sigmoid", "linear")
 
-# Losses whose labels are numbers to be predicted.
-OF_NUMBERS = (
-    keras.losses.mean_squared_error,
-    keras.losses.mean_absolute_error,
-    keras.losses.mean_absolute_percentage_error,
-    keras.losses.mean_squared_logarithmic_error,
-    keras.losses.huber,
-    keras.losses.log_cosh,
-)
-
-# Losses whose units are a yes or a no each.
-OF_UNITS = (
-    keras.losses.binary_crossentropy,
-    keras.losses.binary_focal_crossentropy,
-)
-
 # Layers and ops, by their names in Keras. What gives logits whatever it takes:
 _LINEAR = set(
     """Dense EinsumDense Conv1D Conv2D Conv3D Conv1DTranspose Conv2DTranspose
@@ -104,24 +88,6 @@ def default_loss(model: keras.Model) -> keras.losses.Loss:
     if activation == "sigmoid" or model.output_shape[-1] == 1:
         return keras.losses.BinaryCrossentropy(from_logits=from_logits)
     return keras.losses.SparseCategoricalCrossentropy(from_logits=from_logits)
-
-
-def is_of_numbers(model: keras.Model) -> bool:
-    """Whether a model was compiled with one loss that compares numbers."""
-    return _is_compiled_with(model, OF_NUMBERS)
-
-
-def is_of_units(model: keras.Model) -> bool:
-    """Whether a model was compiled with one loss of yes/no units."""
-    return _is_compiled_with(model, OF_UNITS)
-
-
-def _is_compiled_with(model, losses):
-    loss = getattr(model, "loss", None)
-    if isinstance(loss, str):
-        loss = keras.losses.get(loss)
-    function = getattr(loss, "fn", loss)
-    return any(function is known for known in losses)
 
 
 def named_outputs(model: keras.Model) -> dict:

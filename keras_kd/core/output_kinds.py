@@ -17,6 +17,11 @@ import keras
 from keras import ops
 
 from keras_kd.core import output_heads
+from keras_kd.core.label_losses import OF_CLASSES
+from keras_kd.core.label_losses import OF_UNITS
+from keras_kd.core.label_losses import OF_VALUES
+from keras_kd.core.label_losses import is_chosen_by_keras
+from keras_kd.core.label_losses import loss_name
 
 KINDS = ("logits", "probabilities", "values")
 """What `outputs=` may say."""
@@ -55,21 +60,6 @@ _HEADS = {
     "linear": OutputKind("linear"),
     None: OutputKind(),
 }
-_OF_CLASSES = (
-    "categorical_crossentropy",
-    "categorical_focal_crossentropy",
-    "sparse_categorical_crossentropy",
-)
-_OF_UNITS = ("binary_crossentropy", "binary_focal_crossentropy")
-_OF_VALUES = (
-    "huber",
-    "log_cosh",
-    "mean_absolute_error",
-    "mean_absolute_percentage_error",
-    "mean_squared_error",
-    "mean_squared_logarithmic_error",
-    "poisson",
-)
 
 
 def check_outputs(outputs: Any) -> None:
@@ -109,20 +99,18 @@ def kind_by_loss(loss: Any) -> OutputKind:
     """
     if loss is None or isinstance(loss, (dict, list, tuple)):
         return OutputKind()
-    if str(loss).lower() in ("crossentropy", "ce"):
+    if is_chosen_by_keras(loss):
         return OutputKind("probabilities")  # so Keras takes it
-    loss = keras.losses.get(loss)
-    function = getattr(loss, "fn", loss)
-    given = getattr(
-        function, "keywords", getattr(loss, "__dict__", {})
-    )  # functools.partial
-    name = getattr(getattr(function, "func", function), "__name__", "")
-    if name in _OF_VALUES:
+    name = loss_name(loss)
+    if name in OF_VALUES:
         return OutputKind("values")
-    for names, over in ((_OF_CLASSES, "classes"), (_OF_UNITS, "units")):
+    for names, over in ((OF_CLASSES, "classes"), (OF_UNITS, "units")):
         if name in names:
-            is_logits = given.get("from_logits", False)
-            return OutputKind(KINDS[0] if is_logits else KINDS[1], over)
+            loss = keras.losses.get(loss)
+            # Of a functools.partial: what it was given.
+            given = getattr(loss, "keywords", getattr(loss, "__dict__", {}))
+            form = "logits" if given.get("from_logits") else "probabilities"
+            return OutputKind(form, over)
     return OutputKind()
 
 

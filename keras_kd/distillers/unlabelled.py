@@ -9,6 +9,12 @@ from typing import NamedTuple
 import keras
 from keras import ops
 
+from keras_kd.core.label_losses import CLASS_NUMBERS
+from keras_kd.core.label_losses import OF_ROWS
+from keras_kd.core.label_losses import OF_UNITS
+from keras_kd.core.label_losses import is_chosen_by_keras
+from keras_kd.core.label_losses import loss_function
+from keras_kd.core.label_losses import loss_name
 from keras_kd.data.splits import UNLABELLED
 
 
@@ -56,7 +62,7 @@ def separate(y, y_pred, loss) -> Labels:
         return _units(y, y_pred)
     if is_sparse(loss) or (_is_own(loss) and _like_ids(y, y_pred)):
         return _ids(y, y_pred, getattr(loss, "ignore_class", None))
-    if loss_name(loss) in _ROWS:
+    if loss_name(loss) in OF_ROWS:
         if y.shape[-1] == y_pred.shape[-1] and len(y.shape) > 1:
             labelled = ops.all(ops.cast(y, "float32") >= 0, axis=-1)
             kept = ops.expand_dims(labelled, axis=-1)
@@ -98,7 +104,6 @@ def _units(y, y_pred) -> Labels:
 
 
 _WIDE = ("int32", "int64")
-_ROWS = ("categorical_crossentropy", "categorical_focal_crossentropy")
 
 
 def _like_ids(y, y_pred) -> bool:
@@ -140,41 +145,25 @@ def check_not_needed(y, alpha: float) -> None:
 
 def is_sparse(loss) -> bool:
     """Whether a `compile` loss takes class ids."""
-    return loss_name(loss) == "sparse_categorical_crossentropy"
+    return loss_name(loss) == CLASS_NUMBERS
 
 
 def is_binary(loss) -> bool:
     """Whether a `compile` loss takes 0/1 labels."""
-    return loss_name(loss) in (
-        "binary_crossentropy",
-        "binary_focal_crossentropy",
-    )
-
-
-def loss_name(loss) -> str | None:
-    """Returns the snake-case name of a `compile` loss, if it is one loss."""
-    return getattr(_function_of(loss), "__name__", None)
+    return loss_name(loss) in OF_UNITS
 
 
 def resolved(loss, y, y_pred):
     """Returns the loss that Keras takes for "crossentropy" of these labels."""
-    if str(loss).lower() not in ("crossentropy", "ce"):
+    if not is_chosen_by_keras(loss):
         return loss
     if y_pred.shape[-1] == 1:
         return "binary_crossentropy"
     if y is None or len(y.shape) < len(y_pred.shape) or y.shape[-1] == 1:
-        return "sparse_categorical_crossentropy"
+        return CLASS_NUMBERS
     return "categorical_crossentropy"
 
 
-def _function_of(loss):
-    leaves = keras.tree.flatten(loss)
-    if len(leaves) != 1 or str(leaves[0]).lower() in ("crossentropy", "ce"):
-        return None
-    loss = keras.losses.get(leaves[0])
-    loss = getattr(loss, "fn", loss)
-    return getattr(loss, "func", loss)  # functools.partial
-
-
 def _is_own(loss) -> bool:
-    return _function_of(loss).__module__.split(".")[0] != "keras"
+    function = loss_function(loss)
+    return function.__module__.split(".")[0] != "keras"

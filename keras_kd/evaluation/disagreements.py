@@ -15,7 +15,8 @@ import tensorflow as tf
 from keras_kd.core.records import replacing
 from keras_kd.evaluation.examples import as_images
 from keras_kd.evaluation.examples import as_texts
-from keras_kd.evaluation.scores import decide
+from keras_kd.tasks.reading import LOGITS
+from keras_kd.tasks.reading import Reader
 
 FILE = "disagreements.npz"
 KEPT = 12
@@ -111,8 +112,8 @@ def find_disagreements(
         The `Disagreements`; `None` unless there is one decision per example
         and one class number as its label.
     """
-    theirs = decide({"logits": teacher_logits})
-    ours = decide(student_outputs)
+    theirs = _decisions(teacher_logits, LOGITS)
+    ours = _decisions(student_outputs)
     labels = np.asarray(labels)
     sizes = {len(ours), theirs.size, ours.size, labels.size}
     if len(sizes) != 1 or not np.equal(np.mod(labels, 1), 0).all():
@@ -143,6 +144,12 @@ def find_disagreements(
         columns=tuple(columns),
         texts=np.asarray(texts, dtype=np.str_),
     )
+
+
+def _decisions(outputs, form=None):
+    reader = Reader(form)
+    is_unit = reader.array(outputs).shape[-1] == 1
+    return reader.decisions(reader.scores(outputs, certain=is_unit))
 
 
 def _inputs_at(split, numbers):

@@ -11,6 +11,11 @@ import keras
 import numpy as np
 
 from keras_kd.core import output_heads
+from keras_kd.core.label_losses import CLASS_NUMBERS
+from keras_kd.core.label_losses import OF_ROWS
+from keras_kd.core.label_losses import OF_UNITS
+from keras_kd.core.label_losses import OF_VALUES
+from keras_kd.core.label_losses import loss_name
 from keras_kd.core.type_aliases import LabelLossLike
 from keras_kd.data.splits import UNLABELLED
 from keras_kd.tasks.base import Task
@@ -19,15 +24,6 @@ from keras_kd.tasks.multi_label import MultiLabel
 from keras_kd.tasks.reading import sums_to_one
 from keras_kd.tasks.regression import Regression
 from keras_kd.tasks.segmentation import Segmentation
-
-_CLASS_NUMBERS = "sparse_categorical_crossentropy"
-_ROWS = ("categorical_crossentropy", "categorical_focal_crossentropy")
-_UNITS = ("binary_crossentropy", "binary_focal_crossentropy")
-_VALUES = (
-    *("mean_squared_error", "mean_absolute_error", "huber", "log_cosh"),
-    *("mean_absolute_percentage_error", "mean_squared_logarithmic_error"),
-    "poisson",
-)
 
 
 def infer(
@@ -86,7 +82,7 @@ def infer_output(
     Raises:
         ValueError: See `infer`.
     """
-    labels, name = np.asarray(labels), _loss_name(loss)
+    labels, name = np.asarray(labels), loss_name(loss)
     if labels.dtype.kind not in "biuf":
         raise ValueError(
             "Labels must be numbers. Received: labels of dtype "
@@ -110,10 +106,10 @@ def infer_output(
 
 def _one_unit(activation, shape, labels, loss):
     is_map = len(shape) > 3
-    if loss in _VALUES:
+    if loss in OF_VALUES:
         return Regression()
     yes_no = _is_yes_no(labels)
-    if loss in _UNITS or (loss is None and activation == "sigmoid"):
+    if loss in OF_UNITS or (loss is None and activation == "sigmoid"):
         if yes_no and is_map:
             return Segmentation()
         if yes_no and len(shape) == 2:
@@ -136,7 +132,7 @@ def _several_units(activation, shape, labels, loss):
 
 
 def _of_class_numbers(activation, shape, labels, loss):
-    fits = loss == _CLASS_NUMBERS or (
+    fits = loss == CLASS_NUMBERS or (
         loss is None and activation in ("softmax", "linear")
     )
     in_range = labels.min() >= UNLABELLED and labels.max() < shape[-1]
@@ -158,13 +154,13 @@ def _of_rows(activation, shape, labels, loss):
         labelled.size and (labelled >= 0).all() and sums_to_one(labelled)
     )
     yes_no, is_map = _is_yes_no(labels), len(shape) > 3
-    if loss in _VALUES and not (one_class and activation == "softmax"):
+    if loss in OF_VALUES and not (one_class and activation == "softmax"):
         return Regression()
     if one_class and (
-        loss in _ROWS or (loss is None and activation == "softmax")
+        loss in OF_ROWS or (loss is None and activation == "softmax")
     ):
         return Segmentation() if is_map else Classification(one_hot=True)
-    by_unit = loss in _UNITS or (loss is None and activation == "sigmoid")
+    by_unit = loss in OF_UNITS or (loss is None and activation == "sigmoid")
     if by_unit and yes_no and not one_class and activation != "softmax":
         return MultiLabel()
     if loss is None and activation == "linear" and not (yes_no or one_class):
@@ -179,17 +175,3 @@ def _range(labels):
 
 def _is_yes_no(labels):
     return bool(np.isin(labels, (0, 1, UNLABELLED)).all())
-
-
-def _loss_name(loss: Any) -> str | None:
-    """Returns the snake-case name of a loss of Keras; else `None`."""
-    if isinstance(loss, Mapping):
-        loss = list(loss.values())
-    if isinstance(loss, (list, tuple)):
-        loss = loss[0] if len(loss) == 1 else None
-    if loss is None:
-        return None
-    loss = keras.losses.get(loss)
-    if isinstance(loss, keras.losses.Loss):
-        loss = getattr(loss, "fn", loss)
-    return getattr(loss, "__name__", None)

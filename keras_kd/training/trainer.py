@@ -14,6 +14,7 @@ from keras_kd import losses as losses_module
 from keras_kd.core import output_heads
 from keras_kd.core.arguments import check_count
 from keras_kd.core.arguments import check_learning_rate
+from keras_kd.core.label_losses import loss_name
 from keras_kd.core.progress import TrainingProgress
 from keras_kd.core.type_aliases import DataLike
 from keras_kd.core.type_aliases import OptimizerLike
@@ -274,7 +275,7 @@ class KeepBest(keras.callbacks.EarlyStopping):
 
 def default_metrics(loss: Any) -> list[str]:
     """Returns what is measured where nothing is asked for."""
-    classifies = "crossentropy" in (unlabelled.loss_name(loss) or "")
+    classifies = "crossentropy" in (loss_name(loss) or "")
     return ["accuracy"] if classifies else []
 
 

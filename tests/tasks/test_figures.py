@@ -12,8 +12,8 @@ import pytest
 from scipy import special
 from sklearn import metrics
 
+import reference
 from keras_kd import tasks
-from keras_kd.evaluation.calibration import calibration_error
 from keras_kd.tasks.tagging import entities
 from tasks.task_cases import ALPHABET
 from tasks.task_cases import CASES
@@ -53,7 +53,7 @@ def test_classification():
         ),
     }
     sure = special.softmax(scores[known], -1).max(-1)
-    ece = calibration_error(sure, truth[0] == truth[1])
+    ece = reference.calibration_error(sure, truth[0] == truth[1])
     assert figures_of("classification")["ece"] == pytest.approx(ece)
 
 
@@ -70,7 +70,7 @@ def test_two_classes(one_unit):
         "auc": metrics.roc_auc_score(*truth),
         "average_precision": metrics.average_precision_score(*truth),
         "accuracy": ((positive > 0) == labels)[known].mean(),
-        "ece": calibration_error(
+        "ece": reference.calibration_error(
             special.expit(np.abs(truth[1])), (truth[1] > 0) == truth[0]
         ),
     }.items():

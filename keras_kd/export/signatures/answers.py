@@ -9,6 +9,7 @@ import keras
 import tensorflow as tf
 
 from keras_kd.core import output_heads
+from keras_kd.core.output_kinds import kind_by_loss
 from keras_kd.export.signatures.signature import plain
 from keras_kd.tasks.base import Task
 from keras_kd.tasks.composite import Composite
@@ -58,9 +59,10 @@ def head_of(
     if task is not None:
         return _told(model, task.squash)
     squashed = _activation_or_none(model, None) in ("softmax", "sigmoid")
-    if output_heads.is_of_numbers(model) and not squashed:
+    trained = kind_by_loss(getattr(model, "loss", None))
+    if trained.form == "values" and not squashed:
         return NUMBERS
-    return _told(model, "sigmoid" if output_heads.is_of_units(model) else "")
+    return _told(model, "sigmoid" if trained.over == "units" else "")
 
 
 def _told(model, squash, output=None):

@@ -1,0 +1,47 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Losses on labels, told apart by the name of the function they compute."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import keras
+
+CLASS_NUMBERS = "sparse_categorical_crossentropy"
+OF_ROWS = ("categorical_crossentropy", "categorical_focal_crossentropy")
+OF_CLASSES = (CLASS_NUMBERS, *OF_ROWS)
+OF_UNITS = ("binary_crossentropy", "binary_focal_crossentropy")
+OF_VALUES = (
+    "huber",
+    "log_cosh",
+    "mean_absolute_error",
+    "mean_absolute_percentage_error",
+    "mean_squared_error",
+    "mean_squared_logarithmic_error",
+    "poisson",
+)
+
+
+def loss_function(loss: Any) -> Callable | None:
+    """Returns what a `compile` loss computes, `None` unless it is one loss.
+
+    Also of a `functools.partial`. `None` for "crossentropy", of which Keras
+    chooses the kind when it sees labels.
+    """
+    leaves = keras.tree.flatten(loss)
+    if len(leaves) != 1 or is_chosen_by_keras(leaves[0]):
+        return None
+    loss = keras.losses.get(leaves[0])
+    loss = getattr(loss, "fn", loss)
+    return getattr(loss, "func", loss)
+
+
+def loss_name(loss: Any) -> str | None:
+    """Returns the snake-case name of a `compile` loss, if it is one loss."""
+    return getattr(loss_function(loss), "__name__", None)
+
+
+def is_chosen_by_keras(loss: Any) -> bool:
+    """Whether Keras chooses a cross-entropy by the labels."""
+    return str(loss).lower() in ("crossentropy", "ce")
