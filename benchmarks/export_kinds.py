@@ -86,7 +86,7 @@ def measure(name: str) -> dict:
     try:
         model, x, head = MODELS[name]()
     except ImportError as error:
-        return {kind: {"refused": str(error)} for kind in KINDS}
+        return {kind: {"refused": told(str(error))} for kind in KINDS}
     try:
         return exported(model, x, head, KINDS)
     except (ValueError, RuntimeError):
@@ -96,7 +96,7 @@ def measure(name: str) -> dict:
         try:
             found |= exported(model, x, head, [kind])
         except (ValueError, RuntimeError) as error:
-            found[kind] = {"refused": str(error)}
+            found[kind] = {"refused": told(str(error))}
     return found
 
 
@@ -114,7 +114,7 @@ def to_markdown(results: dict) -> str:
             share = found["kept"]
             text = "constant" if share is None else f"{100 * share:.1f} %"
             return f"{text}, {found['bytes'] / 1024:,.0f} KiB"
-        reason = told(found["refused"])
+        reason = found["refused"]
         if reason not in reasons:
             reasons.append(reason)
         return f"refused ({reasons.index(reason) + 1})"
@@ -140,7 +140,8 @@ def to_markdown(results: dict) -> str:
             *([""] if reasons else []),
             "All weights but those of the small CNN are random, their batch "
             "normalisations fitted to one batch; so these are hard cases for "
-            "int8: random models decide by small margins.",
+            "int8: random models decide by small margins. BERT-tiny needs "
+            "`pip install keras-hub`.",
             "",
             footnote(results),
             "",

@@ -31,8 +31,6 @@ from keras_kd.training.optimizers import optimizer_for
 from keras_kd.training.step_tuning import StepSettings
 from keras_kd.training.step_tuning import steps_together
 from keras_kd.training.task_of import JudgeEpochs
-from keras_kd.training.value_checks import check_labels
-from keras_kd.training.value_checks import check_values
 
 
 def train(
@@ -112,8 +110,6 @@ def train(
         watch = watch or (name, headline.direction)
         if watch[0] == name and headline.name not in names_of(metrics):
             judging = [JudgeEpochs(task, data.validation)]
-    check_values(data, model)
-    check_labels(data, model, loss)
     has_targets = targets is not None or cache is not None
     distilled = teacher is not None or has_targets
     if distilled:

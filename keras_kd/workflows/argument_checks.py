@@ -27,6 +27,7 @@ from keras_kd.tasks.reading import class_numbers
 from keras_kd.training.optimizers import check_optimizer
 from keras_kd.training.task_of import task_of
 from keras_kd.training.trainer import copies_of
+from keras_kd.training.value_checks import check_labels
 from keras_kd.training.value_checks import check_values
 
 SPLITS = ("train", "validation", "test")
@@ -108,7 +109,9 @@ def check_lesson(
     check_class_names(data.class_names, student)
     task = task_of(task, headline, student, data, loss)
     if isinstance(task, tasks.Classification):
-        check_labels(data, student)
+        check_class_numbers(data, student)
+    elif not isinstance(task, tasks.Composite):
+        check_labels(data, student, loss or task.label_loss(student))
     losses = copies_of(distillation_losses)
     teacher = teachers.get(teacher)
     if teacher is not None:
@@ -180,7 +183,7 @@ def check_class_names(names: tuple[str, ...], student: Any) -> None:
         )
 
 
-def check_labels(data: Data, student: Any) -> None:
+def check_class_numbers(data: Data, student: Any) -> None:
     """Raises if arrays hold a class that the student has no output for."""
     shape = getattr(student, "output_shape", None)
     if not isinstance(shape, tuple) or None in shape[1:]:

@@ -23,6 +23,8 @@ from keras_kd.training.task_of import with_losses_of
 from keras_kd.training.teacher_targets import TeacherTargets
 from keras_kd.training.trainer import train
 from keras_kd.training.trainer import validation_value
+from keras_kd.training.value_checks import check_labels
+from keras_kd.training.value_checks import check_values
 
 
 @dataclasses.dataclass(frozen=True)
@@ -219,13 +221,16 @@ def teach_through(
 
 def _train_from(teacher, build, data, *, title, seed, verbose, **options):
     """Returns one student, its record, and its value on validation."""
+    student, loss = build(), options.get("loss")
+    check_values(data, student)
     task = task_of(
         options.pop("task", None),
         options.pop("headline", None),
-        build(),
+        student,
         data,
-        options.get("loss"),
+        loss,
     )
+    check_labels(data, student, loss or task.label_loss(student))
     taught = {}
     if teacher is not None:
         options = with_losses_of(task, {"distillation_losses": None, **options})

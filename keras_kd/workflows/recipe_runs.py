@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING
 from typing import Any
 
 from keras_kd import recipes
-from keras_kd import tasks
 from keras_kd.core.progress import say
 from keras_kd.core.records import StageRecord
 from keras_kd.core.stage_cache import StageFolder
@@ -24,8 +23,10 @@ from keras_kd.data.splits import Data
 from keras_kd.data.splits import as_data
 from keras_kd.report import Report
 from keras_kd.training.settings_json import as_json
+from keras_kd.training.task_of import task_of
 from keras_kd.training.task_of import written
 from keras_kd.training.trainer import train
+from keras_kd.training.value_checks import check_values
 from keras_kd.workflows.argument_checks import check_lesson
 from keras_kd.workflows.argument_checks import check_settings
 from keras_kd.workflows.compress import compress
@@ -180,9 +181,10 @@ def _teacher_and_data(
         "learning_rate": settings["teacher_learning_rate"],
     }
     said = {"loss": settings["loss"], "loss_weights": settings["loss_weights"]}
-    task = settings["task"]
-    if task is not None:
-        task = tasks.get(task, settings["headline"])
+    given, headline = settings["task"], settings["headline"]
+    with telling_of(recipe):
+        check_values(teacher_data, teaches)
+        task = task_of(given, headline, teaches, teacher_data, said["loss"])
 
     def make():
         model, facts = train(
@@ -208,7 +210,8 @@ def _teacher_and_data(
             "model": fingerprint_of_builder(recipe.build_teacher),
             **training,
             **{k: as_json(v) for k, v in said.items() if v is not None},
-            **({"task": written(task)} if task is not None else {}),
+            # What is inferred follows from the rest.
+            **({"task": written(task)} if given is not None else {}),
         },
         make,
     )

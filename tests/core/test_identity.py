@@ -181,7 +181,8 @@ def test_object_is_its_class_and_all_its_state():
 
 
 def test_fitted_estimator_is_what_it_has_learned():
-    neighbors = pytest.importorskip("sklearn.neighbors")
+    from sklearn import neighbors
+
     x = np.arange(8.0)[:, None]
     found = [
         identity(lambda z, one=one: one.predict_proba(z))

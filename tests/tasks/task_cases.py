@@ -114,4 +114,3 @@ CASES = {
     "retrieval": _embeddings(),
     "transcription": _speech(),
 }
-NEEDS = {"detection": "pycocotools", "transcription": "jiwer"}

@@ -317,7 +317,6 @@ def edit_distance(first, second):
 
 
 def test_transcription():
-    pytest.importorskip("jiwer")
     case = CASES["transcription"]
     decoded, _ = keras.ops.ctc_decode(
         logits("transcription"), np.full(12, 8), mask_index=0
@@ -339,7 +338,6 @@ def test_transcription():
 
 
 def test_detection_by_hand():
-    pytest.importorskip("pycocotools")
     box = np.array([0.0, 0.0, 10.0, 10.0])
     labels = {
         "boxes": np.array([[box, box + 20], [box, box]]),

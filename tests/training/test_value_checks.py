@@ -11,7 +11,6 @@ import pytest
 
 import keras_kd as kd
 from keras_kd.data.splits import Data
-from keras_kd.training.trainer import train
 from keras_kd.training.value_checks import check_labels
 from keras_kd.training.value_checks import check_values
 
@@ -82,7 +81,6 @@ def calls(tmp_path, data):
     folder = tmp_path / "run"
     build = student
     return {
-        "train": lambda: train(build, data, title=None, epochs=1),
         "search": lambda: kd.search(teacher, build, data, 3, folder),
         "compress": lambda: kd.compress(
             teacher, build, data, folder, **settings
@@ -97,7 +95,7 @@ def calls(tmp_path, data):
 
 @pytest.mark.parametrize(
     "call",
-    ["train", "search", "compress", "born_again", "teach_through", "prune"],
+    ["search", "compress", "born_again", "teach_through", "prune"],
 )
 def test_every_training_refuses_bad_values_first(tmp_path, call):
     data = Data((one(X, np.nan), Y), PAIR)

@@ -35,9 +35,6 @@ from keras_kd.export.publishing.staging import staging
 from keras_kd.export.serving.warmup import warmup_path
 
 layers = keras.layers
-pytest.importorskip(
-    "tensorflow_serving", reason="not verified: pip install keras_kd[serving]"
-)
 
 
 @dataclasses.dataclass
@@ -199,7 +196,8 @@ def test_client_gets_the_models_answers_by_rest_and_grpc(start, exported):
 
 def test_double_answers_as_tensorflows_own_loader_does(articles):
     """By nothing of ours: the real messages, and TensorFlow's Python."""
-    messages = pytest.importorskip("tensorflow_serving.apis.prediction_log_pb2")
+    from tensorflow_serving.apis import prediction_log_pb2 as messages
+
     folder, *_ = articles
     records = tf.data.TFRecordDataset(str(warmup_path(folder / "1")))
     logs = map(messages.PredictionLog.FromString, records.as_numpy_iterator())

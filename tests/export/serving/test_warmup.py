@@ -26,11 +26,9 @@ INPUTS = {
 
 
 def real_messages():
-    return pytest.importorskip(
-        "tensorflow_serving.apis.prediction_log_pb2",
-        reason="not verified against the real messages: pip install "
-        "keras_kd[serving]",
-    )
+    from tensorflow_serving.apis import prediction_log_pb2
+
+    return prediction_log_pb2
 
 
 def records(folder):
