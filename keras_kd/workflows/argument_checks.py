@@ -23,6 +23,7 @@ from keras_kd.data.splits import Data
 from keras_kd.distillers.distiller import Distiller
 from keras_kd.export.formats.variants import check_formats
 from keras_kd.export.formats.variants import variants
+from keras_kd.export.signatures.answers import check_head
 from keras_kd.tasks.reading import class_numbers
 from keras_kd.training.optimizers import check_optimizer
 from keras_kd.training.task_of import task_of
@@ -33,15 +34,12 @@ from keras_kd.training.value_checks import check_values
 SPLITS = ("train", "validation", "test")
 
 
-def _none_or_count(name, value):
-    if value is not None:
-        check_count(name, value)
+def _unless_none(check):
+    return lambda name, value: value is None or check(name, value)
 
 
 CHECKS: dict[str, Callable[[str, Any], Any]] = {
-    "temperature": lambda name, value: (
-        None if value is None else check_number(name, value)
-    ),
+    "temperature": _unless_none(check_number),
     "alpha": lambda name, value: check_number(name, value, high=1.0),
     "epochs": check_count,
     "teacher_epochs": lambda name, value: check_count(name, value, least=0),
@@ -51,10 +49,12 @@ CHECKS: dict[str, Callable[[str, Any], Any]] = {
     "optimizer": lambda _, value: check_optimizer(value),
     "teacher_learning_rate": check_learning_rate,
     "seeds": check_seeds,
-    "search": _none_or_count,
+    "search": _unless_none(check_count),
     "prune": check_sparsity,
     "formats": lambda _, value: check_formats(value),
     "quantize": lambda _, value: variants(value),
+    "tolerance": _unless_none(check_number),
+    "head": lambda _, value: check_head(value),
 }
 """How each setting of `compress` and of recipes is checked, by its name."""
 

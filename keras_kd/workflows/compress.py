@@ -199,6 +199,8 @@ def compress(
             "prune_epochs": prune_epochs if prune else 1,
             "formats": formats,
             "quantize": quantize,
+            "tolerance": tolerance,
+            "head": head,
         }
     )
     files: dict[str, Any] = {"formats": list(formats), "quantize": quantize}
@@ -240,7 +242,7 @@ def compress(
     controls: list[StageRecord] = []
     if control:
         controls = [stages.control(seed) for seed in seeds]
-        of_control = unpruned = best_of(controls, "control", judged)
+        of_control = last_control = best_of(controls, "control", judged)
         records.append(of_control)
     students = [stages.student(seed) for seed in seeds]
     shipped = best_of(students, "distilled", judged)
@@ -250,8 +252,10 @@ def compress(
         records.append(shipped)
         if of_control is not None:
             # What is shipped has had more steps than its control.
-            unpruned = stages.pruned_control(of_control, prune, prune_epochs)
-            records.append(unpruned)
+            last_control = stages.pruned_control(
+                of_control, prune, prune_epochs
+            )
+            records.append(last_control)
     files_of = exported(stages, shipped, files)
     teacher_lite = teacher_file(stages) if "tflite" in formats else None
     records += artifact_metrics(stages, records, files_of, teacher_lite)
@@ -263,7 +267,7 @@ def compress(
     )
     notes += [*refused, *still_improving(students, epochs)]
     if controls and is_better(controls, students, judged):
-        exported(stages, unpruned, files, "control")
+        exported(stages, last_control, files, "control")
         notes.append(
             "On the validation split the control is better than the student "
             "of the teacher. Ship the control: its files are in "

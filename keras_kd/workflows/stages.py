@@ -68,6 +68,10 @@ class CompressionStages:
         student, loss = build_student(), training["loss"]
         self.given_task, self.headline = task, headline
         self.task = task_of(task, headline, student, data, loss)
+        # The loss on the labels that was given, or the task's.
+        self.label_loss = (
+            self.task.label_loss(student) if loss is None else loss
+        )
         distilling = with_losses_of(self.task, distilling)
         self.build_student = build_student
         self.data = data
@@ -102,14 +106,6 @@ class CompressionStages:
         if task is not None:
             # What is inferred follows from the rest.
             self.common["task"] = written(self.task)
-
-    @property
-    def label_loss(self) -> Any:
-        """The loss on the labels that was given, or the task's."""
-        given = self.training["loss"]
-        if given is not None:
-            return given
-        return self.task.label_loss(self.build_student())
 
     @property
     def taught(self) -> dict[str, Any]:

@@ -62,6 +62,8 @@ WRONG = {
     "a student": ({"build_student": build()}, "must be a function"),
     "no data": ({"data": (X, Y)}, "kd.Data(train=(x, y), validation="),
     "infinity": ({"data": data(INFINITE)}, "inf in example 3"),
+    "head": ({"head": "logit"}, "`head` must be None, one of"),
+    "tolerance": ({"tolerance": -1}, "`tolerance` must be a number"),
     "nan": ({"data": data(NAN)}, "`validation`: input values must be finite"),
     "names": (
         {"data": data(class_names=("a", "b"))},

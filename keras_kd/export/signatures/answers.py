@@ -23,6 +23,16 @@ HEADS = (LOGITS, PROBABILITIES, YES_NO, NUMBERS)
 Head = str | dict[str, str] | None
 
 
+def check_head(head: Head) -> None:
+    """Raises a `ValueError` if what a user says of outputs is unknown."""
+    for one in head.values() if isinstance(head, dict) else [head]:
+        if one is not None and one not in HEADS:
+            raise ValueError(
+                f"`head` must be None, one of {HEADS}, or a dict of them by "
+                f"output name. Received: {head!r}"
+            )
+
+
 def head_of(
     model: keras.Model,
     head: Head = None,
@@ -44,12 +54,7 @@ def head_of(
     Raises:
         ValueError: If `head` is unknown.
     """
-    for one in head.values() if isinstance(head, dict) else [head]:
-        if one is not None and one not in HEADS:
-            raise ValueError(
-                f"`head` must be None, one of {HEADS}, or a dict of them by "
-                f"output name. Received: {head!r}"
-            )
+    check_head(head)
     if head is not None:
         return head
     if isinstance(task, Composite):
