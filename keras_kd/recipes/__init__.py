@@ -23,6 +23,9 @@ the student (more labels, for example), a recipe also has
 ```python
 def load_teacher_data(): ...  # returns a keras_kd.data.Data
 ```
+
+What `keras-kd recipes` prints of a recipe is in its `about`, a dict of texts:
+`task`, `data`, `licence`, `minutes`, `gained`.
 """
 
 from __future__ import annotations
@@ -50,6 +53,7 @@ __all__ = [
 
 FUNCTIONS = ("load_data", "build_teacher", "build_student")
 OPTIONAL = ("load_teacher", "load_teacher_data")
+ABOUT = ("task", "data", "licence", "minutes", "gained")
 _FOLDERS: set[pathlib.Path] = set()
 
 

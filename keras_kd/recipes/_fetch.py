@@ -3,18 +3,12 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import os
 import pathlib
-import shutil
-import subprocess
 import sys
-import tempfile
 import time
-import urllib.request
 from collections.abc import Callable
-from collections.abc import Iterator
 from collections.abc import Mapping
 
 import numpy as np
@@ -96,67 +90,6 @@ def check_hashes(files: Files, hashes: Mapping[str, str]) -> None:
                 f"{name} is missing or damaged: expected sha256 {expected}, "
                 f"received {found}."
             )
-
-
-def download(url: str, seconds: float = 10.0) -> bytes:
-    """Returns what a URL holds; gives up on a host that is silent so long."""
-    with urllib.request.urlopen(url, timeout=seconds) as answer:
-        return answer.read()
-
-
-@contextlib.contextmanager
-def debian_package(package: str) -> Iterator[pathlib.Path]:
-    """Yields a temporary folder that holds the unpacked Debian package.
-
-    Nothing is installed and no rights are needed. Where the system has no
-    apt lists, private ones are made in the temporary folder.
-
-    Raises:
-        OSError: If apt or dpkg is missing, or the download fails.
-    """
-    for tool in ("apt-get", "dpkg"):
-        if shutil.which(tool) is None:
-            raise OSError(f"{tool} is not on this machine")
-    with tempfile.TemporaryDirectory(prefix="keras-kd-") as temporary:
-        folder = pathlib.Path(temporary)
-        try:
-            run(["apt-get", "download", package], folder)
-        except OSError:
-            private = private_lists(folder / "apt")
-            run(["apt-get", *private, "update"], folder)
-            run(["apt-get", *private, "download", package], folder)
-        archive = next(folder.glob("*.deb"))
-        run(["dpkg", "-x", archive.name, "unpacked"], folder)
-        yield folder / "unpacked"
-
-
-def private_lists(folder: pathlib.Path) -> list[str]:
-    """Returns apt options that keep lists and cache below `folder`."""
-    (folder / "lists" / "partial").mkdir(parents=True)
-    (folder / "cache" / "archives" / "partial").mkdir(parents=True)
-    places = {
-        "Dir::State": folder,
-        "Dir::State::lists": folder / "lists",
-        "Dir::Cache": folder / "cache",
-        "Dir::State::status": "/var/lib/dpkg/status",
-        "Debug::NoLocking": "1",
-    }
-    return [f"-o{key}={value}" for key, value in places.items()]
-
-
-def run(command: list[str], folder: pathlib.Path) -> None:
-    """Runs a command in a folder; an OSError if it fails or takes 5 minutes."""
-    if command[0] == "apt-get":
-        command = [*command, "-oAcquire::http::Timeout=15", "-qq"]
-    try:
-        subprocess.run(
-            command, cwd=folder, check=True, capture_output=True, timeout=300
-        )
-    except subprocess.SubprocessError as error:
-        said = (getattr(error, "stderr", None) or b"").decode(errors="replace")
-        raise OSError(
-            f"{command[0]} failed: {said.strip() or error}"
-        ) from error
 
 
 def parse_idx(content: bytes) -> np.ndarray:

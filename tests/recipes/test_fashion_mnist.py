@@ -18,6 +18,7 @@ from keras_kd.export.formats.converting import convert
 from keras_kd.export.formats.saved_model import write_saved_model
 from keras_kd.export.formats.variants import variants
 from keras_kd.recipes import _fetch
+from keras_kd.recipes import _sources
 from keras_kd.recipes import fashion_mnist
 
 
@@ -88,7 +89,7 @@ def test_offline_error_names_all_three_tries(own_home, monkeypatch):
         raise urllib.error.URLError("Name or service not known")
 
     monkeypatch.setattr(urllib.request, "urlopen", offline)
-    monkeypatch.setattr(_fetch.shutil, "which", lambda tool: None)
+    monkeypatch.setattr(_sources.shutil, "which", lambda tool: None)
     with pytest.raises(FileNotFoundError) as caught:
         fashion_mnist.load_data()
     message = str(caught.value)
@@ -97,7 +98,7 @@ def test_offline_error_names_all_three_tries(own_home, monkeypatch):
     assert "the Debian package dataset-fashion-mnist: OSError" in message
 
 
-def test_sources_deliver_the_same_bytes(tmp_path, monkeypatch):
+def test_sources_deliver_the_same_bytes(own_home, tmp_path, monkeypatch):
     rng = np.random.default_rng(0)
     shapes = [(6, 28, 28), (6,), (3, 28, 28), (3,)]
     expected = [rng.integers(0, 9, shape, "u1") for shape in shapes]
@@ -114,7 +115,7 @@ def test_sources_deliver_the_same_bytes(tmp_path, monkeypatch):
     def package(name):
         yield tmp_path
 
-    monkeypatch.setattr(_fetch, "debian_package", package)
+    monkeypatch.setattr(_sources, "debian_package", package)
     assert fashion_mnist.from_debian() == files
     arrays = [_fetch.parse_idx(files[name]) for name in fashion_mnist.SHA256]
     for array, given in zip(arrays, expected, strict=True):
@@ -161,7 +162,7 @@ def test_real_images_arrive_whole(own_home):
 
 @pytest.mark.slow
 def test_debian_package_works_without_the_systems_lists(own_home, monkeypatch):
-    run, calls = _fetch.run, []
+    run, calls = _sources.run, []
 
     def without_system_lists(command, folder):
         calls.append(command)
@@ -169,6 +170,6 @@ def test_debian_package_works_without_the_systems_lists(own_home, monkeypatch):
             raise OSError("Unable to locate package")
         run(command, folder)
 
-    monkeypatch.setattr(_fetch, "run", without_system_lists)
+    monkeypatch.setattr(_sources, "run", without_system_lists)
     _fetch.check_hashes(fashion_mnist.from_debian(), fashion_mnist.SHA256)
     assert any("update" in command for command in calls)

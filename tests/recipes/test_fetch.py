@@ -2,13 +2,16 @@
 from __future__ import annotations
 
 import hashlib
+import http.server
 import socket
+import threading
 import time
 
 import numpy as np
 import pytest
 
 from keras_kd.recipes import _fetch
+from keras_kd.recipes import _sources
 
 CONTENT = {"a": b"first file", "b": b"second file"}
 HASHES = {k: hashlib.sha256(v).hexdigest() for k, v in CONTENT.items()}
@@ -80,20 +83,56 @@ def test_download_gives_up_on_a_silent_host():
         started = time.perf_counter()
         with pytest.raises(OSError):
             url = f"http://127.0.0.1:{silent.getsockname()[1]}/"
-            _fetch.download(url, seconds=0.3)
+            _sources.download(url, seconds=0.3)
         assert time.perf_counter() - started < 5
 
 
+def serve(content, break_after=None):
+    """Yields a server of one file that breaks the first answer off."""
+    seen = []
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_GET(self):
+            asked = self.headers.get("Range")
+            seen.append(asked)
+            start = int(asked[6:-1]) if asked else 0
+            self.send_response(206 if asked else 200)
+            self.send_header("Content-Length", str(len(content) - start))
+            self.end_headers()
+            stop = break_after if len(seen) == 1 else None
+            self.wfile.write(content[start:stop])
+
+        def log_message(self, *args):
+            pass
+
+    server = http.server.HTTPServer(("127.0.0.1", 0), Handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    return server, f"http://127.0.0.1:{server.server_port}/", seen
+
+
+@pytest.mark.parametrize("tries", [3, 1])
+def test_broken_download_goes_on_where_it_stopped(tmp_path, tries):
+    content = bytes(range(256)) * 40
+    server, url, seen = serve(content, break_after=1000)
+    if tries == 1:
+        with pytest.raises(OSError, match="ended after 1000 of 10240"):
+            _sources.download(url, tries=1)
+    assert _sources.download(url, tries=tries) == content
+    assert seen == [None, "bytes=1000-"]
+    assert not list((tmp_path / "downloads").iterdir())
+    server.shutdown()
+
+
 def test_debian_package_says_which_tool_is_missing(monkeypatch):
-    monkeypatch.setattr(_fetch.shutil, "which", lambda tool: None)
+    monkeypatch.setattr(_sources.shutil, "which", lambda tool: None)
     with pytest.raises(OSError, match="apt-get is not on this machine"):
-        with _fetch.debian_package("dataset-fashion-mnist"):
+        with _sources.debian_package("dataset-fashion-mnist"):
             pass
 
 
 def test_run_reports_what_the_command_said(tmp_path):
     with pytest.raises(OSError, match="ls failed: .*no-such-file"):
-        _fetch.run(["ls", "no-such-file"], tmp_path)
+        _sources.run(["ls", "no-such-file"], tmp_path)
 
 
 def test_parse_idx_reads_header_and_content():

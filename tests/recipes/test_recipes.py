@@ -31,6 +31,7 @@ def build_student():
 settings = dict(alpha=0.5)
 """
 
+KEPT = pathlib.Path(__file__).parents[2] / "benchmarks" / "results"
 each_recipe = pytest.mark.parametrize("name", NAMES)
 
 
@@ -51,6 +52,17 @@ def test_recipe_loads_by_name_and_by_path(name):
     by_path = recipes.load(FOLDER / f"{name}.py")
     assert by_path is not by_name
     assert by_path.settings == by_name.settings
+
+
+@each_recipe
+def test_recipe_says_what_its_kept_run_gained(name):
+    about = recipes.load(name).about
+    assert set(about) == set(recipes.ABOUT)
+    assert all(about[key] for key in recipes.ABOUT)
+    gain = kd.Report.load(KEPT / name).gain
+    interval = f"({gain.low:+.2f} to {gain.high:+.2f})"
+    assert about["gained"].startswith(f"{gain.mean:+.2f} ")
+    assert about["gained"].endswith(interval)
 
 
 @each_recipe
