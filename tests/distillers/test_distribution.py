@@ -97,6 +97,7 @@ def test_distiller_two_replicas_train_the_model_of_one(case):
         assert history_2[key] == pytest.approx(values, rel=1e-5), key
 
 
+@pytest.mark.slow
 def test_distiller_two_replicas_report_a_bad_label():
     wrong = np.where(np.arange(len(Y)) == 5, 7, Y)
     with pytest.raises(ValueError, match="1 label.* of batch 0 .*range"):

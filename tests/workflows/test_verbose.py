@@ -72,7 +72,7 @@ def export(folder, verbose):
 
 @pytest.mark.parametrize(
     "work",
-    quick(3, [label, export, born_again, teach_through, search, compress]),
+    quick(2, [label, export, born_again, teach_through, search, compress]),
 )
 def test_verbose_0_prints_nothing(work, tmp_path, capfd):
     work(tmp_path / "quiet", verbose=0)

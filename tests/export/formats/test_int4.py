@@ -62,6 +62,7 @@ def test_int4_is_smaller_than_int8_weights_or_refused(tmp_path, capfd):
         export(model, tmp_path, "n", quantize="int4", tolerance=1e-3, **given)
 
 
+@pytest.mark.slow
 def test_int4_that_is_no_smaller_is_refused_with_the_figures(tmp_path):
     words = keras.Sequential(
         [

@@ -13,6 +13,7 @@ import tensorflow as tf
 import keras_kd as kd
 from distillers import tiny
 from distillers.tiny import assert_same_weights
+from selection import quick
 from tuning.tiny_search import VALIDATION
 from tuning.tiny_search import X
 from tuning.tiny_search import Y
@@ -376,7 +377,7 @@ FATAL = {
 }
 
 
-@pytest.mark.parametrize("case", FATAL)
+@pytest.mark.parametrize("case", quick(1, FATAL))
 def test_error_of_the_set_up_ends_the_search(case, tmp_path):
     given, text = FATAL[case]
     arguments = {"teacher": teacher(), "build_student": build_student, **given}

@@ -115,6 +115,7 @@ def check_whole(directory, expected_count=TRIALS):
     assert not oracle["ongoing_trials"]
 
 
+@pytest.mark.slow
 def test_search_with_two_workers_is_the_search_with_one(tmp_path):
     options = {"trials": 6, "confirm": 0, "epochs": 2, "learning_rate": 0.03}
     found = quickly(tmp_path / "two", workers=2, **options)

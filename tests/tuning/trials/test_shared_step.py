@@ -110,6 +110,7 @@ def test_making_the_shared_step_draws_no_seed():
     assert drawn[0] == drawn[1]
 
 
+@pytest.mark.slow
 def test_later_trial_leaves_the_earlier_model_alone():
     distillation = hyper()
     first = train(distillation, settings(**TRIALS[0]))
@@ -121,6 +122,7 @@ def test_later_trial_leaves_the_earlier_model_alone():
     assert second.history.model is second
 
 
+@pytest.mark.slow
 def test_weights_given_before_fit_are_trained_on():
     """As a checkpoint that was loaded into the model."""
     distillation = hyper(learning_rate=1e-30)

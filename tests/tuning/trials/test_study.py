@@ -183,7 +183,7 @@ def test_study_loses_nothing_on_a_full_disk(tmp_path, monkeypatch):
     assert run_all(make_study(tmp_path / "full")) == expected
 
 
-@pytest.mark.parametrize("tuner", quick(2, oracles.TUNERS))
+@pytest.mark.parametrize("tuner", quick(1, oracles.TUNERS))
 def test_study_is_one_search_however_many_trials_run(tmp_path, tuner):
     """Also where later trials end first, and where it goes on from disk."""
     expected = run_all(make_study(tmp_path / "one", tuner, trials=8))
