@@ -89,7 +89,7 @@ def test_recipe_models_give_outputs_alike_and_student_is_smaller(name):
         assert model.input_shape == models[0].input_shape
         assert model.output_shape == models[0].output_shape
         inputs = np.random.default_rng(0).random((4, *model.input_shape[1:]))
-        inputs = inputs.astype(model.input.dtype)
+        inputs = inputs.astype(model.inputs[0].dtype)
         outputs = keras.ops.convert_to_numpy(model(inputs))
         assert outputs.shape == (4, *model.output_shape[1:])
         # Logits or values: no probabilities.
