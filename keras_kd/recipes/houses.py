@@ -34,14 +34,13 @@ from keras import layers
 from keras import ops
 from sklearn.ensemble import GradientBoostingRegressor
 
+import keras_kd as kd
 from keras_kd.core.type_aliases import Tensor
 from keras_kd.data.splits import UNLABELLED
 from keras_kd.data.splits import Data
 from keras_kd.recipes import _fetch
 from keras_kd.recipes import _sources
 from keras_kd.recipes._r_data import read_lazy
-from keras_kd.tasks.regression import Regression
-from keras_kd.teachers.callable import CallableTeacher
 
 
 @keras.saving.register_keras_serializable(package="keras_kd.houses")
@@ -59,7 +58,7 @@ about = dict(
     gained="+5.59 thousand dollars of mean error (+4.53 to +6.65)",
 )
 settings = dict(
-    task=Regression(unit="thousand dollars"),
+    task=kd.tasks.Regression(unit="thousand dollars"),
     loss=error_of_known,
     alpha=0.9,  # most rows have no price to learn from
     batch_size=64,
@@ -144,7 +143,7 @@ def numbers(columns: dict[str, Any], train: np.ndarray) -> np.ndarray:
     return np.stack(found, axis=1).astype("float32")
 
 
-def load_teacher() -> CallableTeacher:
+def load_teacher() -> kd.teachers.CallableTeacher:
     """Returns the trees; they are grown when they are first asked.
 
     The run keeps their answers, so that one which goes on grows no trees.
@@ -162,7 +161,7 @@ def load_teacher() -> CallableTeacher:
         )
         return grown.fit(x, y.ravel())
 
-    return CallableTeacher(
+    return kd.teachers.CallableTeacher(
         lambda x: trees().predict(x)[:, np.newaxis],
         outputs="values",
         identity=f"{TREES} boosted trees of scikit-learn {sklearn.__version__}",

@@ -34,12 +34,12 @@ from keras import layers
 from sklearn.ensemble import ExtraTreesClassifier
 from sklearn.model_selection import train_test_split
 
+import keras_kd as kd
 from keras_kd.data.splits import UNLABELLED
 from keras_kd.data.splits import Data
 from keras_kd.recipes import _fetch
 from keras_kd.recipes import _sources
 from keras_kd.recipes._r_data import read_rda
-from keras_kd.teachers.callable import CallableTeacher
 
 about = dict(
     task="classification, 520 labels",
@@ -115,7 +115,7 @@ def split(table: dict[str, np.ndarray], labelled: int | None) -> Data:
     )
 
 
-def load_teacher() -> CallableTeacher:
+def load_teacher() -> kd.teachers.CallableTeacher:
     """Returns the forest; it is grown when it is first asked.
 
     The run keeps its answers, so that one which goes on grows no forest.
@@ -127,7 +127,7 @@ def load_teacher() -> CallableTeacher:
         grown = ExtraTreesClassifier(TREES, random_state=0, n_jobs=-1)
         return grown.fit(x, y)
 
-    return CallableTeacher(
+    return kd.teachers.CallableTeacher(
         lambda x: forest().predict_proba(x),
         activation="softmax",
         identity=f"{TREES} trees of scikit-learn {sklearn.__version__}",
