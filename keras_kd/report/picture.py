@@ -41,7 +41,8 @@ def render(records: Sequence[StageRecord], split: str = "test") -> bytes:
     """Returns one PNG: accuracy against size and against latency.
 
     Small dots are the single seeds of the control and the student. A row
-    that lacks a number is left out of the panel that needs it.
+    that lacks a number is left out of the panel that needs it; a teacher that
+    has no size or latency is a line.
     """
     records = table.order(records)
     headline = headline_of(records)
@@ -60,6 +61,10 @@ def render(records: Sequence[StageRecord], split: str = "test") -> bytes:
             if None not in (r.metrics.get(cost), r.metrics.get(metric))
         ]
         placed.append([_scatter(panel, *point, scale) for point in points])
+        for record in records:
+            lacks_cost = record.metrics.get(cost) is None
+            if record.name == "teacher" and lacks_cost:
+                _line(panel, scale * record.metrics.get(metric, float("nan")))
         if any(seeds for *_, seeds in placed[-1]):
             panel.annotate(
                 "small dots: single seeds",
@@ -110,14 +115,30 @@ def _title(gain):
 def _scatter(panel, record, x, y, scale):
     """Draws a row and its seeds; returns (name, x, y, colour, seeds)."""
     colour, marker = STYLES[record.stage]
-    figures = record.metrics
-    values = figures.get("accuracies") or figures.get("headlines") or []
+    figures, values = record.metrics, []
+    if "seeds" in figures:  # a file's `headlines` are of another kind
+        values = figures.get("accuracies") or figures.get("headlines") or []
     seeds = [scale * value for value in values]
     dots = {"alpha": 0.45, "markersize": 3.2, "markeredgewidth": 0}
     panel.plot([x] * len(seeds), seeds, "o", color=colour, **dots)
     edge = {"markeredgecolor": "white", "markeredgewidth": 0.8}
     panel.plot(x, y, marker, color=colour, markersize=8, **edge)
     return record.name, x, y, colour, seeds
+
+
+def _line(panel, y):
+    """Draws what a teacher that is no Keras model reaches, at any cost."""
+    colour, _ = STYLES["teacher"]
+    panel.axhline(y, color=colour, linestyle="--", linewidth=1)
+    panel.annotate(
+        "teacher",
+        (0.01, y),
+        xycoords=panel.get_yaxis_transform(),
+        xytext=(0, 3),
+        textcoords="offset points",
+        fontsize=8,
+        color=colour,
+    )
 
 
 def _label(panel, points):

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import os
+import runpy
 import subprocess
 import sys
 
@@ -326,3 +327,12 @@ def test_run_where_nothing_can_be_written_is_a_sentence(tmp_path, capsys):
     file.write_text("")
     assert main(["run", "digits", "--directory", str(file / "run")]) == 2
     assert "keras-kd: [Errno" in capsys.readouterr().err
+
+
+def test_module_calls_itself_by_the_commands_name(monkeypatch):
+    """What a report says that it was made by is a command that works."""
+    monkeypatch.setattr(sys, "argv", ["cli/__main__.py", "recipes"])
+    command = sys.modules["keras_kd.cli.main"]
+    monkeypatch.setattr(command, "main", lambda: " ".join(sys.argv))
+    with pytest.raises(SystemExit, match="^keras-kd recipes$"):
+        runpy.run_module("keras_kd.cli", run_name="__main__")

@@ -234,6 +234,24 @@ def test_picture_shows_the_seeds_as_pale_dots(stage, tmp_path):
     assert with_seeds - ink(shown, path, pale) > 20
 
 
+def test_picture_shows_a_teacher_without_a_size_as_a_line(tmp_path):
+    from matplotlib import colors
+
+    colour = colors.to_rgb(picture.STYLES["teacher"][0])
+    shown = [r for r in records() if r.stage != "teacher"]
+    path = tmp_path / "report.png"
+    without = ink(shown, path, colour)
+    shown.append(StageRecord("teacher", "teacher", metrics={"accuracy": 0.95}))
+    assert ink(shown, path, colour) - without > 500  # pixels
+
+
+def test_picture_of_an_int8_file_that_was_judged_by_its_headline():
+    shown = records()
+    judged = {"accuracy": {"model": 0.9, "file": 0.8}}
+    shown[0].metrics |= {"accuracy": 0.8, "headlines": judged}
+    assert picture.render(shown)
+
+
 def test_picture_leaves_the_users_matplotlib_alone():
     import matplotlib
     from matplotlib import pyplot
