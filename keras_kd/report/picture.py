@@ -110,8 +110,9 @@ def _title(gain):
 def _scatter(panel, record, x, y, scale):
     """Draws a row and its seeds; returns (name, x, y, colour, seeds)."""
     colour, marker = STYLES[record.stage]
-    figures = record.metrics
-    values = figures.get("accuracies") or figures.get("headlines") or []
+    figures, values = record.metrics, []
+    if "seeds" in figures:  # a file's `headlines` are of another kind
+        values = figures.get("accuracies") or figures.get("headlines") or []
     seeds = [scale * value for value in values]
     dots = {"alpha": 0.45, "markersize": 3.2, "markeredgewidth": 0}
     panel.plot([x] * len(seeds), seeds, "o", color=colour, **dots)

@@ -234,6 +234,13 @@ def test_picture_shows_the_seeds_as_pale_dots(stage, tmp_path):
     assert with_seeds - ink(shown, path, pale) > 20
 
 
+def test_picture_of_an_int8_file_that_was_judged_by_its_headline():
+    shown = records()
+    judged = {"accuracy": {"model": 0.9, "file": 0.8}}
+    shown[0].metrics |= {"accuracy": 0.8, "headlines": judged}
+    assert picture.render(shown)
+
+
 def test_picture_leaves_the_users_matplotlib_alone():
     import matplotlib
     from matplotlib import pyplot
