@@ -52,14 +52,24 @@ def copy_state(source: keras.Layer, target: keras.Layer) -> None:
         source: A layer or model.
         target: A copy of it.
     """
-    pairs = zip(source._flatten_layers(), target._flatten_layers(), strict=True)
-    for layer, copy in pairs:
+    both = layers_with_state(source), layers_with_state(target)
+    for layer, copy in zip(*both, strict=True):
         if hasattr(layer, "save_assets"):
             with tempfile.TemporaryDirectory() as folder:
                 layer.save_assets(folder)
                 copy.load_assets(folder)
         if isinstance(layer, keras.layers.Normalization):
             copy.finalize_state()
+
+
+def layers_with_state(layer: keras.Layer) -> list[keras.Layer]:
+    """Returns what is in a layer or model and keeps more than its weights."""
+    return [
+        inner
+        for inner in layer._flatten_layers()
+        if hasattr(inner, "save_assets")
+        or isinstance(inner, keras.layers.Normalization)
+    ]
 
 
 def by_config(

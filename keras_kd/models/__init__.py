@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Models that are made of models: early exits, ensembles."""
+"""Models made of models: early exits, ensembles, a teacher's layers."""
