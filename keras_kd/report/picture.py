@@ -111,8 +111,9 @@ def _scatter(panel, record, x, y, scale):
     """Draws a row and its seeds; returns (name, x, y, colour, seeds)."""
     colour, marker = STYLES[record.stage]
     figures = record.metrics
+    # A file's `headlines` are what its export cost, by name.
     values = figures.get("accuracies") or figures.get("headlines") or []
-    seeds = [scale * value for value in values]
+    seeds = [scale * value for value in values if "seeds" in figures]
     dots = {"alpha": 0.45, "markersize": 3.2, "markeredgewidth": 0}
     panel.plot([x] * len(seeds), seeds, "o", color=colour, **dots)
     edge = {"markeredgecolor": "white", "markeredgewidth": 0.8}
