@@ -123,8 +123,10 @@ class Evaluator:
         """Says beside figures what they are judged by; accuracy goes unsaid."""
         if self.task is None or self.task.headline == ACCURACY:
             return metrics
+        names = self.data.class_names
         return {
             **metrics,
+            **({"class_names": list(names)} if names else {}),
             "headline": dataclasses.asdict(self.task.headline),
             "agreement_is": dataclasses.asdict(self.task.agreement),
         }
