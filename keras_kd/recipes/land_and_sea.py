@@ -52,8 +52,8 @@ about = dict(
     task="segmentation, 20 labelled tiles",
     data="Blue Marble, 844 tiles of the world map",
     licence="image: NASA, credit; labels: LGPL-3.0",
-    minutes="?",
-    gained="?",
+    minutes="11",
+    gained="+4.03 points of mean IoU (+1.48 to +6.58)",
 )
 settings = dict(
     task=kd.tasks.Segmentation(names=CLASS_NAMES),

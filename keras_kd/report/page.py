@@ -14,6 +14,7 @@ from keras_kd.evaluation.examples import png_of
 from keras_kd.evaluation.gain import headline_of
 from keras_kd.report import by_class
 from keras_kd.report import curves
+from keras_kd.report import examples
 from keras_kd.report import headline
 from keras_kd.report import page_builder as html
 from keras_kd.report import table
@@ -90,6 +91,10 @@ def render(report: Any, picture: bytes) -> str:
         html.section(
             "Where student and teacher disagree",
             _disagreements(found, split) if found else "",
+        ),
+        html.section(
+            f"Examples of the {split} split",
+            _examples(report.directory / "stages" / examples.FILE, records),
         ),
         html.section("Lineage", *map(_stage, report.lineage)),
         html.section(
@@ -173,6 +178,22 @@ def _disagreements(found, split):
             titles, [[str(n), *lines, *texts] for n, lines, texts in rows]
         )
     return html.paragraphs(text) + body
+
+
+def _examples(path, records):
+    """Shows what the task drew; its student is the file of the last row."""
+    if not path.is_file():
+        return ""
+    judged = headline_of(records).name
+    files = [
+        record.name
+        for record in records
+        if record.stage == "export" and judged in record.metrics
+    ]
+    text = "Spread evenly over the split, not chosen. The student is "
+    text += f"{files[-1]}." if files else "the last file."
+    alt = "label, teacher and student of single examples"
+    return html.paragraphs(text) + html.image(path.read_bytes(), alt, "drawn")
 
 
 def _stage(stage):
