@@ -47,6 +47,7 @@ COMMANDS = {
     "letters": "keras-kd run letters",
     "houses": "keras-kd run houses",
     "watch": "keras-kd run watch",
+    "land_and_sea": "keras-kd run land_and_sea",
 }
 
 

@@ -126,7 +126,7 @@ def find_disagreements(
     lead = np.abs(top[:, 0]) if is_unit else top[:, -1] - top[:, -2]
     found = np.flatnonzero(differ)
     kept = found[np.argsort(-lead[found], kind="stable")][:KEPT]
-    inputs = _inputs_at(split, kept)
+    inputs = inputs_at(split, kept)
     images = as_images(inputs)
     columns, texts = as_texts(inputs) if images is None else ((), [])
     return Disagreements(
@@ -152,7 +152,7 @@ def _decisions(outputs, form=None):
     return reader.decisions(reader.scores(outputs, certain=is_unit))
 
 
-def _inputs_at(split, numbers):
+def inputs_at(split: Any, numbers: np.ndarray) -> Any:
     """Returns the inputs of examples, in the order of `numbers`."""
     if not isinstance(split, tf.data.Dataset):
         return tf.nest.map_structure(lambda a: np.asarray(a)[numbers], split[0])

@@ -10,6 +10,7 @@ import pathlib
 
 import keras
 import numpy as np
+import tensorflow as tf
 
 from keras_kd.core.records import StageRecord
 from keras_kd.core.type_aliases import Split
@@ -20,6 +21,7 @@ from keras_kd.data.splits import Data
 from keras_kd.data.splits import as_dataset
 from keras_kd.evaluation.disagreements import Disagreements
 from keras_kd.evaluation.disagreements import find_disagreements
+from keras_kd.evaluation.disagreements import inputs_at
 from keras_kd.evaluation.gain import ACCURACY
 from keras_kd.evaluation.latency import as_metrics
 from keras_kd.evaluation.latency import latency
@@ -102,6 +104,28 @@ class Evaluator:
             self.data.class_names,
         )
 
+    def examples(self, path: pathlib.Path, count: int) -> list[tuple]:
+        """Returns test examples, as `Task.draw` takes them, for a file.
+
+        They are spread evenly over the split. None of a classification, whose
+        `disagreements` are told instead.
+
+        Returns:
+            `(x, label, teacher's outputs, file's outputs)` of each.
+        """
+        if isinstance(self.task, (Classification, type(None))):
+            return []
+        labels = labels_of(self.data.test)
+        total = len(tf.nest.flatten(labels)[0])
+        numbers = np.unique(np.linspace(0, total - 1, count).astype(int))
+        x = inputs_at(self.data.test, numbers)
+        found = load_runner(path)(x)
+        theirs = self.test_answers
+        return [
+            (_row(x, at), _row(labels, n), _row(theirs, n), _row(found, at))
+            for at, n in enumerate(numbers)
+        ]
+
     def teacher_model(self) -> keras.Model | None:
         """The teacher as a model of the student's inputs, if it is one."""
         has_preprocess = getattr(self.teacher, "preprocess", None) is not None
@@ -123,8 +147,10 @@ class Evaluator:
         """Says beside figures what they are judged by; accuracy goes unsaid."""
         if self.task is None or self.task.headline == ACCURACY:
             return metrics
+        names = self.data.class_names
         return {
             **metrics,
+            **({"class_names": list(names)} if names else {}),
             "headline": dataclasses.asdict(self.task.headline),
             "agreement_is": dataclasses.asdict(self.task.agreement),
         }
@@ -150,3 +176,7 @@ class Evaluator:
         meter = task.meter()
         meter.update(answers, labels, sample_weight=weights_of(split))
         return meter.result()
+
+
+def _row(parts, number):
+    return tf.nest.map_structure(lambda part: part[number], parts)

@@ -12,14 +12,15 @@ from keras_kd.evaluation.disagreements import FILE
 from keras_kd.evaluation.disagreements import Disagreements
 from keras_kd.evaluation.examples import png_of
 from keras_kd.evaluation.gain import headline_of
+from keras_kd.report import by_class
 from keras_kd.report import curves
+from keras_kd.report import examples
 from keras_kd.report import headline
 from keras_kd.report import page_builder as html
 from keras_kd.report import table
+from keras_kd.report.by_class import class_name
 from keras_kd.report.picture import STYLES
-from keras_kd.report.same_runtime import TEACHER_FILE
 
-CLASSES = 40
 SEARCH = "search/search.html"
 # Two tables, so that a laptop shows every column.
 SPEED = tuple(
@@ -86,10 +87,14 @@ def render(report: Any, picture: bytes) -> str:
             "Accuracy against size and latency", html.image(picture, caption)
         ),
         html.section("How the training went", _curves(records, report)),
-        html.section("Accuracy by class", _classes(records, names)),
+        html.section(*by_class.section(records, names)),
         html.section(
             "Where student and teacher disagree",
             _disagreements(found, split) if found else "",
+        ),
+        html.section(
+            f"Examples of the {split} split",
+            _examples(report.directory / "stages" / examples.FILE, records),
         ),
         html.section("Lineage", *map(_stage, report.lineage)),
         html.section(
@@ -140,53 +145,6 @@ def _explain(records):
     return " ".join(filter(None, found))
 
 
-def _classes(records, names):
-    """Compares teacher, control, student and the last file, class by class."""
-    by_stage = {
-        record.stage: record
-        for record in records
-        if record.stage != "prune"
-        and record.name != TEACHER_FILE
-        and "class_accuracy" in record.metrics
-    }
-    if not by_stage:
-        return ""
-    compared = list(by_stage.values())
-    columns = [record.metrics["class_accuracy"] for record in compared]
-    rows = list(enumerate(zip(*columns, strict=False)))
-    titles = ["class", *(f"{record.name} (%)" for record in compared)]
-    with_change = "teacher" in by_stage and len(compared) > 1
-    if with_change:
-        titles.append(f"{compared[-1].name} minus teacher (points)")
-
-    def change(row):
-        first, last = row[1][0], row[1][-1]
-        return last - first if with_change and None not in (first, last) else 0
-
-    note = []
-    if len(rows) > CLASSES:
-        note = [f"The {CLASSES} of {len(rows)} classes that change most."]
-        rows = sorted(rows, key=lambda row: -abs(change(row)))[:CLASSES]
-    lines = [
-        [_class_name(row[0], names), *map(_bar, row[1])]
-        + [_points(100 * change(row))] * with_change
-        for row in rows
-    ]
-    return html.paragraphs(*note) + html.table(titles, lines)
-
-
-def _bar(value):
-    if value is None:
-        return table.MISSING
-    percent = f"{100 * value:.2f}"
-    return percent, {"class": "bar", "style": f"--part: {percent}%"}
-
-
-def _points(points):
-    kind = "gain" if points > 0 else "loss" if points < 0 else ""
-    return f"{points:+.2f}", {"class": kind}
-
-
 def _disagreements(found, split):
     neither = found.total - found.teacher_right - found.student_right
     share = found.total / max(found.examples, 1)
@@ -204,7 +162,7 @@ def _disagreements(found, split):
         "student": found.student,
     }
     columns = [
-        [f"{side}: {_class_name(n, found.class_names)}" for n in numbers]
+        [f"{side}: {class_name(n, found.class_names)}" for n in numbers]
         for side, numbers in sides.items()
     ]
     told = list(zip(*columns, strict=True))
@@ -222,11 +180,20 @@ def _disagreements(found, split):
     return html.paragraphs(text) + body
 
 
-def _class_name(number, names):
-    number = int(number)
-    if number < 0:
-        return table.MISSING
-    return names[number] if number < len(names) else str(number)
+def _examples(path, records):
+    """Shows what the task drew; its student is the file of the last row."""
+    if not path.is_file():
+        return ""
+    judged = headline_of(records).name
+    files = [
+        record.name
+        for record in records
+        if record.stage == "export" and judged in record.metrics
+    ]
+    text = "Spread evenly over the split, not chosen. The student is "
+    text += f"{files[-1]}." if files else "the last file."
+    alt = "label, teacher and student of single examples"
+    return html.paragraphs(text) + html.image(path.read_bytes(), alt, "drawn")
 
 
 def _stage(stage):

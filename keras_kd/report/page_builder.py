@@ -32,6 +32,7 @@ dl div { display: flex; gap: .4rem; } dt { opacity: .7; }
 dd { margin: 0; font-weight: 600; }
 .scroll { overflow-x: auto; }
 img { width: 100%; min-width: 46rem; background: white; }
+.drawn img { min-width: 0; max-width: 40rem; }
 svg { width: 100%; max-width: 46rem; border: 1px solid #8884; }
 pre { padding: .8rem; overflow-x: auto; user-select: all;
   border: 1px solid #8888; border-radius: .3rem; }
@@ -106,9 +107,12 @@ def folded(title: str, *parts: str) -> str:
     return f"<details><summary>{escape(title)}</summary>{body}</details>"
 
 
-def image(png: bytes, alt: str) -> str:
-    """Returns a picture that is part of the page and may be wider than it."""
-    return f'<div class="scroll">{_image(png, alt)}</div>'
+def image(png: bytes, alt: str, kind: str = "scroll") -> str:
+    """Returns a picture that is part of the page.
+
+    One of the kind `"scroll"` may be wider than it, `"drawn"` shrinks.
+    """
+    return f'<div class="{kind}">{_image(png, alt)}</div>'
 
 
 def gallery(pictures: Iterable[tuple[bytes, str, Sequence[str]]]) -> str:

@@ -51,8 +51,11 @@ class Comparison:
         if self.points is not None:
             headline = self.headline or ACCURACY
             told = headline.difference_text(self.points)
-            better = "" if headline == ACCURACY else " better"
-            parts.append(f"{headline.title} {told}{better}")
+            if headline != ACCURACY:
+                # Of an error the sign alone would say the contrary.
+                told = told.lstrip("+-")
+                told += " better" if self.points >= 0 else " worse"
+            parts.append(f"{headline.title} {told}")
         threads = (
             "one thread" if self.threads == 1 else f"{self.threads} threads"
         )

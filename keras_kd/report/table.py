@@ -19,6 +19,7 @@ from keras_kd.evaluation.gain import headline_of
 from keras_kd.tasks.headline import Headline
 
 MISSING = "\N{EN DASH}"
+FEW_CLASSES = 4  # as many as there is room for in a terminal
 STAGES = ("teacher", "control", "student", "prune", "export")
 
 
@@ -31,10 +32,13 @@ class Column:
     text: Callable[[Any], str]
     is_optional: bool = False  # left out if no row has it
     page_only: bool = False  # too many for a terminal and for report.md
+    place: int | None = None  # in a figure that is a list, by class
 
     def cell(self, record: StageRecord) -> str:
         """Returns the figure as text; an en dash where there is none."""
         value = record.metrics.get(self.metric)
+        if self.place is not None and value is not None:
+            value = value[self.place]
         # NaN is the one number that differs from itself.
         is_missing = value is None or value != value
         return MISSING if is_missing else self.text(value)
@@ -120,7 +124,7 @@ def with_headline(
     headline = headline_of(records)
     if headline == ACCURACY:
         return list(columns)
-    judged = [_column(headline, headline.title)]
+    judged = [_column(headline, headline.title), *_by_class(records)]
     for record in records:
         if found := record.metrics.get("agreement_is"):
             agreement = Headline(**found)
@@ -131,6 +135,30 @@ def with_headline(
             break
     shown = {column.metric for column in judged}
     return judged + [c for c in columns if c.metric not in shown]
+
+
+def class_figure(records: Sequence[StageRecord]) -> str | None:
+    """Returns which figure tells by class what a mean IoU is made of."""
+    name = headline_of(records).name
+    if not name.endswith("mean_iou"):
+        return None
+    return name.removesuffix("mean_iou") + "class_iou"
+
+
+def _by_class(records: Sequence[StageRecord]) -> list[Column]:
+    """Returns a column for each class, if they are few.
+
+    Files are chosen by this table, and a mean hides a class that a file lost.
+    """
+    metric = class_figure(records)
+    found = [r.metrics for r in records if metric in r.metrics]
+    if not found or len(found[0][metric]) > FEW_CLASSES:
+        return []
+    names = found[0].get("class_names") or range(len(found[0][metric]))
+    return [
+        Column(f"{name} IoU (%)", metric, _percent, True, place=place)
+        for place, name in enumerate(names)
+    ]
 
 
 def _column(figure: Headline, title: str) -> Column:

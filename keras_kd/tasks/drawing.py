@@ -14,6 +14,7 @@ from keras_kd.data.splits import UNLABELLED
 RIGHT, WRONG = "#009e73", "#d55e00"
 LETTERS = 160
 TOKENS = 24
+SIGNAL = 64  # values from which a row of numbers is drawn as a curve
 
 
 def batch_of_one(outputs: Any) -> Any:
@@ -40,6 +41,11 @@ def show_input(axis: Any, x: Any) -> None:
     if len(images) == 1:
         axis.imshow(as_picture(images[0]), cmap="gray")
         return
+    if len(arrays) == 1 and arrays[0].dtype.kind == "f":
+        signal = arrays[0].squeeze()
+        if signal.ndim == 1 and len(signal) >= SIGNAL:
+            axis.plot(signal, linewidth=0.4)
+            return
     lines = [_text(array) for array in arrays]
     axis.text(0, 0.5, "\n".join(lines), wrap=True, fontsize=7, va="center")
 
@@ -111,23 +117,36 @@ def token_rows(
     label: Sequence[str],
     teacher: Sequence[str],
     student: Sequence[str],
+    x: Any = None,
 ) -> None:
-    """Writes label and models in rows, position below position."""
+    """Writes label and models in rows, position below position.
+
+    Above them stands the input, if it has a value for each position. What a
+    position says is turned, so that long words find room.
+    """
     axis.set_axis_off()
     rows = [("label", label), ("teacher", teacher), ("student", student)]
+    values = np.empty(0) if x is None or isinstance(x, Mapping) else x
+    if np.size(values) == len(label):
+        rows.insert(
+            0, ("input", [_text(np.asarray(v)) for v in np.ravel(values)])
+        )
     shown = min(len(label), TOKENS)
-    for y, (title, tokens) in zip((0.8, 0.5, 0.2), rows, strict=True):
+    for place_of_row, (title, tokens) in enumerate(rows):
+        y = 1 - (place_of_row + 0.5) / len(rows)
         axis.text(-0.02, y, title, fontsize=7, ha="right", va="center")
         for place, token in enumerate(tokens[:shown]):
             color = RIGHT if token == label[place] else WRONG
+            is_given = title in ("input", "label")
             axis.text(
                 (place + 0.5) / shown,
                 y,
                 token,
-                fontsize=7,
+                fontsize=6,
+                rotation=60 if shown > 8 else 0,
                 ha="center",
                 va="center",
-                color="black" if title == "label" else color,
+                color="black" if is_given else color,
             )
 
 

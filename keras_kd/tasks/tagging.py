@@ -91,7 +91,7 @@ class Tagging(Task):
             scores = self.meter().reader.array(drawing.batch_of_one(outputs))
             chosen = scores[0].argmax(axis=-1)
             rows.append([drawing.name_of(i, self.tags) for i in chosen])
-        drawing.token_rows(axes[0], *rows)
+        drawing.token_rows(axes[0], *rows, x=x)
 
 
 class TaggingMeter(ClassMeter):

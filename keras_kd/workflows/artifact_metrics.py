@@ -7,8 +7,10 @@ import time
 
 from keras_kd.core.records import StageRecord
 from keras_kd.core.records import file_sha256
+from keras_kd.core.records import write_atomically
 from keras_kd.evaluation.disagreements import FILE as DISAGREEMENTS
 from keras_kd.export.formats.variants import file_name
+from keras_kd.report import examples
 from keras_kd.report.same_runtime import TEACHER_FILE
 from keras_kd.workflows.stages import CompressionStages
 
@@ -75,12 +77,21 @@ def artifact_metrics(
         if differing is not None:
             differing.save(kept)
             record.artefacts[kept.name] = file_sha256(kept)
+        drawn = folder.directory / examples.FILE
+        drawn.unlink(missing_ok=True)
+        try:
+            shown = evaluator.examples(paths[name], examples.SHOWN)
+            if shown:
+                write_atomically(drawn, examples.render(stages.task, shown))
+                record.artefacts[drawn.name] = file_sha256(drawn)
+        except Exception as error:  # by a task that anybody may write
+            stages.say(f"the task could not draw examples: {error!r}")
         record.seconds = time.monotonic() - started
         return None, record
 
     # The number counts up with what is measured, so that a run of before
     # measures the new as well.
-    depends_on = [3, exported.artefacts] + [
+    depends_on = [4, exported.artefacts] + [
         [record.name, record.settings.get("fingerprint")]
         for record in (*records, teacher_file)
         if record is not None

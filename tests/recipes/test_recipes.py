@@ -93,7 +93,7 @@ def test_recipe_models_give_outputs_alike_and_student_is_smaller(name):
         outputs = keras.ops.convert_to_numpy(model(inputs))
         assert outputs.shape == (4, *model.output_shape[1:])
         # Logits or values: no probabilities.
-        assert not np.allclose(outputs.sum(axis=1), 1.0, atol=1e-3)
+        assert not np.allclose(outputs.sum(axis=-1), 1.0, atol=1e-3)
 
 
 @each_recipe

@@ -200,6 +200,44 @@ def test_picture_is_a_png_of_the_stated_size(tmp_path):
     assert struct.unpack(">II", content[16:24]) == picture.PIXELS
 
 
+def segmentation_records(classes=3):
+    """A student, and a file of it that lost the last class."""
+    judged = {"headline": {"name": "mean_iou"}, "class_names": list("abcd")}
+    return [
+        StageRecord(
+            stage,
+            name,
+            metrics={
+                **(judged if classes < 5 else {**judged, "class_names": []}),
+                "mean_iou": 0.5,
+                "class_iou": [0.75, *[None] * (classes - 2), lake],
+                **more,
+            },
+        )
+        for stage, name, lake, more in (
+            ("student", "distilled", 0.25, {"seeds": [0], "headlines": [0.5]}),
+            # What the export of a file cost is told under the same name.
+            ("export", ".tflite", 0.0, {"headlines": {"mean_iou": {}}}),
+        )
+    ]
+
+
+def test_table_shows_the_iou_of_each_class_beside_its_mean():
+    shown = segmentation_records(4)
+    header, rows = table.to_cells(shown)
+    ious = [f"{name} IoU (%)" for name in "ad"]  # b and c are nowhere
+    assert header[:4] == ["model", "mean iou (%)", *ious]
+    assert rows[0][1:4] == ["50.00", "75.00", "25.00"]
+    assert rows[1][1:4] == ["50.00", "75.00", "0.00"]
+    assert not set(ious) & set(table.to_cells(segmentation_records(5))[0])
+
+
+def test_page_shows_the_iou_of_many_classes(tmp_path):
+    Report(tmp_path, segmentation_records(6)).save()
+    page = (tmp_path / "report.html").read_text()
+    assert "IoU by class" in page and ">25.00<" in page
+
+
 def ink(shown, path, colour):
     """Counts the pixels of a colour in the picture of some records."""
     from matplotlib import image

@@ -62,6 +62,19 @@ def test_comparison_leaves_out_what_was_not_measured():
     assert str(found).endswith("one thread: 2.0 times smaller.")
 
 
+@pytest.mark.parametrize(
+    ("value", "told"),
+    [(0.95, "3.00 points better"), (0.90, "2.00 points worse")],
+)
+def test_comparison_by_another_figure_says_better_or_worse(value, told):
+    rows = run((".tflite", 500_000, 0.1, 0.9))
+    for row in rows:
+        row.metrics["headline"] = {"name": "mean_iou"}
+        row.metrics["mean_iou"] = value if row.name == ".tflite" else 0.92
+    (found,) = compare(rows)
+    assert f"mean iou {told}." in str(found)
+
+
 def test_comparison_needs_the_teachers_file():
     records = run((".tflite", 500_000, 0.1, 0.9))
     assert compare(records)
