@@ -10,9 +10,10 @@ import json
 import os
 import pathlib
 import time
-import uuid
 from typing import Any
 
+from keras_kd.core.folders import telling_of_a_full_disk
+from keras_kd.core.leases import temporary_name
 from keras_kd.core.seals import SEAL
 from keras_kd.core.seals import sealed
 from keras_kd.core.seals import unsealed
@@ -42,13 +43,14 @@ def replacing(path: str | os.PathLike):
     """
     path = pathlib.Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".tmp-{uuid.uuid4().hex}-{path.name}")
+    temporary = path.with_name(temporary_name(name=path.name))
     try:
-        yield temporary
-        with open(temporary, "rb") as file:
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-        sync_folder(path.parent)
+        with telling_of_a_full_disk(path.parent):
+            yield temporary
+            with open(temporary, "rb") as file:
+                os.fsync(file.fileno())
+            os.replace(temporary, path)
+            sync_folder(path.parent)
     finally:
         temporary.unlink(missing_ok=True)
 

@@ -12,6 +12,7 @@ import keras
 
 from keras_kd import tasks
 from keras_kd.core import progress
+from keras_kd.core.folders import telling_of_a_full_disk
 from keras_kd.core.records import StageRecord
 from keras_kd.core.records import file_sha256
 from keras_kd.core.type_aliases import Arrays
@@ -32,7 +33,6 @@ from keras_kd.export.manifest import write_manifest
 from keras_kd.export.publishing.release import files_of
 from keras_kd.export.publishing.release import release
 from keras_kd.export.publishing.staging import staging
-from keras_kd.export.publishing.staging import telling_of_a_full_disk
 from keras_kd.export.publishing.versions import check_keep
 from keras_kd.export.publishing.versions import check_name
 from keras_kd.export.publishing.versions import folder_of

@@ -16,6 +16,7 @@ from typing import Any
 
 from rich.console import Console
 
+from keras_kd.core.leases import sweep
 from keras_kd.core.records import StageRecord
 from keras_kd.core.records import file_sha256
 from keras_kd.core.records import write_atomically
@@ -163,6 +164,7 @@ class Report:
         Each file appears whole or not at all; report.json, which `load`
         reads, comes last.
         """
+        sweep(self.directory)
         image = picture.render(self.records, self.split)
         write_atomically(self.directory / "report.png", image)
         write_atomically(self.directory / "report.md", self.to_markdown())
