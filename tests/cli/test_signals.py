@@ -63,6 +63,7 @@ def half_written():
     return folder
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("is_killed", [False, True])
 def test_worker_leaves_no_file_and_outlives_no_driver(is_killed, tmp_path):
     """Whether the engine is closed, or its process dies by SIGKILL."""

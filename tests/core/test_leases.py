@@ -24,12 +24,7 @@ def aged(path, seconds):
 
 def test_sweep_removes_old_ones_of_ours_only(tmp_path):
     ours = [f".tmp-{TOKEN}-report.json", temporary_name(), f"{STAGED}{TOKEN}"]
-    others = [
-        ".tmp-mine",
-        f".tmp-{TOKEN[1:]}-a",
-        f"tmp-{TOKEN}",
-        f"x.tmp-{TOKEN}",
-    ]
+    others = [".tmp-mine", f".tmp-{TOKEN[1:]}-a", f"x.tmp-{TOKEN}"]
     for name in ours + others:
         (tmp_path / name).mkdir()
         (tmp_path / name / "file").touch()

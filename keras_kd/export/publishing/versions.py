@@ -80,7 +80,8 @@ def publish(
     """Gives a finished SavedModel the next version number.
 
     Of two publishers exactly one gets each number; the other takes the next.
-    An existing number is never written to.
+    An existing number is never written to. Where the newest version is sound
+    and its manifest has the same `identity`, that one stays the newest.
 
     Args:
         staged_dir: The SavedModel's folder. One made by
@@ -111,6 +112,8 @@ def publish(
     if not manifest_path(staged_dir).exists():
         write_manifest(staged_dir)
     flush(staged_dir)
+    if (same := _made_before(staged_dir, base_dir)) is not None:
+        return same
     while True:
         target = base_dir / str(next_version(base_dir))
         try:
@@ -124,6 +127,19 @@ def publish(
         if keep is not None:
             retire_versions(base_dir, keep, spare=target)
         return target
+
+
+def _made_before(staged_dir, base_dir):
+    """Returns the newest version if it was made from the same, else `None`.
+
+    As after a kill between its publication and the record of it.
+    """
+    identity = read_manifest(staged_dir).get("identity")
+    for newest in versions_in(base_dir)[-1:]:
+        if identity and _is_version(newest, check_manifest):
+            same = read_manifest(newest).get("identity") == identity
+            return newest if same else None
+    return None
 
 
 def next_version(base_dir: str | os.PathLike) -> int:

@@ -63,10 +63,12 @@ def file_ops(path: str | os.PathLike) -> list[str]:
         # A loader may prefer it to saved_model.pb.
         if (path / other).exists():
             found.append(f"another graph in {other}")
+    if not (path / "saved_model.pb").exists():
+        return found  # nothing that could run
     try:
         content = (path / "saved_model.pb").read_bytes()
         meta_graphs = saved_model_pb2.SavedModel.FromString(content).meta_graphs
-    except (DecodeError, FileNotFoundError) as error:
+    except DecodeError as error:
         raise VerificationError(
             f"{path / 'saved_model.pb'} cannot be read. Export the model "
             f"again. Received: {error}"
@@ -136,11 +138,11 @@ def _used(meta_graph) -> set[str]:
 def _is_fed(restore, nodes, saver):
     """Whether the first input of the restoring node is what a loader feeds."""
     fed = _node(saver.filename_tensor_name)
-    firsts = [n.input[:1] for n in nodes if n.name == restore]
-    is_open = any(n.name == fed and n.op == "Placeholder" for n in nodes)
-    return is_open and [[_node(i) for i in first] for first in firsts] == [
-        [fed]
+    given = [
+        [_node(i) for i in n.input[:1]] for n in nodes if n.name == restore
     ]
+    is_open = any(n.name == fed and n.op == "Placeholder" for n in nodes)
+    return is_open and given == [[fed]]
 
 
 def _prefix_is_given(node, function):

@@ -17,6 +17,7 @@ from keras_kd.export import VerificationError
 from keras_kd.export import check_manifest
 from keras_kd.export import publish
 from keras_kd.export.manifest import write_content
+from keras_kd.export.manifest import write_manifest
 from keras_kd.export.publishing.release import publish_file
 from keras_kd.export.publishing.staging import staging
 from keras_kd.export.publishing.versions import next_version
@@ -214,3 +215,23 @@ def test_publish_file_does_not_vouch_for_a_damaged_old_file(tmp_path):
     target.write_text("damaged")
     with pytest.raises(VerificationError, match="m.tflite is damaged"):
         check_manifest(target)
+
+
+def test_publish_adds_no_second_version_of_the_same(tmp_path):
+    """After a kill between the publication and whatever records it."""
+
+    def published(identity):
+        with staging(tmp_path / "m") as folder:
+            fill(folder, f"{identity}")
+            write_manifest(folder, identity)
+            return publish(folder, tmp_path / "m").name
+
+    assert [published(i) for i in ("a", "a", "b", "a", None, None)] == list(
+        "112345"
+    )
+    (tmp_path / "m" / "5" / "saved_model.pb").write_text("damaged")
+    with staging(tmp_path / "m") as folder:
+        fill(folder)
+        write_manifest(folder, "a")
+        assert publish(folder, tmp_path / "m").name == "6"
+    assert not [n for n in os.listdir(tmp_path / "m") if n.startswith(".")]
