@@ -116,7 +116,7 @@ def read_manifest(path: str | os.PathLike) -> dict:
         content = read_checksummed(file)
         # Other checksummed files are no manifests.
         for part in ("files", "replaces"):
-            dict(content[part])
+            dict.items(content[part])
         return content
     except (*DAMAGED, KeyError) as error:
         raise VerificationError(

@@ -13,6 +13,7 @@ import numpy as np
 from keras_kd.core.checksummed_json import DamagedFileError
 from keras_kd.core.checksummed_json import read_checksummed
 from keras_kd.core.checksummed_json import write_checksummed
+from keras_kd.core.seals import reading
 from keras_kd.targets.store.shards import Shard
 from keras_kd.targets.store.shards import name_of
 
@@ -89,7 +90,19 @@ def read_manifest(directory: pathlib.Path) -> dict[str, Any] | None:
         DamagedFileError: If it is damaged.
     """
     path = directory / MANIFEST
-    return read_checksummed(path) if path.exists() else None
+    if not path.exists():
+        return None
+    content = read_checksummed(path)
+    with reading(path, "a manifest"):
+        dict.items(content["settings"])
+        dict.items(content["encodings"])
+        shards = [
+            (e["number"], e["samples"], e["sha256"], e["files"].items())
+            for e in content["shards"]
+        ]
+        if content["samples"] != sum(samples for _, samples, *_ in shards):
+            raise ValueError("its shards do not add up to its samples")
+    return content
 
 
 def write_manifest(

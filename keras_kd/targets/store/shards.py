@@ -20,6 +20,7 @@ from keras_kd.core.folders import telling_of_a_full_disk
 from keras_kd.core.leases import temporary_name
 from keras_kd.core.records import file_sha256
 from keras_kd.core.records import sync_folder
+from keras_kd.core.seals import reading
 
 RECORD = "shard.json"
 
@@ -121,8 +122,11 @@ class Shard:
             raise DamagedFileError(
                 f"{path} is not the file that the manifest lists."
             )
-        self.number: int = self.record["number"]
-        self.first: int = self.record["first"]
+        with reading(path, "the record of a shard"):
+            self.number: int = self.record["number"]
+            self.first: int = self.record["first"]
+            dict.items(self.record["files"])
+            self.record["facts"]["labelled_with"], self.record["samples"] + 0
         self._checked = False
 
     def __len__(self) -> int:
