@@ -137,7 +137,7 @@ def _run(options):
 
 def _report(options):
     """Print the report of a run."""
-    print(printable(kd.Report.load(options.directory)))
+    print(kd.Report.load(options.directory))
     return 0
 
 

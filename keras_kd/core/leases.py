@@ -71,7 +71,10 @@ def sweep(folder: str | os.PathLike, lease: float = LEASE) -> None:
         with contextlib.suppress(OSError):  # gone, or not to be removed
             if now - path.lstat().st_mtime < lease:
                 continue
-            shutil.rmtree(path) if path.is_dir() else path.unlink()
+            if path.is_dir():
+                shutil.rmtree(path)
+            else:
+                path.unlink()
 
 
 def _is_ours(path):

@@ -8,7 +8,7 @@ from typing import Any
 
 
 def printable(text: Any) -> str:
-    """Returns text without what a terminal would obey.
+    r"""Returns text without what a terminal would obey.
 
     Control characters (the escape codes of colours, titles and clipboards,
     and those that turn the order of reading) become their escapes, such as

@@ -94,9 +94,9 @@ class Disagreements:
             }
             for name in ("class_names", "columns"):
                 found[name] = tuple(found[name].tolist())
-            found = cls(**found)
-            found._check()
-            return found
+            loaded = cls(**found)
+            loaded._check()
+            return loaded
         except MALFORMED as error:
             raise ValueError(
                 f"{path} holds no disagreements. Expected the file that "

@@ -17,6 +17,7 @@ from typing import Any
 from rich.console import Console
 
 from keras_kd.core.leases import sweep
+from keras_kd.core.printable import printable
 from keras_kd.core.records import StageRecord
 from keras_kd.core.records import file_sha256
 from keras_kd.core.records import write_atomically
@@ -133,7 +134,7 @@ class Report:
         Console(file=buffer, width=140).print(table.to_rich(self.records))
         lines = [line.rstrip() for line in buffer.getvalue().splitlines()]
         lines += [textwrap.fill(remark, 80) for remark in self.remarks]
-        return "\n".join(lines).strip("\n")
+        return printable("\n".join(lines).strip("\n"))
 
     def to_markdown(self) -> str:
         """Returns the whole report as plain Markdown."""
