@@ -136,6 +136,8 @@ def full(trial, rng):
         return LOST, told["crash"]
     if "error" in told and not told["error"]:
         return LOST, "an error that says nothing"
+    if told.get("code") not in (None, 2):
+        return LOST, f"it ended with {told['code']}"
     return trial.verdict(trial.once())
 
 
@@ -179,11 +181,9 @@ def stop(trial, rng):
     with contextlib.suppress(ProcessLookupError):
         os.kill(child, number)
     told = end(child, trial.answer)
-    if trial.stage.__name__ == "run" and told.get("code") not in (None, code):
+    if told.get("code") not in (None, code):
         return LOST, f"it ended with {told['code']} on {number}"
-    if trial.stage.__name__ == "run" and "result" not in told:
-        if "code" not in told or told["code"] is None:
-            return LOST, f"it ended without a word: {told}"
+    if told.get("code"):
         left = [p for p in trial.folder.rglob(".*tmp-*") if p.exists()]
         if left:
             return LOST, f"it left {left[0].name}"
