@@ -11,6 +11,8 @@ import stat
 import tempfile
 from collections.abc import Iterator
 
+from keras_kd.core.leases import STAGED
+from keras_kd.core.leases import TEMPORARY
 from keras_kd.core.passing_faults import is_full_disk
 
 PATTERN = "[]*?\\"
@@ -26,6 +28,9 @@ class FullDiskError(OSError):
 
 def full_disk(folder: str | os.PathLike, reason: object) -> FullDiskError:
     """Returns the error of a full disk that holds `folder`."""
+    folder = pathlib.Path(folder)
+    while any(part.startswith((STAGED, TEMPORARY)) for part in folder.parts):
+        folder = folder.parent  # what the user knows
     return FullDiskError(
         errno.ENOSPC,
         f"The disk of {folder} is full. What was finished before is intact; "

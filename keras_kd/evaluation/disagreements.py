@@ -67,7 +67,7 @@ class Disagreements:
         images, texts = np.asarray(self.images), np.asarray(self.texts)
         seen = images.ndim == 4 and images.dtype == np.uint8
         if (
-            any(kind not in "iu" or shape != count for kind, shape in kinds)
+            any(kind not in "biu" or shape != count for kind, shape in kinds)
             or not (seen or not images.size)
             or texts.dtype.kind not in "Uf"
         ):

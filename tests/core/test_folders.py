@@ -16,6 +16,7 @@ from keras_kd.core.folders import FullDiskError
 from keras_kd.core.folders import check_folder
 from keras_kd.core.folders import telling_of_a_full_disk
 from keras_kd.core.folders import work_folder
+from keras_kd.core.leases import STAGED
 from keras_kd.core.passing_faults import is_passing
 from keras_kd.core.records import replacing
 
@@ -137,11 +138,12 @@ def test_full_disk_is_named_once_whoever_found_it(tmp_path):
         OSError(errno.EDQUOT, "Disk quota exceeded"),
     ):
         with pytest.raises(FullDiskError) as found:
-            with telling_of_a_full_disk("outer"), replacing(tmp_path / "inner"):
+            staged = tmp_path / f"{STAGED}1" / "inner"
+            with telling_of_a_full_disk("outer"), replacing(staged):
                 raise error
         assert str(found.value).startswith(f"The disk of {tmp_path} is full.")
         assert found.value.errno == errno.ENOSPC
-        assert not os.listdir(tmp_path)
+        assert not os.listdir(staged.parent)
         assert str(pickle.loads(pickle.dumps(found.value))) == str(found.value)
     with pytest.raises(KeyError):
         with telling_of_a_full_disk("outer"):
