@@ -76,7 +76,7 @@ class Loky(Engine):
             self._free.put(place)
         self._lock = threading.Lock()
         self._is_open = True
-        self._work = tempfile.mkdtemp(prefix="keras_kd-")  # for us alone
+        self._work: str | None = None
 
     def share(self, value: Any) -> Any:
         self._shared.append(shipping.packed(value))
@@ -94,7 +94,8 @@ class Loky(Engine):
             self._end(place)
         self._threads.shutdown()
         # A process that was ended has left there what it was writing.
-        shutil.rmtree(self._work, ignore_errors=True)
+        if self._work is not None:
+            shutil.rmtree(self._work, ignore_errors=True)
 
     def _run(self, content):
         place = self._free.get()
@@ -126,6 +127,8 @@ class Loky(Engine):
                 raise RuntimeError("The engine was closed.")
             if self._pools[place] is None:
                 number = str(self.threads)
+                if self._work is None:
+                    self._work = tempfile.mkdtemp(prefix="keras_kd-")
                 self._pools[place] = process_executor.ProcessPoolExecutor(
                     1,
                     initializer=_begin,
