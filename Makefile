@@ -35,8 +35,8 @@ export TF_CPP_MIN_LOG_LEVEL ?= 3
 # Whatever pre-commit keeps stays in the checkout, not in the home folder.
 export PRE_COMMIT_HOME := $(CURDIR)/$(VENV)/pre-commit
 
-.PHONY: help install test coverage test-fast test-docs test-slow test-faults demo check docs format \
-	notebooks bench bench-methods results clean
+.PHONY: help install test coverage test-fast test-docs test-slow test-faults \
+	demo check docs format notebooks bench bench-methods results clean
 
 help: ## Show this list
 	@echo 'usage: make TARGET [PYTHON=python3.x]'
