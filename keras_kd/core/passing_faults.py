@@ -16,8 +16,9 @@ import sys
 
 PASSING = (OSError, MemoryError)
 """Includes `TimeoutError` and `ChildProcessError`."""
-_FULL = (errno.ENOSPC, errno.EDQUOT)
-_DENIED = (errno.EACCES, errno.EROFS, errno.EFBIG, errno.EIO)
+# A limit on how long files get (EFBIG) is met as a full disk is.
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_DENIED = (errno.EACCES, errno.EROFS, errno.EIO)
 
 
 def is_passing(error: BaseException) -> bool:

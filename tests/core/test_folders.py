@@ -136,12 +136,13 @@ def test_full_disk_is_named_once_whoever_found_it(tmp_path):
         OSError(errno.ENOSPC, "No space left on device"),
         RuntimeError("RESOURCE_EXHAUSTED: No space left on device"),
         OSError(errno.EDQUOT, "Disk quota exceeded"),
+        RuntimeError("OUT_OF_RANGE: saved_model.pb; File too large"),
     ):
         with pytest.raises(FullDiskError) as found:
             staged = tmp_path / f"{STAGED}1" / "inner"
             with telling_of_a_full_disk("outer"), replacing(staged):
                 raise error
-        assert str(found.value).startswith(f"The disk of {tmp_path} is full.")
+        assert str(found.value).startswith(f"The disk of {tmp_path} is full")
         assert found.value.errno == errno.ENOSPC
         assert not os.listdir(staged.parent)
         assert str(pickle.loads(pickle.dumps(found.value))) == str(found.value)
