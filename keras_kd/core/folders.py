@@ -31,10 +31,12 @@ def full_disk(folder: str | os.PathLike, reason: object) -> FullDiskError:
     folder = pathlib.Path(folder)
     while any(part.startswith((STAGED, TEMPORARY)) for part in folder.parts):
         folder = folder.parent  # what the user knows
-    is_limit = os.strerror(errno.EFBIG) in str(reason)
+    full = "full"
+    if os.strerror(errno.EFBIG) in str(reason):
+        full = "full for a file of this size"
     return FullDiskError(
         errno.ENOSPC,
-        f"The disk of {folder} is full{' for such files' * is_limit}. What was finished before is intact; "
+        f"The disk of {folder} is {full}. What was finished before is intact; "
         "what was being written is missing or incomplete. Make room and do "
         f"the same again. Received: {reason}",
     )
