@@ -37,7 +37,8 @@ def test_ten_thousand_mutations_are_refused_in_words(folder):
 
 def test_planted_code_is_never_run(folder, tmp_path):
     """Pickles and Lambda layers where a command looks, one after the other."""
-    layer = keras.layers.Lambda(lambda x: open(tmp_path / ".ran", "w") and x)
+    mark = str(tmp_path / ".ran")
+    layer = keras.layers.Lambda(lambda x: open(mark, "w") and x)
     planted = tmp_path / "lambda.keras"
     keras.Sequential([keras.Input((4,)), layer]).save(planted)
     (tmp_path / ".ran").unlink(missing_ok=True)

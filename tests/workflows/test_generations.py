@@ -309,6 +309,25 @@ CHAINS = {
 
 
 @pytest.mark.parametrize("name", CHAINS)
+def test_chain_in_a_folder_trains_what_is_missing(name, tmp_path, monkeypatch):
+    def fake(builder, data, **options):
+        return builder(), {"val_accuracy": 0.5, "seconds": 1.0, "history": {}}
+
+    monkeypatch.setattr(module, "train", fake)
+    with monkeypatch.context() as patch:
+        stopped_at(1, patch)
+        with pytest.raises(KeyboardInterrupt):
+            CHAINS[name](make_data(), tmp_path)
+    trainings = stopped_at(9, monkeypatch)
+    first = CHAINS[name](make_data(), tmp_path)
+    again = CHAINS[name](make_data(), tmp_path)
+    assert len(trainings) == 1  # the second student, once
+    for student, expected in zip(again, first, strict=True):
+        assert_same_weights(student, expected)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", CHAINS)
 def test_chain_in_a_folder_goes_on_from_its_last_student(
     name, tmp_path, monkeypatch
 ):

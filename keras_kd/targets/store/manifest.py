@@ -96,12 +96,9 @@ def read_manifest(directory: pathlib.Path) -> dict[str, Any] | None:
     with reading(path, "a manifest"):
         dict.items(content["settings"])
         dict.items(content["encodings"])
-        shards = [
-            (e["number"], e["samples"], e["sha256"], e["files"].items())
-            for e in content["shards"]
-        ]
-        if content["samples"] != sum(samples for _, samples, *_ in shards):
-            raise ValueError("its shards do not add up to its samples")
+        content["samples"] + 0
+        for entry in content["shards"]:
+            entry["number"] + entry["samples"], entry["sha256"].encode()
     return content
 
 
