@@ -35,8 +35,8 @@ export TF_CPP_MIN_LOG_LEVEL ?= 3
 # Whatever pre-commit keeps stays in the checkout, not in the home folder.
 export PRE_COMMIT_HOME := $(CURDIR)/$(VENV)/pre-commit
 
-.PHONY: help install test coverage test-fast test-docs test-slow demo check docs format \
-	notebooks bench bench-methods results clean
+.PHONY: help install test coverage test-fast test-docs test-slow test-faults \
+	demo check docs format notebooks bench bench-methods results clean
 
 help: ## Show this list
 	@echo 'usage: make TARGET [PYTHON=python3.x]'
@@ -59,6 +59,9 @@ test-docs: $(INSTALLED) ## Run README, docs, notebooks and all examples
 
 test-slow: $(INSTALLED) ## Run the slow tests
 	@$(BIN)/python -m pytest -m 'slow and not gpu'
+
+test-faults: $(INSTALLED) ## Kill, damage and fill disks under every stage
+	@$(BIN)/python -m pytest -s -m faults tests/faults
 
 demo: $(INSTALLED) ## Distil, prune and export a small model of digits
 	@$(BIN)/keras-kd run digits

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from keras_kd.core.arguments import did_you_mean
+from keras_kd.core.printable import printable
 
 
 def add_command(
@@ -58,17 +59,17 @@ def tell(files: Iterable[tuple[str, str]]) -> int:
     """Prints `(path, problem)` of each file; returns the exit code."""
     failures = 0
     for path, problem in files:
-        print(f"{'FAILED' if problem else 'ok':<7}{path}")
+        print(f"{'FAILED' if problem else 'ok':<7}{printable(path)}")
         if problem:
             failures += 1
-            print(f"       {problem}")
+            print(f"       {printable(problem)}")
     return 1 if failures else 0
 
 
 def tell_result(result: Any, paths: Iterable[pathlib.Path]) -> int:
     """Prints a report and where its files are; returns the exit code."""
-    print(f"\n{result}\n")
-    print(*paths, sep="\n")
+    print(f"\n{printable(result)}\n")
+    print(*map(printable, paths), sep="\n")
     return 0
 
 

@@ -23,8 +23,13 @@ from keras_kd.cli.arguments import tell_result
 from keras_kd.cli.quiet import load_tensorflow
 from keras_kd.cli.search import add_search
 from keras_kd.cli.serve import add_serve
+from keras_kd.cli.signals import CODE
+from keras_kd.cli.signals import Terminated
+from keras_kd.cli.signals import terminable
 from keras_kd.cli.targets import add_targets
 from keras_kd.core.file_formats import of_tflite
+from keras_kd.core.passing_faults import is_passing
+from keras_kd.core.printable import printable
 
 _KINDS = {row.name: row for row in of_tflite().values()}
 
@@ -32,8 +37,9 @@ _KINDS = {row.name: row for row in of_tflite().values()}
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command line; returns the exit code.
 
-    0: done. 1: a check failed (`verify`). 2: the call was wrong.
-    130: stopped by Ctrl-C; finished stages are kept.
+    0: done. 1: a check failed (`verify`). 2: the call was wrong, or the
+    machine failed it (a full disk, no permission). 130: stopped by Ctrl-C,
+    143: by SIGTERM; finished stages are kept.
     """
     words = list(sys.argv[1:] if arguments is None else arguments)
     if words[:1] == ["labels"]:
@@ -41,17 +47,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
         words[0] = "targets"
     options = _parser().parse_args(repeated(words, "--quantize", list(_KINDS)))
     try:
-        load_tensorflow()  # its notices would bury the table
-        return options.command(options)
-    except KeyboardInterrupt:
+        with terminable():
+            load_tensorflow()  # its notices would bury the table
+            return options.command(options)
+    except KeyboardInterrupt as error:
         print(
             "\nStopped. Finished stages are kept: the same command goes on "
             "from there.",
             file=sys.stderr,
         )
-        return 130
-    except (ValueError, OSError) as error:
-        print(f"keras-kd: {error}", file=sys.stderr)
+        return CODE if isinstance(error, Terminated) else 130
+    except Exception as error:
+        if not isinstance(error, ValueError) and not is_passing(error):
+            raise
+        text = str(error) or type(error).__name__
+        print(f"keras-kd: {printable(text)}", file=sys.stderr)
         return 2
 
 
@@ -91,6 +101,12 @@ def _parser():
         "--repair",
         action="store_true",
         help="move a damaged newest version aside: renamed, never deleted",
+    )
+    verify.add_argument(
+        "--trust",
+        action="store_true",
+        help="run SavedModels that read or write files: as you would run a "
+        "program of whoever made them",
     )
     add_serve(commands)
     add_command(commands, _methods)
@@ -132,7 +148,7 @@ def _verify(options):
     from keras_kd.workflows.run_files import verify_stages
 
     check = repair_directory if options.repair else verify_directory
-    exported = check(options.directory)
+    exported = check(options.directory, options.trust)
     return tell(itertools.chain(exported, verify_stages(options.directory)))
 
 

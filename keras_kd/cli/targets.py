@@ -11,6 +11,7 @@ from keras_kd.cli.arguments import add_command
 from keras_kd.cli.arguments import add_recipe
 from keras_kd.cli.arguments import options_of
 from keras_kd.cli.arguments import tell
+from keras_kd.core.printable import printable
 
 
 def add_targets(commands: argparse._SubParsersAction) -> None:
@@ -96,7 +97,7 @@ def _part(text):
 def _info(options):
     """Say what is in a cache."""
     for key, value in kd.TeacherCache.open(options.directory).info().items():
-        print(f"{key:<26}{value}")
+        print(printable(f"{key:<26}{value}"))
     return 0
 
 

@@ -270,9 +270,8 @@ class LiteRTRunner:
 def rows_from(array: np.ndarray, start: int, count: int) -> np.ndarray:
     """Returns `count` rows; the last one is repeated where rows run out."""
     rows = array[start : start + count]
-    if len(rows) == count:
-        return rows
-    return np.concatenate([rows, np.repeat(rows[-1:], count - len(rows), 0)])
+    missing = np.repeat(rows[-1:], count - len(rows), 0)
+    return np.concatenate([rows, missing]) if len(missing) else rows
 
 
 def main(path: str, request: str | None = None) -> None:
@@ -294,6 +293,8 @@ def main(path: str, request: str | None = None) -> None:
 if __name__ == "__main__":
     sys.path.append(os.path.dirname(__file__))
     from passing_faults import telling_the_parent
+    from processes import end_with
 
+    end_with(os.getppid())
     with telling_the_parent():
         main(*sys.argv[1:])

@@ -16,19 +16,24 @@ import sys
 
 PASSING = (OSError, MemoryError)
 """Includes `TimeoutError` and `ChildProcessError`."""
+# A limit on how long files get (EFBIG) is met as a full disk is.
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_DENIED = (errno.EACCES, errno.EROFS, errno.EIO)
 
 
 def is_passing(error: BaseException) -> bool:
     """Tells whether an error comes of the machine, not of what was tried."""
-    return isinstance(error, PASSING) or is_full_disk(error)
+    return isinstance(error, PASSING) or _says(error, _FULL + _DENIED)
 
 
 def is_full_disk(error: BaseException) -> bool:
     """Tells whether an error comes of a full disk, whoever found it full."""
-    number = getattr(error, "errno", None)
+    return getattr(error, "errno", None) in _FULL or _says(error, _FULL)
+
+
+def _says(error, numbers):
     # TensorFlow's own writers raise errors of its own.
-    said = os.strerror(errno.ENOSPC) in str(error)
-    return said or number in (errno.ENOSPC, errno.EDQUOT)
+    return any(os.strerror(number) in str(error) for number in numbers)
 
 
 @contextlib.contextmanager

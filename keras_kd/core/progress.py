@@ -18,6 +18,8 @@ from rich.progress import TextColumn
 from rich.progress import TimeElapsedColumn
 from rich.progress import TimeRemainingColumn
 
+from keras_kd.core.printable import printable
+
 
 def say(line: Any, verbose: int = 1, file: TextIO | None = None) -> None:
     """Prints one line, as it is; nothing if `verbose` is 0."""
@@ -25,7 +27,7 @@ def say(line: Any, verbose: int = 1, file: TextIO | None = None) -> None:
         plain = Console(
             file=file, force_jupyter=False, markup=False, highlight=False
         )
-        plain.print(str(line), emoji=False, soft_wrap=True)
+        plain.print(printable(line), emoji=False, soft_wrap=True)
 
 
 def console_for(verbose: int) -> Console:
@@ -64,7 +66,7 @@ def progress_bar(
     only the finished line is printed; nothing at all if `verbose` is 0.
     """
     with _bar(verbose) as bar:
-        task = bar.add_task(title, total=total, unit=unit, figure="")
+        task = bar.add_task(printable(title), total=total, unit=unit, figure="")
 
         def advance(count: int = 1):
             speed = bar.tasks[task].speed

@@ -9,11 +9,15 @@ import hashlib
 import json
 import os
 import pathlib
+import stat
 import time
-import uuid
 from typing import Any
 
+from keras_kd.core.folders import telling_of_a_full_disk
+from keras_kd.core.leases import temporary_name
+from keras_kd.core.seals import MALFORMED
 from keras_kd.core.seals import SEAL
+from keras_kd.core.seals import DamagedFileError
 from keras_kd.core.seals import sealed
 from keras_kd.core.seals import unsealed
 
@@ -42,13 +46,14 @@ def replacing(path: str | os.PathLike):
     """
     path = pathlib.Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".tmp-{uuid.uuid4().hex}-{path.name}")
+    temporary = path.with_name(temporary_name(name=path.name))
     try:
-        yield temporary
-        with open(temporary, "rb") as file:
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-        sync_folder(path.parent)
+        with telling_of_a_full_disk(path.parent):
+            yield temporary
+            with open(temporary, "rb") as file:
+                os.fsync(file.fileno())
+            os.replace(temporary, path)
+            sync_folder(path.parent)
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -63,7 +68,13 @@ def sync_folder(folder: str | os.PathLike) -> None:
 
 
 def file_sha256(path: str | os.PathLike) -> str:
-    """Returns the sha256 of a file, read in pieces."""
+    """Returns the sha256 of a file, read in pieces.
+
+    Raises:
+        OSError: If there is none, or something that may never end.
+    """
+    if not stat.S_ISREG(os.stat(path).st_mode):
+        raise FileNotFoundError(f"{path} is not a file. Expected one to read.")
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
@@ -109,6 +120,24 @@ class StageRecord:
         """Returns the record as plain JSON values."""
         return dataclasses.asdict(self)
 
+    @classmethod
+    def from_json(cls, content: dict[str, Any]) -> StageRecord:
+        """Returns the record of what `to_json` gave.
+
+        Raises:
+            TypeError: If a value is of another kind.
+        """
+        record = cls(**content)
+        kinds: dict[str, Any] = {"stage": str, "name": str}
+        kinds |= dict.fromkeys(("settings", "metrics", "artefacts"), dict)
+        kinds |= dict.fromkeys(("seconds", "created"), (int, float))
+        for part, kind in kinds.items():
+            if not isinstance(getattr(record, part), kind):
+                raise TypeError(f"`{part}` is {getattr(record, part)!r:.80}")
+        if not all(isinstance(d, str) for d in record.artefacts.values()):
+            raise TypeError("an artefact has no sha256")
+        return record
+
     def save(self, path: str | os.PathLike) -> None:
         """Writes the record to `path`, atomically, with its own checksum."""
         text = json.dumps(sealed(self.to_json()), indent=2)
@@ -125,17 +154,14 @@ class StageRecord:
         text = pathlib.Path(path).read_bytes()
         try:
             content = json.loads(text.decode("utf-8"))
-            record = cls(**unsealed(content, path))
-            for part in ("settings", "metrics", "artefacts"):
-                dict.items(getattr(record, part))  # raises for others
+            record = cls.from_json(unsealed(content, path))
             # An earlier version wrote neither of the two.
             if "made_with" in record.settings and SEAL not in content:
                 raise TypeError("its checksum is missing")
             return record
-        except (
-            *(json.JSONDecodeError, TypeError, UnicodeDecodeError),
-            RecursionError,
-        ) as error:
+        except DamagedFileError:
+            raise
+        except MALFORMED as error:
             raise ValueError(
                 f"{path} is not a stage record. Expected the JSON that "
                 "StageRecord.save writes. Delete the file to run its stage "

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -11,8 +12,38 @@ from typing import Any
 SEAL = "seal"
 
 
+MALFORMED = (
+    *(ValueError, LookupError, TypeError, AttributeError),
+    *(ArithmeticError, RecursionError),
+)
+"""Raised where JSON values are not of the form that was written."""
+
+
 class DamagedFileError(ValueError):
     """A file does not hold what was once written to it."""
+
+
+@contextlib.contextmanager
+def reading(path: str | os.PathLike, what: str):
+    """Says that a file is not what it should be, where its values do not fit.
+
+    Args:
+        path: The file.
+        what: What it should be, such as `"the manifest of a cache"`.
+
+    Raises:
+        DamagedFileError: In place of what is in `MALFORMED`.
+    """
+    try:
+        yield
+    except DamagedFileError:
+        raise
+    except MALFORMED as error:
+        raise DamagedFileError(
+            f"{path} is not {what}: it is damaged or was changed. Restore it "
+            "from a backup, or run again what wrote it. Received: "
+            f"{error!r:.300}"
+        ) from error
 
 
 def sealed(content: dict[str, Any]) -> dict[str, Any]:

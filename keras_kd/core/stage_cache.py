@@ -19,6 +19,7 @@ import tensorflow as tf
 from keras_kd.core.canonical_form import canonical_form
 from keras_kd.core.identity import architecture_without_config
 from keras_kd.core.identity import identity_of_code
+from keras_kd.core.leases import sweep
 from keras_kd.core.records import StageRecord
 from keras_kd.core.records import file_sha256
 from keras_kd.core.records import replacing
@@ -75,6 +76,7 @@ class StageFolder:
         if record is not None:
             self.say(f"{key}: done before")
             return record
+        sweep(self.directory)
         model, record = make()
         record.settings["fingerprint"] = depends_on
         record.settings["made_with"] = versions()

@@ -6,9 +6,10 @@ from __future__ import annotations
 import dataclasses
 import os
 import queue
+import shutil
 import signal
+import tempfile
 import threading
-import time
 from collections.abc import Callable
 from concurrent.futures import Future
 from concurrent.futures import ThreadPoolExecutor
@@ -16,12 +17,12 @@ from typing import Any
 
 from joblib.externals.loky import process_executor
 
+from keras_kd.core.processes import end_with
 from keras_kd.engines import shipping
 from keras_kd.engines.base import Engine
 from keras_kd.engines.base import TaskLostError
 
 THREADS = ("TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS")
-POLL = 0.5
 
 
 class Loky(Engine):
@@ -75,6 +76,7 @@ class Loky(Engine):
             self._free.put(place)
         self._lock = threading.Lock()
         self._is_open = True
+        self._work: str | None = None
 
     def share(self, value: Any) -> Any:
         self._shared.append(shipping.packed(value))
@@ -91,6 +93,9 @@ class Loky(Engine):
         for place in self._pools:
             self._end(place)
         self._threads.shutdown()
+        # A process that was ended has left there what it was writing.
+        if self._work is not None:
+            shutil.rmtree(self._work, ignore_errors=True)
 
     def _run(self, content):
         place = self._free.get()
@@ -122,13 +127,16 @@ class Loky(Engine):
                 raise RuntimeError("The engine was closed.")
             if self._pools[place] is None:
                 number = str(self.threads)
+                if self._work is None:
+                    self._work = tempfile.mkdtemp(prefix="keras_kd-")
                 self._pools[place] = process_executor.ProcessPoolExecutor(
                     1,
                     initializer=_begin,
-                    initargs=(os.getpid(), self.log),
+                    initargs=(os.getpid(), self._work, self.log),
                     env={
                         "TF_CPP_MIN_LOG_LEVEL": "3",
                         **os.environ,
+                        "TMPDIR": self._work,
                         **dict.fromkeys((*THREADS, "OMP_NUM_THREADS"), number),
                     },
                 )
@@ -161,7 +169,7 @@ class _Lacks:
     numbers: set[int]
 
 
-def _begin(parent, log):
+def _begin(parent, work, log):
     # Ctrl-C goes to all of a terminal, and it is the parent that ends us.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     # Where memory grows by 300 MB loky begins a process anew. A compiled
@@ -171,13 +179,7 @@ def _begin(parent, log):
         file = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
         os.dup2(file, 1)
         os.dup2(file, 2)
-
-    def watch():
-        while os.getppid() == parent:
-            time.sleep(POLL)
-        os._exit(1)
-
-    threading.Thread(target=watch, daemon=True).start()
+    end_with(parent, lambda: shutil.rmtree(work, ignore_errors=True))
 
 
 def _receive(number, content):

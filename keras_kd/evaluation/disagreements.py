@@ -6,13 +6,14 @@ from __future__ import annotations
 import dataclasses
 import operator
 import os
-import zipfile
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
+from keras_kd.core.array_files import load_arrays
 from keras_kd.core.records import replacing
+from keras_kd.core.seals import MALFORMED
 from keras_kd.evaluation.examples import as_images
 from keras_kd.evaluation.examples import as_texts
 from keras_kd.tasks.reading import LOGITS
@@ -56,6 +57,22 @@ class Disagreements:
     columns: tuple[str, ...]
     texts: np.ndarray
 
+    def _check(self):
+        """Raises ValueError unless the arrays can be shown."""
+        count = np.shape(self.numbers)
+        whole = (self.numbers, self.labels, self.teacher, self.student)
+        kinds = [
+            (part.dtype.kind, part.shape) for part in map(np.asarray, whole)
+        ]
+        images, texts = np.asarray(self.images), np.asarray(self.texts)
+        seen = images.ndim == 4 and images.dtype == np.uint8
+        if (
+            any(kind not in "biu" or shape != count for kind, shape in kinds)
+            or not (seen or not images.size)
+            or texts.dtype.kind not in "Uf"
+        ):
+            raise ValueError(f"{kinds}, {images.dtype}, {texts.dtype}")
+
     def save(self, path: str | os.PathLike) -> None:
         """Writes one .npz file, atomically."""
         with replacing(path) as temporary:
@@ -70,16 +87,17 @@ class Disagreements:
             ValueError: If it is another or a damaged file.
         """
         try:
-            with np.load(path, allow_pickle=False) as stored:
-                # Numbers and text come back as arrays without an axis.
-                found = {
-                    name: array if array.ndim else array.item()
-                    for name, array in stored.items()
-                }
+            # Numbers and text come back as arrays without an axis.
+            found = {
+                name: array if array.ndim else array.item()
+                for name, array in load_arrays(path).items()
+            }
             for name in ("class_names", "columns"):
                 found[name] = tuple(found[name].tolist())
-            return cls(**found)
-        except (ValueError, KeyError, TypeError, zipfile.BadZipFile) as error:
+            loaded = cls(**found)
+            loaded._check()
+            return loaded
+        except MALFORMED as error:
             raise ValueError(
                 f"{path} holds no disagreements. Expected the file that "
                 "Disagreements.save writes. Delete it and measure again. "

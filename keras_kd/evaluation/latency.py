@@ -6,13 +6,13 @@ from __future__ import annotations
 import json
 import os
 import pathlib
-import tempfile
 from typing import Any
 
 import keras
 import numpy as np
 import tensorflow as tf
 
+from keras_kd.core.folders import work_folder
 from keras_kd.core.fresh_process import failure_of
 from keras_kd.evaluation import runtimes
 
@@ -89,8 +89,7 @@ def latency(
             )
     named = inputs if isinstance(inputs, dict) else {"": inputs}
     inputs = {name: _plain(value) for name, value in named.items()}
-    with tempfile.TemporaryDirectory(prefix="keras_kd_latency_") as made:
-        folder = pathlib.Path(made)
+    with work_folder() as folder:
         paths = {}
         for number, (name, artefact) in enumerate(artefacts.items()):
             if isinstance(artefact, keras.Model):

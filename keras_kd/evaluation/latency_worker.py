@@ -20,6 +20,7 @@ import tensorflow as tf
 from keras_kd.core.interleaved_timing import in_turn
 from keras_kd.core.interleaved_timing import seconds_of
 from keras_kd.core.passing_faults import telling_the_parent
+from keras_kd.core.processes import end_with
 from keras_kd.evaluation import runtimes
 from keras_kd.evaluation.memory import peak_growth
 
@@ -147,5 +148,6 @@ def time_in_turn(
 
 
 if __name__ == "__main__":
+    end_with(os.getppid())
     with telling_the_parent():
         work(sys.argv[1])

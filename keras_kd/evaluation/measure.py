@@ -6,7 +6,6 @@ from __future__ import annotations
 import gzip
 import os
 import pathlib
-import tempfile
 from collections.abc import Mapping
 from typing import Any
 
@@ -15,6 +14,7 @@ import numpy as np
 import tensorflow as tf
 
 from keras_kd import tasks
+from keras_kd.core.folders import work_folder
 from keras_kd.core.type_aliases import Arrays
 from keras_kd.core.type_aliases import DataLike
 from keras_kd.core.type_aliases import Split
@@ -138,8 +138,8 @@ def count_bytes(
         compressed on its own by gzip at level 6, the command's default.
     """
     if isinstance(model_or_path, keras.Model):
-        with tempfile.TemporaryDirectory() as folder:
-            path = pathlib.Path(folder) / "model.keras"
+        with work_folder() as folder:
+            path = folder / "model.keras"
             _save_without_optimizer(model_or_path, path)
             return count_bytes(path)
     files = model_files(model_or_path)

@@ -12,6 +12,7 @@ import keras
 
 from keras_kd import tasks
 from keras_kd.core import progress
+from keras_kd.core.folders import telling_of_a_full_disk
 from keras_kd.core.records import StageRecord
 from keras_kd.core.records import file_sha256
 from keras_kd.core.type_aliases import Arrays
@@ -32,7 +33,6 @@ from keras_kd.export.manifest import write_manifest
 from keras_kd.export.publishing.release import files_of
 from keras_kd.export.publishing.release import release
 from keras_kd.export.publishing.staging import staging
-from keras_kd.export.publishing.staging import telling_of_a_full_disk
 from keras_kd.export.publishing.versions import check_keep
 from keras_kd.export.publishing.versions import check_name
 from keras_kd.export.publishing.versions import folder_of
@@ -83,6 +83,7 @@ def export(
     samples: int = SAMPLES,
     sparse: bool | None = None,
     task: tasks.Task | Mapping[str, tasks.Task] | None = None,
+    identity: str | None = None,
 ) -> StageRecord:
     """Publishes a model for TensorFlow Serving and for LiteRT.
 
@@ -133,21 +134,20 @@ def export(
         top_k: How many classes the SavedModel answers with. Of these five
             `write_saved_model` says more.
         signatures: Further signatures of the SavedModel, models by name.
-        warmup: Batch sizes for which the SavedModel gets warm-up records;
-            `None` for none.
+        warmup: Batch sizes of the SavedModel's warm-up records, or `None`.
         keep: How many sound versions of the SavedModel to keep, this one
             included; older ones are removed. `None` keeps all.
-        calibration: Where int8 learns the ranges of activations from:
-            `Data` or a split to draw inputs from at random, from a fixed
-            seed. Defaults to all of `inputs`.
+        calibration: `Data` or a split whose inputs, drawn from a fixed seed,
+            teach int8 the ranges of activations. Default: all of `inputs`.
         samples: How many examples to draw for it.
-        sparse: Whether the .tflite file stores kernels sparsely, see
-            `write_tflite`.
+        sparse: Whether kernels are stored sparsely, see `write_tflite`.
         task: What outputs and labels mean, see `keras_kd.tasks`; of several
             outputs a dict. Scores of classes are exported as `logits` and
             `probabilities`, anything else as `output`. Where `calibration`
             has labels, an int8 file must also keep 1 - `tolerance` of the
             task's headline, where more is better.
+        identity: Name and version of what the files are made from: where the
+            newest version has the same, no other is added.
 
     Returns:
         A `StageRecord`. Its metrics hold for each format the size in bytes
@@ -159,6 +159,7 @@ def export(
     Raises:
         ValueError: If an option is wrong, or a file does not verify
             (`VerificationError`). Nothing is published then.
+        OSError: If the folder cannot be written to, or its disk is full.
         RuntimeError: If the model does not convert to LiteRT.
 
     Example:
@@ -248,7 +249,7 @@ def export(
             digest = file_sha256(path) if kind in kinds else ""
             checked = (sample, expected[kind], allowed[kind])
             write_golden(path, *checked, digest)
-            write_manifest(path)
+            write_manifest(path, identity)
             say(f"verifying the {kind} in a fresh process")
             metrics[kind] = {
                 "bytes": sum(f.stat().st_size for f in model_files(path)),

@@ -64,10 +64,13 @@ def model_files(path: str | os.PathLike) -> list[pathlib.Path]:
     ]
 
 
-def write_manifest(path: str | os.PathLike) -> dict[str, str]:
+def write_manifest(
+    path: str | os.PathLike, identity: str | None = None
+) -> dict[str, str]:
     """Writes the manifest of a folder or of one .tflite file.
 
-    That of a .tflite file covers its golden answers too, if it has some.
+    That of a .tflite file covers its golden answers too, if it has some. The
+    `identity` says what a version was made from, see `export`.
 
     Returns:
         The sha256 of each file, by its path relative to the manifest.
@@ -82,7 +85,7 @@ def write_manifest(path: str | os.PathLike) -> dict[str, str]:
         for file in found
         if file.is_file() and file != target
     }
-    write_content(path, files)
+    write_content(path, files, identity=identity)
     return files
 
 
@@ -90,6 +93,7 @@ def write_content(
     path: str | os.PathLike,
     files: dict[str, str],
     replaces: dict[str, str] | None = None,
+    identity: str | None = None,
 ) -> None:
     """Writes a manifest with known hashes, and its own.
 
@@ -97,6 +101,7 @@ def write_content(
     the new one has taken its place.
     """
     content = {"files": files, "replaces": replaces or {}}
+    content |= {} if identity is None else {"identity": identity}
     write_checksummed(manifest_path(path), {**content, "created": time.time()})
 
 
@@ -111,7 +116,7 @@ def read_manifest(path: str | os.PathLike) -> dict:
         content = read_checksummed(file)
         # Other checksummed files are no manifests.
         for part in ("files", "replaces"):
-            dict(content[part])
+            dict.items(content[part])
         return content
     except (*DAMAGED, KeyError) as error:
         raise VerificationError(

@@ -16,9 +16,12 @@ from typing import Any
 
 from rich.console import Console
 
+from keras_kd.core.leases import sweep
+from keras_kd.core.printable import printable
 from keras_kd.core.records import StageRecord
 from keras_kd.core.records import file_sha256
 from keras_kd.core.records import write_atomically
+from keras_kd.core.seals import MALFORMED
 from keras_kd.core.seals import DamagedFileError
 from keras_kd.core.seals import sealed
 from keras_kd.core.seals import unsealed
@@ -131,7 +134,7 @@ class Report:
         Console(file=buffer, width=140).print(table.to_rich(self.records))
         lines = [line.rstrip() for line in buffer.getvalue().splitlines()]
         lines += [textwrap.fill(remark, 80) for remark in self.remarks]
-        return "\n".join(lines).strip("\n")
+        return printable("\n".join(lines).strip("\n"))
 
     def to_markdown(self) -> str:
         """Returns the whole report as plain Markdown."""
@@ -163,6 +166,7 @@ class Report:
         Each file appears whole or not at all; report.json, which `load`
         reads, comes last.
         """
+        sweep(self.directory)
         image = picture.render(self.records, self.split)
         write_atomically(self.directory / "report.png", image)
         write_atomically(self.directory / "report.md", self.to_markdown())
@@ -211,21 +215,21 @@ class Report:
             if unknown := set(content) - _PARTS:
                 raise ValueError(f"unknown parts {sorted(unknown)}")
             lineage = content.get("lineage")  # older reports have none
-            return cls(
+            found = cls(
                 directory,
-                [StageRecord(**record) for record in content["records"]],
+                [StageRecord.from_json(one) for one in content["records"]],
                 notes=content["notes"],
                 command=content["command"],
                 environment=content["environment"],
-                lineage=lineage and [StageRecord(**one) for one in lineage],
+                lineage=lineage and [StageRecord.from_json(o) for o in lineage],
                 split=content.get("split", "test"),  # likewise
             )
+            found.to_markdown()  # raises unless all of it can be shown
+            found.render()
+            return found
         except DamagedFileError:
             raise
-        except (
-            *(ValueError, KeyError, TypeError),
-            *(AttributeError, RecursionError),
-        ) as error:
+        except MALFORMED as error:
             raise ValueError(
                 f"{path} is not a report. Expected the JSON that Report.save "
                 f"writes. Run the report's stages again. Received: {error!r}"

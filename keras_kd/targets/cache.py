@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from keras_kd.core.seals import reading
 from keras_kd.core.type_aliases import Examples
 from keras_kd.core.type_aliases import TeacherLike
 from keras_kd.targets.attach.attaching import attach
@@ -29,9 +30,8 @@ from keras_kd.targets.store.shards import Shard
 class TeacherCache:
     """A teacher's answers to a data set, asked once and kept on disk.
 
-    Each sample is known by a fingerprint of its content, so the data may be
-    shuffled, repeated or cut into subsets afterwards, and a target never
-    meets another sample.
+    Samples are known by a fingerprint of their content: the data may be
+    shuffled or cut afterwards, and a target never meets another sample.
 
     Shards appear whole or not at all, each with its sha256, and the manifest
     last. A build that was killed resumes where it stopped.
@@ -100,12 +100,12 @@ class TeacherCache:
         found = manifests.read_settings(pathlib.Path(directory))
         if found is None:
             raise ValueError(
-                f"{directory} holds no teacher cache. Expected a folder with "
-                f"{manifests.SETTINGS}. Make one with "
-                "kd.TeacherCache(directory).build(teacher, dataset)."
+                f"{directory} holds no teacher cache: no {manifests.SETTINGS}. "
+                "Make one: kd.TeacherCache(directory).build(teacher, dataset)."
             )
         known = set(Options().to_json()) & set(found)
-        return cls(directory, **{key: found[key] for key in known})
+        with reading(directory, "a cache of this version"):
+            return cls(directory, **{key: found[key] for key in known})
 
     def build(
         self,
@@ -138,8 +138,7 @@ class TeacherCache:
             verbose: 0 prints nothing, else there is a progress bar.
             agreement: Share of samples on which a faster way to run the
                 teacher, int8 arithmetic, must give the same class; it leaves
-                close decisions to the teacher. `None`: the teacher's own call
-                labels all.
+                close decisions to the teacher. `None`: its own call labels all.
             engine: Way to run the teacher: `"keras"`, `"litert-int8"`, or
                 `None` for the faster one that `agreement` allows.
 
@@ -282,8 +281,9 @@ class TeacherCache:
         manifest = manifests.read_if_sound(self.directory)
         if manifest is None:
             return self.options.encodings()
-        found = restore(manifest["encodings"])
-        return {tap: found[tap] for tap in self.options.taps}
+        with reading(self.directory / manifests.MANIFEST, "a manifest"):
+            found = restore(manifest["encodings"])
+            return {tap: found[tap] for tap in self.options.taps}
 
     @property
     def fingerprints(self) -> np.ndarray:

@@ -9,6 +9,7 @@ from typing import Any
 import keras
 import keras_tuner
 
+from keras_kd.core.printable import printable
 from keras_kd.core.records import write_atomically
 from keras_kd.tuning.display import formatting
 from keras_kd.tuning.display import page
@@ -122,4 +123,4 @@ class SearchResult:
             else "The best of many trials is partly luck: no fresh seeds were "
             "run (confirm=0)."
         )
-        return "\n".join(lines)
+        return printable("\n".join(lines))

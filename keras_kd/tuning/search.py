@@ -6,7 +6,6 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import os
-import pathlib
 import warnings
 from collections.abc import Callable
 from collections.abc import Sequence
@@ -17,6 +16,8 @@ import keras_tuner
 
 from keras_kd.core.arguments import check_count
 from keras_kd.core.file_lock import file_lock
+from keras_kd.core.folders import check_folder
+from keras_kd.core.leases import sweep
 from keras_kd.core.progress import console_for
 from keras_kd.core.progress import say
 from keras_kd.core.type_aliases import DataLike
@@ -170,6 +171,7 @@ def search(
             stacklevel=2,
         )
         median_stopping = stop_hopeless
+    directory = check_folder(directory)
     data = as_data(data)
     _check_counts(trials, epochs, batch_size, confirm, workers, control, ahead)
     oracles.check_tuner(tuner)
@@ -189,7 +191,6 @@ def search(
         task, headline, student, data, loss, objective
     )
     hyper = HyperDistiller(None, build_student, **space)
-    directory = pathlib.Path(directory).absolute()
     if isinstance(teacher, TeacherTargets):
         targets = teacher
     else:
@@ -219,6 +220,8 @@ def search(
     with file_lock(directory, busy):
         if overwrite:
             clear(directory)
+        for folder in (directory, directory / "trials"):
+            sweep(folder, lease=0)  # nobody else writes there now
         study = Study(directory, definition, oracle, control, ahead)
         study.propose()
         with contextlib.ExitStack() as stack:

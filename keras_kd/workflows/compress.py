@@ -25,6 +25,7 @@ from keras_kd.core.type_aliases import TeacherLike
 from keras_kd.data.parts import labels_of
 from keras_kd.data.splits import as_data
 from keras_kd.export.publishing.versions import check_name
+from keras_kd.export.publishing.versions import folder_of
 from keras_kd.export.signatures.answers import Head
 from keras_kd.report import Report
 from keras_kd.training.augmenting import check_augment
@@ -159,7 +160,7 @@ def compress(
     ```
     """
     directory = pathlib.Path(directory).absolute()
-    check_name(directory.name)
+    folder_of(directory.parent, check_name(directory.name))
     data = as_data(data)
     check_augment(augment, data.train)
     given = {

@@ -8,6 +8,8 @@ from typing import Any
 
 from keras_kd.core.passing_faults import is_passing
 from keras_kd.core.records import StageRecord
+from keras_kd.core.stage_cache import fingerprint
+from keras_kd.core.stage_cache import versions
 from keras_kd.data.parts import take
 from keras_kd.export import export
 from keras_kd.export.formats.variants import file_name
@@ -32,6 +34,7 @@ def exported(
         name: Of the folder in it.
     """
     place = stages.directory / name
+    depends_on = {**as_json(options), "model": sha256_of(student)}
 
     def write(**changes):
         chosen = {**options, **changes}
@@ -43,6 +46,8 @@ def exported(
             calibration=stages.data if chosen["quantize"] else None,
             task=stages.task,
             verbose=stages.verbose,
+            # A run killed before the record is kept adds no second version.
+            identity=fingerprint([depends_on, versions()]),
             **chosen,
         )
 
@@ -62,7 +67,6 @@ def exported(
         }
         return None, record
 
-    depends_on = {**as_json(options), "model": sha256_of(student)}
     stage = f"export-{name}" if name else "export"
     return stages.folder.run(stage, depends_on, make)
 

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 from collections.abc import Callable
 from collections.abc import Iterable
 from typing import Any
@@ -13,18 +14,9 @@ import keras
 from keras_kd.core.records import StageRecord
 from keras_kd.core.type_aliases import DataLike
 from keras_kd.core.type_aliases import TeacherLike
-from keras_kd.data.splits import as_data
 from keras_kd.distillers import unlabelled
-from keras_kd.evaluation import measure
 from keras_kd.models.ensemble import ensemble
-from keras_kd.training.settings_json import as_json
-from keras_kd.training.task_of import task_of
-from keras_kd.training.task_of import with_losses_of
-from keras_kd.training.teacher_targets import TeacherTargets
-from keras_kd.training.trainer import train
-from keras_kd.training.trainer import validation_value
-from keras_kd.training.value_checks import check_labels
-from keras_kd.training.value_checks import check_values
+from keras_kd.workflows.chain import Chain
 
 
 @dataclasses.dataclass(frozen=True)
@@ -69,6 +61,7 @@ def born_again(
     alpha: float = 0.5,
     patience: int = 1,
     seed: int = 0,
+    directory: str | os.PathLike | None = None,
     verbose: int = 1,
     **training: Any,
 ) -> Generations:
@@ -92,6 +85,8 @@ def born_again(
         alpha: Weight of the teacher; 0.5 weighs it as much as the labels.
         patience: Stop after so many generations without a better one.
         seed: Seed of the first generation.
+        directory: Where finished generations are kept: the same call goes on
+            from there after a crash. `None`: in memory only.
         verbose: 0 prints nothing, else there are progress bars.
         **training: What `keras_kd.training.trainer.train` takes: `epochs`,
             `batch_size`, `learning_rate`, `loss`, `distillation_losses`,
@@ -102,6 +97,7 @@ def born_again(
 
     Raises:
         ValueError: If `generations` or `patience` is below 1.
+        OSError: If `directory` cannot be written to.
 
     Example:
 
@@ -117,19 +113,16 @@ def born_again(
             raise ValueError(
                 f"`{name}` must be at least 1. Received: {name}={value}"
             )
-    data = as_data(data)
+    options = {"temperature": temperature, "alpha": alpha, **training}
+    chain = Chain(data, directory, verbose, **options)
     students, records, values = [], [], []
     for number in range(generations):
-        student, record, value = _train_from(
+        student, record, value = chain.train(
             teacher,
             build_student,
-            data,
+            key=f"generation-{number}",
             title=f"generation {number}",
             seed=seed + number,
-            verbose=verbose,
-            temperature=temperature,
-            alpha=alpha,
-            **training,
         )
         students.append(student)
         records.append(record)
@@ -154,6 +147,7 @@ def teach_through(
     temperature: float = 4.0,
     alpha: float = 0.7,
     seed: int = 0,
+    directory: str | os.PathLike | None = None,
     verbose: int = 1,
     **training: Any,
 ) -> tuple[keras.Model, list[StageRecord]]:
@@ -173,6 +167,8 @@ def teach_through(
         temperature: See `Distiller`.
         alpha: See `Distiller`.
         seed: Seed of every link.
+        directory: Where finished links are kept: the same call goes on from
+            there after a crash. `None`: in memory only.
         verbose: 0 prints nothing, else there are progress bars.
         **training: What `keras_kd.training.trainer.train` takes: `epochs`,
             `batch_size`, `learning_rate`, `loss`, `distillation_losses`,
@@ -183,6 +179,7 @@ def teach_through(
 
     Raises:
         ValueError: If there is no teacher or no builder.
+        OSError: If `directory` cannot be written to.
 
     Example:
 
@@ -201,58 +198,16 @@ def teach_through(
             "A chain needs a teacher and at least one function that builds a "
             f"student. Received: {missing}={locals()[missing]!r}"
         )
-    data = as_data(data)
+    options = {"temperature": temperature, "alpha": alpha, **training}
+    chain = Chain(data, directory, verbose, **options)
     records = []
     for number, build in enumerate(builders, start=1):
-        teacher, record, _ = _train_from(
+        teacher, record, _ = chain.train(
             teacher,
             build,
-            data,
+            key=f"link-{number}",
             title=f"link {number} of {len(builders)}",
             seed=seed,
-            verbose=verbose,
-            temperature=temperature,
-            alpha=alpha,
-            **training,
         )
         records.append(record)
     return teacher, records
-
-
-def _train_from(teacher, build, data, *, title, seed, verbose, **options):
-    """Returns one student, its record, and its value on validation."""
-    student, loss = build(), options.get("loss")
-    check_values(data, student)
-    task = task_of(
-        options.pop("task", None),
-        options.pop("headline", None),
-        student,
-        data,
-        loss,
-    )
-    check_labels(data, student, loss or task.label_loss(student))
-    taught = {}
-    if teacher is not None:
-        options = with_losses_of(task, {"distillation_losses": None, **options})
-        losses = options["distillation_losses"]
-        targets = TeacherTargets(teacher, data, losses, verbose=verbose)
-        taught = targets.for_training()
-    student, facts = train(
-        build,
-        data,
-        title=title if verbose else None,
-        seed=seed,
-        task=task,
-        **options,
-        **taught,
-    )
-    seconds = facts.pop("seconds")
-    facts.pop("history")
-    record = StageRecord(
-        "student",
-        title,
-        {"seed": seed, "model": student.name, **as_json(options)},
-        {**measure(student, data, task=task, latency=False), **facts},
-        seconds=seconds,
-    )
-    return student, record, validation_value(facts, task.headline)

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from typing import Any
 
 from keras_kd import recipes
+from keras_kd.core.folders import check_folder
 from keras_kd.core.progress import say
 from keras_kd.core.records import StageRecord
 from keras_kd.core.stage_cache import StageFolder
@@ -21,6 +22,8 @@ from keras_kd.core.stage_cache import fingerprint_of_split
 from keras_kd.core.type_aliases import TeacherLike
 from keras_kd.data.splits import Data
 from keras_kd.data.splits import as_data
+from keras_kd.export.publishing.versions import check_name
+from keras_kd.export.publishing.versions import folder_of
 from keras_kd.report import Report
 from keras_kd.training.settings_json import as_json
 from keras_kd.training.task_of import task_of
@@ -61,6 +64,8 @@ def run_recipe(
     ```
     """
     settings = recipes.settings_of(recipe, **(settings or {}))
+    place = pathlib.Path(directory).absolute()
+    folder_of(place.parent, check_name(place.name))
     teacher, data = _teacher_and_data(recipe, directory, settings, data_options)
     return compress(
         teacher,
@@ -92,6 +97,7 @@ def search_recipe(
     from keras_kd.tuning.search import search
 
     settings = recipes.settings_of(recipe, **(settings or {}))
+    check_folder(directory)
     teacher, data = _teacher_and_data(recipe, directory, settings, data_options)
     names = inspect.signature(search).parameters
     searched = ("temperature", "alpha", "control")

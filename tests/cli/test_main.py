@@ -262,7 +262,8 @@ def test_bad_call_is_answered_in_words(call, text, capsys):
 def test_verify_of_the_parent_finds_the_models_in_it(tmp_path, monkeypatch):
     checked = []
     monkeypatch.setattr(
-        "keras_kd.export.verification.directory._check", checked.append
+        "keras_kd.export.verification.directory._check",
+        lambda path, trust: checked.append(path),
     )
     for path in ("a/1/saved_model.pb", "b/b.tflite", "b/serving/x", "c/x"):
         (tmp_path / path).parent.mkdir(parents=True)

@@ -97,6 +97,13 @@ def leftovers(folder):
     return [name for name in names if name.startswith(".")]
 
 
+def aged(folder):
+    """Lets the leases of what was left behind run out; returns the folder."""
+    for name in leftovers(folder):
+        os.utime(folder / name, (0, 0))
+    return folder
+
+
 def publish_second(base, second):
     """Stages copies of another export's files, and releases them."""
     with staging(base) as folder, staging(base) as lite:
@@ -147,7 +154,7 @@ def killed_releases(base, second, work):
             states[state] = name = len(states)
             shutil.copytree(folder, work / f"{name}" / base.name)
             again = work / f"{name}-again" / base.name
-            shutil.copytree(folder, again)
+            aged(shutil.copytree(folder, again))
             forked(lambda again=again: publish_second(again, second))
         points.append(states[state])
         if not killed:
@@ -235,6 +242,7 @@ def killed_exports(folder, kills):
         if forked(lambda last=last: export_once(folder, last), after):
             verify_new(folder / "model", sound)
             seen.append([kind, contents(folder / "model")])
+    aged(folder / "model")
     forked(lambda: export_once(folder))
     verify_new(folder / "model", sound)
     seen.append(["last", contents(folder / "model")])

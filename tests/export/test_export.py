@@ -18,11 +18,11 @@ import tensorflow as tf
 import keras_kd
 import keras_kd.export
 from keras_kd.core.file_lock import LOCK
+from keras_kd.core.leases import STAGED
 from keras_kd.core.records import file_sha256
 from keras_kd.export import VerificationError
 from keras_kd.export import export
 from keras_kd.export import run_tflite
-from keras_kd.export.publishing.staging import PREFIX
 from keras_kd.export.publishing.staging import staging
 
 layers = keras.layers
@@ -260,6 +260,8 @@ def test_export_killed_before_the_rename_publishes_nothing(tmp_path):
     )
     assert process.returncode == -signal.SIGKILL, process.stderr.decode()
     left = os.listdir(tmp_path / "student")
-    assert left and all(name.startswith(PREFIX) for name in left)
+    assert left and all(name.startswith(STAGED) for name in left)
+    for name in left:  # nobody has used them for a while
+        os.utime(tmp_path / "student" / name, (0, 0))
     with staging(tmp_path / "student") as folder:
         assert os.listdir(tmp_path / "student") == [folder.name]

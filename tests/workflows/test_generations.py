@@ -19,7 +19,7 @@ from keras_kd.models.ensemble import ensemble
 from keras_kd.recipes import digits
 from keras_kd.targets.attached import outputs_of
 from keras_kd.training.trainer import train
-from keras_kd.workflows import generations as module
+from keras_kd.workflows import chain as module
 
 LEARN = {"epochs": 2, "batch_size": 16, "learning_rate": 0.01}
 
@@ -269,3 +269,80 @@ def test_born_again_learns_the_digits():
     assert min(r.metrics["accuracy"] for r in result.records) > 0.85
     figures = [record.metrics["val_accuracy"] for record in result.records]
     assert result.best is result.students[int(np.argmax(figures))]
+
+
+# Kept in a folder.
+
+
+def stopped_at(count, monkeypatch):
+    """Lets the training of that number, from 0, and all later ones fail."""
+    real, calls = module.train, []
+
+    def counted(*args, **options):
+        if len(calls) == count:
+            raise KeyboardInterrupt
+        calls.append(options["title"])
+        return real(*args, **options)
+
+    monkeypatch.setattr(module, "train", counted)
+    return calls
+
+
+def an_old_one():
+    keras.utils.set_random_seed(7)
+    return build_middle()
+
+
+CHAINS = {
+    "born_again": lambda data, folder: (
+        kd.born_again(
+            *(build, data, 2), directory=folder, verbose=0, patience=2, **LEARN
+        ).students
+    ),
+    "teach_through": lambda data, folder: [
+        kd.teach_through(
+            *(an_old_one(), [build_middle, build], data),
+            **{"directory": folder, "verbose": 0, **LEARN},
+        )[0]
+    ],
+}
+
+
+@pytest.mark.parametrize("name", CHAINS)
+def test_chain_in_a_folder_trains_what_is_missing(name, tmp_path, monkeypatch):
+    def fake(builder, data, **options):
+        return builder(), {"val_accuracy": 0.5, "seconds": 1.0, "history": {}}
+
+    monkeypatch.setattr(module, "train", fake)
+    with monkeypatch.context() as patch:
+        stopped_at(1, patch)
+        with pytest.raises(KeyboardInterrupt):
+            CHAINS[name](make_data(), tmp_path)
+    trainings = stopped_at(9, monkeypatch)
+    first = CHAINS[name](make_data(), tmp_path)
+    again = CHAINS[name](make_data(), tmp_path)
+    assert len(trainings) == 1  # the second student, once
+    for student, expected in zip(again, first, strict=True):
+        assert_same_weights(student, expected)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", CHAINS)
+def test_chain_in_a_folder_goes_on_from_its_last_student(
+    name, tmp_path, monkeypatch
+):
+    run, data = CHAINS[name], make_data()
+    whole = run(data, None)
+    with monkeypatch.context() as patch:
+        stopped_at(1, patch)
+        with pytest.raises(KeyboardInterrupt):
+            run(data, tmp_path)
+    trainings = stopped_at(9, monkeypatch)
+    for students in (run(data, tmp_path), run(data, tmp_path)):
+        for student, expected in zip(students, whole, strict=True):
+            assert_same_weights(student, expected)
+        assert len(trainings) == 1  # the second, once
+    # A label is another: all that depends on it is done again.
+    data.train[1][0] = (data.train[1][0] + 1) % 3
+    run(data, tmp_path)
+    assert len(trainings) == 3

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import os
 import pathlib
-import tempfile
 from typing import Any
 
 import numpy as np
@@ -13,6 +12,7 @@ import tensorflow as tf
 
 from keras_kd.core.array_files import save_arrays
 from keras_kd.core.file_formats import of_tflite
+from keras_kd.core.folders import work_folder
 from keras_kd.core.fresh_process import failure_of
 from keras_kd.core.passing_faults import is_passing
 from keras_kd.core.progress import no_native_notices
@@ -57,14 +57,16 @@ def convert(
 
 def _convert_apart(saved_model_dir, quantize, representative, sparse):
     """Converts in a process of its own, which may die."""
-    with tempfile.TemporaryDirectory() as folder:
+    with work_folder() as folder:
         rows, result = (os.path.join(folder, n) for n in ("in.npz", "out"))
         save_arrays(rows, representative)
         script = (
-            "import sys, numpy as np\n"
+            "import os, sys, numpy as np\n"
             "from keras_kd.core.passing_faults import telling_the_parent\n"
+            "from keras_kd.core.processes import end_with\n"
             "from keras_kd.export.formats.converting import _convert\n"
             "source, quantize, sparse, rows, result = sys.argv[1:]\n"
+            "end_with(os.getppid())\n"
             "with telling_the_parent():\n"
             "  with np.load(rows) as file: rows = dict(file)\n"
             "  content = _convert(source, quantize, rows, sparse == 'True')\n"

@@ -6,8 +6,8 @@ from __future__ import annotations
 import contextlib
 import io
 import pathlib
-import tempfile
 
+from keras_kd.core.folders import work_folder
 from keras_kd.tasks.extras import import_extra
 
 
@@ -27,7 +27,7 @@ def with_int4_weights(content: bytes) -> bytes:
     recipe = import_extra("ai_edge_quantizer.recipe", *needed[1:])
     silence = io.StringIO()
     with (
-        tempfile.TemporaryDirectory() as folder,
+        work_folder() as folder,
         # It prints sizes and bars, and has no option against it.
         contextlib.redirect_stdout(silence),
         contextlib.redirect_stderr(silence),

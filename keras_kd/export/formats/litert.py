@@ -6,7 +6,6 @@ from __future__ import annotations
 import logging
 import os
 import pathlib
-import tempfile
 from typing import Any
 
 import numpy as np
@@ -15,6 +14,7 @@ from keras_kd.core import litert_runner
 from keras_kd.core.arguments import did_you_mean
 from keras_kd.core.array_files import save_arrays
 from keras_kd.core.file_formats import of_tflite
+from keras_kd.core.folders import work_folder
 from keras_kd.core.fresh_process import failure_of
 from keras_kd.core.records import replacing
 from keras_kd.core.versions import require
@@ -239,7 +239,7 @@ def check_runs(
         OSError: If the process took too long or was killed; no verdict.
     """
     arguments = [litert_runner.__file__, os.path.abspath(path)]
-    with tempfile.TemporaryDirectory() as folder:
+    with work_folder() as folder:
         if request:
             arguments.append(os.path.join(folder, "request.npz"))
             save_arrays(arguments[-1], request)

@@ -17,13 +17,14 @@ import re
 import shutil
 import warnings
 
+from keras_kd.core.folders import check_folder
+from keras_kd.core.leases import STAGED
 from keras_kd.core.records import sync_folder
 from keras_kd.export.manifest import VerificationError
 from keras_kd.export.manifest import check_manifest
 from keras_kd.export.manifest import manifest_path
 from keras_kd.export.manifest import read_manifest
 from keras_kd.export.manifest import write_manifest
-from keras_kd.export.publishing.staging import PREFIX
 from keras_kd.export.publishing.staging import flush
 from keras_kd.export.publishing.staging import staging
 from keras_kd.export.publishing.staging import unused_name
@@ -46,13 +47,19 @@ def check_name(name: str) -> str:
 
 
 def folder_of(directory: str | os.PathLike, name: str) -> pathlib.Path:
-    """Returns the folder of a model; ValueError if it is but a link."""
+    """Returns the folder of a model, after a look at it.
+
+    Raises:
+        ValueError: If it is but a link, or TensorFlow could not read it.
+        OSError: If it cannot be written to.
+    """
     folder = pathlib.Path(directory) / name
     if folder.is_symlink():
         raise ValueError(
             f"{folder} is a link to another place. Expected a folder that "
             "the export may write to. Choose another `name`."
         )
+    check_folder(folder, of_models=True)
     return folder
 
 
@@ -73,7 +80,8 @@ def publish(
     """Gives a finished SavedModel the next version number.
 
     Of two publishers exactly one gets each number; the other takes the next.
-    An existing number is never written to.
+    An existing number is never written to. Where the newest version is sound
+    and its manifest has the same `identity`, that one stays the newest.
 
     Args:
         staged_dir: The SavedModel's folder. One made by
@@ -96,7 +104,7 @@ def publish(
             f"`staged_dir` must hold a SavedModel. Received {staged_dir}, "
             "which has no saved_model.pb."
         )
-    is_staged = staged_dir.name.startswith(PREFIX)
+    is_staged = staged_dir.name.startswith(STAGED)
     if not is_staged or staged_dir.resolve().parent != base_dir.resolve():
         with staging(base_dir) as folder:
             shutil.copytree(staged_dir, folder, dirs_exist_ok=True)
@@ -104,6 +112,8 @@ def publish(
     if not manifest_path(staged_dir).exists():
         write_manifest(staged_dir)
     flush(staged_dir)
+    if (same := _made_before(staged_dir, base_dir)) is not None:
+        return same
     while True:
         target = base_dir / str(next_version(base_dir))
         try:
@@ -117,6 +127,19 @@ def publish(
         if keep is not None:
             retire_versions(base_dir, keep, spare=target)
         return target
+
+
+def _made_before(staged_dir, base_dir):
+    """Returns the newest version if it was made from the same, else `None`.
+
+    As after a kill between its publication and the record of it.
+    """
+    identity = read_manifest(staged_dir).get("identity")
+    for newest in versions_in(base_dir)[-1:]:
+        if identity and _is_version(newest, check_manifest):
+            same = read_manifest(newest).get("identity") == identity
+            return newest if same else None
+    return None
 
 
 def next_version(base_dir: str | os.PathLike) -> int:

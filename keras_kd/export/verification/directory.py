@@ -16,12 +16,14 @@ from keras_kd.export.manifest import check_manifest
 from keras_kd.export.publishing.versions import ASIDE
 from keras_kd.export.publishing.versions import versions_in
 from keras_kd.export.serving.serving_files import FOLDER
+from keras_kd.export.verification.file_ops import UntrustedError
+from keras_kd.export.verification.file_ops import check_trust
 from keras_kd.export.verification.golden import read_golden
 from keras_kd.export.verification.verify import verify
 
 
 def verify_directory(
-    directory: str | os.PathLike,
+    directory: str | os.PathLike, trust: bool = False
 ) -> Iterator[tuple[pathlib.Path, str | None]]:
     """Checks every exported file of a model's folder, in fresh processes.
 
@@ -31,6 +33,8 @@ def verify_directory(
     Args:
         directory: The folder `export` wrote: versions and .tflite files; or
             a folder of such folders.
+        trust: Whether to run SavedModels that read or write files, or the
+            like, see `check_trust`.
 
     Returns:
         An iterator over each version folder, each .tflite file, and the
@@ -51,7 +55,7 @@ def verify_directory(
             "folders or .tflite files, there or one folder below. Received: "
             f"{names[:5] if names else 'no such folder, or an empty one'}"
         )
-    return ((path, _problem(path)) for path in paths)
+    return ((path, _problem(path, trust)) for path in paths)
 
 
 def _exported(directory):
@@ -73,7 +77,7 @@ def _exported(directory):
 
 
 def repair_directory(
-    directory: str | os.PathLike,
+    directory: str | os.PathLike, trust: bool = False
 ) -> list[tuple[pathlib.Path, str | None]]:
     """Checks a model's folder and moves damaged newest versions aside.
 
@@ -84,6 +88,7 @@ def repair_directory(
 
     Args:
         directory: The folder `export` wrote.
+        trust: See `verify_directory`.
 
     Returns:
         What `verify_directory` yields; the texts say what was moved.
@@ -96,7 +101,7 @@ def repair_directory(
     repair_directory("saved_models/student")
     ```
     """
-    found = dict(verify_directory(directory))
+    found = dict(verify_directory(directory, trust))
     versions = [v for v in versions_in(directory) if v in found]
     while versions and _is_damaged(found[versions[-1]]):
         damaged = versions.pop()
@@ -121,10 +126,12 @@ def _unused(path):
     return next(p for p in itertools.chain([path], names) if not p.exists())
 
 
-def _check(path):
+def _check(path, trust=False):
     check_manifest(path)
     if path.name == FOLDER:
         return
+    if path.is_dir() and not trust:
+        check_trust(path)
     golden = read_golden(path)
     verify(path, golden.inputs, golden.expected, golden.tolerance)
 
@@ -133,11 +140,13 @@ class Unchecked(str):
     """What kept a file from being checked; it may be sound."""
 
 
-def _problem(path):
+def _problem(path, trust):
     try:
-        _check(path)
+        _check(path, trust)
     except VerificationError as error:
         return str(error)
+    except UntrustedError as error:
+        return Unchecked(error)
     except PASSING as error:
         return Unchecked(f"{path} could not be checked: {error}")
     return None

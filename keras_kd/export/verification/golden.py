@@ -10,10 +10,10 @@ from __future__ import annotations
 import dataclasses
 import os
 import pathlib
-import zipfile
 
 import numpy as np
 
+from keras_kd.core.array_files import load_arrays
 from keras_kd.core.array_files import save_arrays
 from keras_kd.core.records import file_sha256
 from keras_kd.core.records import replacing
@@ -71,12 +71,11 @@ def read_golden(path: str | os.PathLike) -> Golden:
     """
     path, file = pathlib.Path(path), golden_path(path)
     try:
-        with np.load(file) as content:
-            arrays = dict(content)
+        arrays = load_arrays(file)
         found = [_part(arrays, "")]
         if f"{REPLACED}sha256" in arrays:
             found.append(_part(arrays, REPLACED))
-    except (*DAMAGED, KeyError, EOFError, zipfile.BadZipFile) as error:
+    except (*DAMAGED, KeyError) as error:
         raise VerificationError(
             f"{file} cannot be read, so there is nothing to compare the "
             f"answers with. Export the model again. Received: {error!r}"
@@ -111,4 +110,9 @@ def _part(arrays, prefix):
         for kind in (f"{prefix}input/", f"{prefix}output/")
     )
     tolerance = float(arrays[f"{prefix}tolerance"])
+    for name, array in {**inputs, **expected}.items():
+        if not array.ndim or array.dtype.kind not in "biufSU":
+            raise ValueError(f"{name} is {array.dtype} {array.shape}")
+    if not inputs or not expected or not 0 <= tolerance < np.inf:
+        raise ValueError(f"{len(inputs)} inputs, tolerance {tolerance}")
     return Golden(inputs, expected, tolerance, str(arrays[f"{prefix}sha256"]))

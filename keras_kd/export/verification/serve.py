@@ -11,6 +11,7 @@ tells what it was doing.
 from __future__ import annotations
 
 import functools
+import os
 import pathlib
 import sys
 
@@ -160,6 +161,8 @@ if __name__ == "__main__":
     # What needs nothing of this package is imported without it.
     sys.path.append(str(pathlib.Path(__file__).parents[2] / "core"))
     from passing_faults import telling_the_parent
+    from processes import end_with
 
+    end_with(os.getppid())
     with telling_the_parent():
         main(*sys.argv[1:])

@@ -10,12 +10,12 @@ from __future__ import annotations
 
 import os
 import pathlib
-import tempfile
 from typing import Any
 
 import numpy as np
 
 from keras_kd.core.array_files import save_arrays
+from keras_kd.core.folders import work_folder
 from keras_kd.core.fresh_process import failure_of
 from keras_kd.export.formats.tolerance import allowed_difference
 from keras_kd.export.manifest import VerificationError
@@ -103,7 +103,7 @@ def ask(
 
 def _ask(path, requests, timeout):
     """Returns the answers to a batch and to the warm-up records after it."""
-    with tempfile.TemporaryDirectory() as folder:
+    with work_folder() as folder:
         files = []
         for index, request in enumerate(requests):
             files.append(os.path.join(folder, f"request-{index}.npz"))

@@ -10,7 +10,9 @@ from typing import Any
 from keras_kd import teachers
 from keras_kd.core import progress
 from keras_kd.core.file_lock import file_lock
+from keras_kd.core.folders import check_folder
 from keras_kd.core.identity import identity
+from keras_kd.core.leases import sweep
 from keras_kd.data.batches import rows_of
 from keras_kd.data.reading import Streams
 from keras_kd.data.reading import parts_of
@@ -51,6 +53,7 @@ def build(
         extend: Whether to label only samples that the cache has not, and to
             add them to it. All else as for `TeacherCache.build`.
     """
+    check_folder(directory)
     teacher = checked_teacher(teacher)
     if options.outputs is not None:
         teacher = copy.copy(teacher)
@@ -74,7 +77,8 @@ def build(
         keys = labelling.target_keys(teacher, options.taps)
         encodings = encodings_for(encodings, options, keys, teacher, before)
         manifests.settle(directory, settings)
-        shards.remove_leftovers(directory / manifests.SHARDS)
+        for folder in (directory, directory / manifests.SHARDS):
+            sweep(folder, lease=0)  # the lock says that nobody writes there
         finished = manifests.read_if_sound(directory)
         total = streaming.sample_count(data, batch_size)
         seen = inputs if views is None else inputs.map(views.first)

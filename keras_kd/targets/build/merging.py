@@ -12,6 +12,8 @@ from typing import Any
 import numpy as np
 
 from keras_kd.core.checksummed_json import DamagedFileError
+from keras_kd.core.folders import check_folder
+from keras_kd.core.leases import sweep
 from keras_kd.targets.build.building import locked
 from keras_kd.targets.store import manifest as manifests
 from keras_kd.targets.store import shards
@@ -46,10 +48,11 @@ def merge(
         found += manifests.open_shards(directory, part)
     found.sort(key=lambda shard: shard.number)
     data = wanted.pop("data")
+    check_folder(into)
     with locked(into):
         manifests.settle(into, {**wanted, "part": None})
         folder = into / manifests.SHARDS
-        shards.remove_leftovers(folder)
+        sweep(folder, lease=0)
         merged = [_copy(shard, folder) for shard in found]
         marks = manifests.all_fingerprints(merged)
         sha256 = hashlib.sha256(marks.tobytes()).hexdigest()

@@ -13,6 +13,7 @@ import numpy as np
 from keras_kd.core.checksummed_json import DamagedFileError
 from keras_kd.core.checksummed_json import read_checksummed
 from keras_kd.core.checksummed_json import write_checksummed
+from keras_kd.core.seals import reading
 from keras_kd.targets.store.shards import Shard
 from keras_kd.targets.store.shards import name_of
 
@@ -89,7 +90,16 @@ def read_manifest(directory: pathlib.Path) -> dict[str, Any] | None:
         DamagedFileError: If it is damaged.
     """
     path = directory / MANIFEST
-    return read_checksummed(path) if path.exists() else None
+    if not path.exists():
+        return None
+    content = read_checksummed(path)
+    with reading(path, "a manifest"):
+        dict.items(content["settings"])
+        dict.items(content["encodings"])
+        content["samples"] + 0
+        for entry in content["shards"]:
+            entry["number"] + entry["samples"], entry["sha256"].encode()
+    return content
 
 
 def write_manifest(

@@ -7,12 +7,12 @@ import dataclasses
 from typing import Any
 
 from keras_kd.core.output_kinds import check_outputs
-from keras_kd.targets.store import encodings
 from keras_kd.targets.store.encodings import Dense
 from keras_kd.targets.store.encodings import Sampled
 from keras_kd.targets.store.encodings import TopK
 
 AUTO = "auto"
+_ENCODINGS = {one.__name__: one for one in (Dense, TopK, Sampled)}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -91,6 +91,6 @@ def describe(of_taps: dict[str, Any]) -> dict[str, Any]:
 def restore(described: dict[str, Any]) -> dict[str, Any]:
     """Returns the encodings that `describe` described."""
     return {
-        tap: getattr(encodings, of_tap["class_name"])(**of_tap["config"])
+        tap: _ENCODINGS[of_tap["class_name"]](**of_tap["config"])
         for tap, of_tap in described.items()
     }

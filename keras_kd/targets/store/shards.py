@@ -8,7 +8,6 @@ import io
 import os
 import pathlib
 import shutil
-import uuid
 from collections.abc import Iterator
 from typing import Any
 
@@ -17,11 +16,13 @@ import numpy as np
 from keras_kd.core.checksummed_json import DamagedFileError
 from keras_kd.core.checksummed_json import read_checksummed
 from keras_kd.core.checksummed_json import write_checksummed
+from keras_kd.core.folders import telling_of_a_full_disk
+from keras_kd.core.leases import temporary_name
 from keras_kd.core.records import file_sha256
 from keras_kd.core.records import sync_folder
+from keras_kd.core.seals import reading
 
 RECORD = "shard.json"
-_TEMPORARY = ".tmp-"
 
 
 def write_shard(
@@ -47,26 +48,27 @@ def write_shard(
     """
     folder.mkdir(parents=True, exist_ok=True)
     final = folder / name_of(number)
-    temporary = folder / f"{_TEMPORARY}{uuid.uuid4().hex}-{final.name}"
+    temporary = folder / temporary_name(name=final.name)
     try:
-        temporary.mkdir()
-        files = {
-            f"{name}.npy": _save(temporary / f"{name}.npy", array)
-            for name, array in fields.items()
-        }
-        record = {
-            "number": number,
-            "first": first,
-            "samples": len(next(iter(fields.values()))),
-            "facts": facts,
-            "files": files,
-        }
-        write_checksummed(temporary / RECORD, record)
-        sync_folder(temporary)
-        if final.exists():  # a damaged one, which this one replaces
-            shutil.rmtree(final)
-        os.rename(temporary, final)
-        sync_folder(folder)
+        with telling_of_a_full_disk(folder):
+            temporary.mkdir()
+            files = {
+                f"{name}.npy": _save(temporary / f"{name}.npy", array)
+                for name, array in fields.items()
+            }
+            record = {
+                "number": number,
+                "first": first,
+                "samples": len(next(iter(fields.values()))),
+                "facts": facts,
+                "files": files,
+            }
+            write_checksummed(temporary / RECORD, record)
+            sync_folder(temporary)
+            if final.exists():  # a damaged one, which this one replaces
+                shutil.rmtree(final)
+            os.rename(temporary, final)
+            sync_folder(folder)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
     return Shard(final)
@@ -97,12 +99,6 @@ def shards_on_disk(folder: pathlib.Path) -> list[int]:
     return sorted(int(p.name) for p in folder.iterdir() if p.name.isdecimal())
 
 
-def remove_leftovers(folder: pathlib.Path) -> None:
-    """Removes what a killed process was writing."""
-    for path in folder.glob(f"{_TEMPORARY}*"):
-        shutil.rmtree(path, ignore_errors=True)
-
-
 class Shard:
     """A finished shard.
 
@@ -126,8 +122,11 @@ class Shard:
             raise DamagedFileError(
                 f"{path} is not the file that the manifest lists."
             )
-        self.number: int = self.record["number"]
-        self.first: int = self.record["first"]
+        with reading(path, "the record of a shard"):
+            self.number: int = self.record["number"]
+            self.first: int = self.record["first"]
+            dict.items(self.record["files"])
+            self.record["facts"]["labelled_with"], self.record["samples"] + 0
         self._checked = False
 
     def __len__(self) -> int:

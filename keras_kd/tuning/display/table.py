@@ -17,6 +17,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
+from keras_kd.core.printable import printable
 from keras_kd.core.progress import say
 from keras_kd.tuning.display import formatting
 from keras_kd.tuning.trials.trial_record import COMPLETED
@@ -236,7 +237,8 @@ class LiveTable:
             is_best = any(cell.endswith(NEW_BEST) for cell in line)
             style = "bold" if is_best else "red" if row.status == FAILED else ""
             # As Text, since a name may hold what rich takes for markup.
-            table.add_row(*(Text(cell) for cell in line), style=style)
+            shown = (Text(printable(cell)) for cell in line)
+            table.add_row(*shown, style=style)
         notes = [f"{hidden} earlier trials not shown"] if hidden else []
         notes += [self._standing(), *(self._left() if self._is_open else [])]
         now = time.monotonic()
@@ -245,7 +247,8 @@ class LiveTable:
             f"({formatting.clock(now - begun)})"
             for begun, row in running
         ]
-        return Group(Text(self._title), table, *map(Text, notes))
+        notes = [Text(printable(note)) for note in notes]
+        return Group(Text(self._title), table, *notes)
 
 
 def _called(row):

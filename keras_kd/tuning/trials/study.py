@@ -16,6 +16,7 @@ from keras_tuner.engine.trial import Trial
 
 from keras_kd.core.records import file_sha256
 from keras_kd.core.records import write_atomically
+from keras_kd.core.seals import MALFORMED
 from keras_kd.core.stage_cache import fingerprint
 from keras_kd.tuning.space import oracles
 from keras_kd.tuning.trials.logs import FILE as LOG
@@ -252,8 +253,7 @@ class Study:
             "files": self._files,
             "oracle": oracles.state_of(self.oracle),
         }
-        # What is read back is what counts, also for the seal.
-        content = json.loads(json.dumps(content))
+        content = json.loads(json.dumps(content))  # what is read back counts
         whole = {"sha256": fingerprint(content), "study": content}
         text = json.dumps(whole, indent=1) + "\n"
         write_atomically(self.directory / FILE, text)
@@ -261,8 +261,7 @@ class Study:
 
 def clear(directory: pathlib.Path) -> None:
     """Removes a search: the files that its study names, through no link."""
-    names, folders = [FILE], ["trials", "logs"]
-    # A damaged one names nothing.
+    names, folders = [FILE], ["trials", "logs"]  # a damaged one names none
     with contextlib.suppress(ValueError, TypeError, KeyError):
         rows = (_read(directory) or {})["rows"]
         names += ["job.pkl", "workers.log", "search.html", "search.png"]
@@ -289,10 +288,12 @@ def _read(directory):
         content = found["study"]
         if found["sha256"] != fingerprint(content):
             raise ValueError("its sha256 is another one")
+        for row in content["rows"]:
+            TrialRecord(**row)
         return content
     except FileNotFoundError:
         return None
-    except (KeyError, TypeError, ValueError, RecursionError) as error:
+    except MALFORMED as error:
         raise ValueError(
             f"{path} is damaged: {error}. Restore it from a backup, or "
             f"{_AGAIN}."

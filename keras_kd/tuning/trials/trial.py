@@ -9,7 +9,6 @@ import functools
 import math
 import pathlib
 import statistics
-import tempfile
 import time
 from collections.abc import Callable
 from collections.abc import Sequence
@@ -17,6 +16,7 @@ from collections.abc import Sequence
 import keras
 import keras_tuner
 
+from keras_kd.core.folders import work_folder
 from keras_kd.core.passing_faults import is_passing
 from keras_kd.training.trainer import fit_best
 from keras_kd.tuning.trials.job import Job
@@ -196,8 +196,8 @@ def _better(objective):
 
 @contextlib.contextmanager
 def _file(suffix):
-    with tempfile.TemporaryDirectory() as folder:
-        yield pathlib.Path(folder) / f"of_trial{suffix}"
+    with work_folder() as folder:
+        yield folder / f"of_trial{suffix}"
 
 
 def _saved(save: Callable, suffix: str) -> bytes:

@@ -5,18 +5,20 @@ from __future__ import annotations
 
 import importlib
 import os
-import subprocess
 import threading
+import time
 
 import pytest
 
+from keras_kd.core import leases
+from keras_kd.core.leases import STAGED
 from keras_kd.core.records import file_sha256
 from keras_kd.export import VerificationError
 from keras_kd.export import check_manifest
 from keras_kd.export import publish
 from keras_kd.export.manifest import write_content
+from keras_kd.export.manifest import write_manifest
 from keras_kd.export.publishing.release import publish_file
-from keras_kd.export.publishing.staging import PREFIX
 from keras_kd.export.publishing.staging import staging
 from keras_kd.export.publishing.versions import next_version
 
@@ -32,15 +34,9 @@ def fill(folder, content="model"):
     return folder
 
 
-def dead_pid():
-    process = subprocess.Popen(["true"])
-    process.wait()
-    return process.pid
-
-
 def test_publish_renames_what_was_staged_and_writes_its_manifest(tmp_path):
     with staging(tmp_path) as folder:
-        assert folder.name.startswith(PREFIX)
+        assert folder.name.startswith(STAGED)
         version = publish(fill(folder), tmp_path)
     assert version == tmp_path / "1"
     assert os.listdir(tmp_path) == ["1"]
@@ -140,16 +136,36 @@ def test_publishers_at_once_get_one_number_each(tmp_path):
         check_manifest(version)
 
 
-def test_staging_removes_what_the_dead_left_and_nothing_else(tmp_path):
-    stale = tmp_path / f"{PREFIX}{dead_pid()}-abc"
-    alive = tmp_path / f"{PREFIX}{os.getppid()}-abc"
-    elsewhere = tmp_path / f"{PREFIX}{dead_pid()}-0otherhost0-abc"
-    for folder in (stale, alive, elsewhere):
-        fill(folder)
+def test_staging_removes_what_nobody_has_used_for_an_hour(
+    tmp_path,
+):
+    """Whatever the process number and host in its name say."""
+    token = "0123456789abcdef" * 2
+    young = {f"{STAGED}{token}", f"{STAGED}1-{token}", f"{STAGED}99-h-{token}"}
+    stale = {f"{STAGED}{token[::-1]}", f"{STAGED}{os.getpid()}-h-{token}"}
+    others = {f"{STAGED}abc", "12", "damaged-3"}
+    for name in young | stale | others:
+        fill(tmp_path / name)
+    for name in stale | others:
+        os.utime(tmp_path / name, (0, 0))
+    (tmp_path / f"{STAGED}{'f' * 32}").symlink_to(tmp_path / "12")
     with staging(tmp_path):
         pass
-    assert not stale.exists()
-    assert alive.exists() and elsewhere.exists()
+    left = set(os.listdir(tmp_path)) - {f"{STAGED}{'f' * 32}"}
+    assert left == young | others
+    assert (tmp_path / "12" / "saved_model.pb").exists()
+
+
+def test_staging_renews_its_lease_as_long_as_it_is_used(tmp_path, monkeypatch):
+    """A second container, whose clock is the disk's, lets it be."""
+    monkeypatch.setattr(leases, "RENEWAL", 0.01)
+    with staging(tmp_path) as folder:
+        os.utime(folder, (0, 0))
+        deadline = time.monotonic() + 5
+        while folder.stat().st_mtime == 0 and time.monotonic() < deadline:
+            time.sleep(0.01)
+        with staging(tmp_path):
+            assert folder.exists()
 
 
 def test_staging_removes_its_folder_after_an_error(tmp_path):
@@ -199,3 +215,23 @@ def test_publish_file_does_not_vouch_for_a_damaged_old_file(tmp_path):
     target.write_text("damaged")
     with pytest.raises(VerificationError, match="m.tflite is damaged"):
         check_manifest(target)
+
+
+def test_publish_adds_no_second_version_of_the_same(tmp_path):
+    """After a kill between the publication and whatever records it."""
+
+    def published(identity):
+        with staging(tmp_path / "m") as folder:
+            fill(folder, f"{identity}")
+            write_manifest(folder, identity)
+            return publish(folder, tmp_path / "m").name
+
+    assert [published(i) for i in ("a", "a", "b", "a", None, None)] == list(
+        "112345"
+    )
+    (tmp_path / "m" / "5" / "saved_model.pb").write_text("damaged")
+    with staging(tmp_path / "m") as folder:
+        fill(folder)
+        write_manifest(folder, "a")
+        assert publish(folder, tmp_path / "m").name == "6"
+    assert not [n for n in os.listdir(tmp_path / "m") if n.startswith(".")]

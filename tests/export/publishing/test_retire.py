@@ -13,11 +13,11 @@ import sys
 import pytest
 
 import keras_kd
+from keras_kd.core.leases import STAGED
 from keras_kd.export import check_manifest
 from keras_kd.export import publish
 from keras_kd.export import retire_versions
 from keras_kd.export.manifest import write_content
-from keras_kd.export.publishing.staging import PREFIX
 
 
 def source(folder, content="model"):
@@ -121,7 +121,7 @@ def test_retire_versions_killed_leaves_no_half_version(base, monkeypatch):
     with pytest.raises(KeyboardInterrupt):
         retire_versions(base, keep=2)
     for name in os.listdir(base):
-        if not name.startswith(PREFIX):
+        if not name.startswith(STAGED):
             check_manifest(base / name)
     assert numbers(base) == ["1", "2", "4", "5"]
 
