@@ -35,6 +35,7 @@ def test_ten_thousand_mutations_are_refused_in_words(folder):
     assert not faults
 
 
+@pytest.mark.slow
 def test_planted_code_is_never_run(folder, tmp_path):
     """Pickles and Lambda layers where a command looks, one after the other."""
     mark = str(tmp_path / ".ran")
