@@ -128,7 +128,9 @@ class Detection(Task):
                     Rectangle(box[:2], *size, fill=False, edgecolor=color)
                 )
                 name = drawing.name_of(kind, self.names)
-                axis.text(*box[:2], name, fontsize=6, color=color)
+                text = axis.text(*box[:2], name, fontsize=6, color=color)
+                # A box outside the picture makes no room for its name.
+                text.set_in_layout(False)
 
 
 class DetectionMeter(Meter):
