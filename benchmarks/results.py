@@ -18,8 +18,10 @@ import shlex
 import subprocess
 import sys
 
+from keras_kd import recipes
 from keras_kd.core.records import write_atomically
 from keras_kd.evaluation.environment import describe
+from keras_kd.evaluation.gain import headline_of
 from keras_kd.losses import METHODS
 from keras_kd.losses.cards import card_of
 from keras_kd.report import Report
@@ -29,6 +31,7 @@ ROOT = pathlib.Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "benchmarks" / "results"
 DOCS = ROOT / "docs"
 PAGES = (
+    ROOT / "README.md",
     DOCS / "results" / "index.md",
     DOCS / "methods.md",
     DOCS / "explanations" / "when_it_does_not_pay.md",
@@ -73,6 +76,7 @@ def render(page: str) -> str:
         ]
         page = _between(page, f"results: {folder.name}", parts)
     page = _between(page, "gains", [gains_table()])
+    page = _between(page, "recipes", [recipes_table()])
     return _between(page, "methods", [methods_table()])
 
 
@@ -90,6 +94,33 @@ def gains_table() -> str:
             f"| {labels} | {settings['epochs']} | {gain.control:.2f} | "
             f"{gain.distilled:.2f} | {gain.mean:+.2f} ({gain.low:+.2f} to "
             f"{gain.high:+.2f}): {gain.verdict} |"
+        )
+    return "\n".join(rows)
+
+
+def recipes_table() -> str:
+    """Returns what each recipe gained, and what its smallest file saves."""
+    rows = [
+        "| recipe | task | teacher | control | distilled | gain (95 % "
+        "interval, 5 seeds) | best file: size, time of the teacher's |",
+        "|---|---|---:|---:|---:|---|---|",
+    ]
+    for name in recipes.available():
+        about = recipes.load(name).about
+        report = Report.load(RESULTS / name)
+        gain, told = report.gain, headline_of(report.records)
+        teacher = next(r for r in report.records if r.stage == "teacher")
+        best = max(report.comparisons, key=lambda c: c.smaller, default=None)
+        saved = "\N{EN DASH}"  # the teacher is no file of the same runtime
+        if best is not None:
+            saved = f"1/{best.smaller:.0f}, 1/{best.faster:.1f}"
+        values = [teacher.metrics[told.name]]
+        values += [mean / told.scale for mean in (gain.control, gain.distilled)]
+        seeds = "" if gain.n == 5 else f", {gain.n} seeds"
+        rows.append(
+            f"| `{name}` | {about['task']} | "
+            f"{' | '.join(map(told.text, values))} | "
+            f"{about['gained'][:-1]}{seeds}) | {saved} |"
         )
     return "\n".join(rows)
 
