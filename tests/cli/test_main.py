@@ -327,7 +327,7 @@ def test_run_where_nothing_can_be_written_is_a_sentence(tmp_path, capsys):
     file = tmp_path / "file"
     file.write_text("")
     assert main(["run", "digits", "--directory", str(file / "run")]) == 2
-    assert "keras-kd: [Errno" in capsys.readouterr().err
+    assert f"keras-kd: {file} is a file. Expected" in capsys.readouterr().err
 
 
 def test_module_calls_itself_by_the_commands_name(monkeypatch):
