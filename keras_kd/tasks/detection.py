@@ -128,9 +128,15 @@ class Detection(Task):
                     Rectangle(box[:2], *size, fill=False, edgecolor=color)
                 )
                 name = drawing.name_of(kind, self.names)
-                text = axis.text(*box[:2], name, fontsize=6, color=color)
-                # A box outside the picture makes no room for its name.
-                text.set_in_layout(False)
+                # Names of boxes at the edge would push the pictures away.
+                axis.text(
+                    *box[:2],
+                    name,
+                    fontsize=6,
+                    color=color,
+                    clip_on=True,
+                    in_layout=False,
+                )
 
 
 class DetectionMeter(Meter):

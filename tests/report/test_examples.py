@@ -28,10 +28,9 @@ def test_each_task_draws_rows_as_wide_as_a_phone(name):
     from matplotlib import image
 
     case = CASES[name]
-    one = np.zeros((4, 5, 3)) if case.x is None else case.x
-    x = np.stack([one] * 12)
-    parts = x, case.labels, case.teacher, case.outputs
-    shown = [tuple(row(part, n) for part in parts) for n in (3, 7)]
+    x = np.zeros((4, 5, 3)) if case.x is None else case.x
+    parts = case.labels, case.teacher, case.outputs
+    shown = [(x, *(row(part, n) for part in parts)) for n in (3, 7)]
     png = examples.render(case.task, shown)
     drawn = image.imread(io.BytesIO(png))
     assert drawn.shape[1] == int(examples.WIDTH * panels.DPI)
