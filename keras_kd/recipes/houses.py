@@ -97,7 +97,8 @@ def load_data(labelled: int | None = 200) -> Data:
     """
     sources = {f"the Debian package {PACKAGE}": from_debian}
     files = _fetch.fetch("houses", SHA256, sources)
-    return split(read_lazy(*(files[name] for name in SHA256), "ames"), labelled)
+    index, base = (files[name] for name in SHA256)
+    return split(read_lazy(index, base, "ames"), labelled)
 
 
 def from_debian() -> dict[str, bytes]:

@@ -146,7 +146,12 @@ def split(recordings: dict[str, Any], labelled: tuple[int, ...] | None) -> Data:
             x.append(found)
             y.append(np.full(len(found), label, "int32"))
         parts[name] = np.concatenate(x), np.concatenate(y)
-    return Data(**parts, class_names=tuple(recordings["y_labels"]))
+    return Data(
+        train=parts["train"],
+        validation=parts["validation"],
+        test=parts["test"],
+        class_names=tuple(recordings["y_labels"]),
+    )
 
 
 def windows(signal: np.ndarray) -> np.ndarray:
