@@ -78,18 +78,25 @@ def test_recipe_settings_are_in_range(name):
 
 
 @each_recipe
-def test_recipe_models_give_logits_and_student_is_smaller(name):
+def test_recipe_models_give_outputs_alike_and_student_is_smaller(name):
     recipe = recipes.load(name)
-    teacher, student = recipe.build_teacher(), recipe.build_student()
-    assert teacher.input_shape == student.input_shape
-    assert teacher.output_shape == student.output_shape
-    for model in (teacher, student):
+    models = [recipe.build_student()]
+    if hasattr(recipe, "build_teacher"):
+        models.append(recipe.build_teacher())
+        assert models[0].count_params() < models[1].count_params() / 3
+    for model in models:
         assert not model.compiled
+        assert model.input_shape == models[0].input_shape
+        assert model.output_shape == models[0].output_shape
         inputs = np.random.default_rng(0).random((4, *model.input_shape[1:]))
-        logits = keras.ops.convert_to_numpy(model(inputs))
-        assert logits.shape == (4, model.output_shape[-1])
-        assert not np.allclose(logits.sum(axis=1), 1.0, atol=1e-3)
-    assert student.count_params() < teacher.count_params() / 10
+        if model.inputs[0].dtype == "string":
+            inputs = keras.ops.convert_to_tensor(inputs.astype(str))
+        else:
+            inputs = inputs.astype(model.inputs[0].dtype)
+        outputs = keras.ops.convert_to_numpy(model(inputs))
+        assert outputs.shape == (4, *model.output_shape[1:])
+        # Logits or values: no probabilities.
+        assert not np.allclose(outputs.sum(axis=-1), 1.0, atol=1e-3)
 
 
 @each_recipe
