@@ -72,16 +72,20 @@ def layers_with_state(layer: keras.Layer) -> list[keras.Layer]:
     ]
 
 
-def by_config(
-    model: keras.Model, edit: Callable[[dict], None] | None = None
-) -> keras.Model:
-    """Returns an uncompiled model of new weights, by a config to be edited."""
-    custom = {
+def custom_classes(model: keras.Model) -> dict[str, type]:
+    """Returns what a model has in it that is not of Keras, by class name."""
+    return {
         type(layer).__name__: type(layer)
         for layer in model._flatten_layers()  # no public walk goes as deep
         if not type(layer).__module__.startswith("keras.")
     }
-    with keras.saving.custom_object_scope(custom):
+
+
+def by_config(
+    model: keras.Model, edit: Callable[[dict], None] | None = None
+) -> keras.Model:
+    """Returns an uncompiled model of new weights, by a config to be edited."""
+    with keras.saving.custom_object_scope(custom_classes(model)):
         config = keras.saving.serialize_keras_object(model)
         config.pop("compile_config", None)
         if edit is not None:

@@ -64,7 +64,18 @@ def fit_arguments(
     if targets is not None:
         x = attach_targets(x, {"output": targets})
     weights = {"sample_weight": weight[0]} if weight else {}
+    x = strings_for_keras(x)
     return {"x": x, "y": y, **weights, "batch_size": batch_size}
+
+
+def strings_for_keras(split: Any) -> Any:
+    """Returns arrays with strings as tensors, the form that `fit` takes."""
+
+    def form(array):
+        is_text = isinstance(array, np.ndarray) and array.dtype.kind in "US"
+        return tf.convert_to_tensor(array) if is_text else array
+
+    return tf.nest.map_structure(form, split)
 
 
 def steps_per_epoch(arguments: dict[str, Any]) -> int:

@@ -27,6 +27,7 @@ from keras_kd.tasks import Headline
 from keras_kd.tasks import Task
 from keras_kd.training.fit_arguments import fit_arguments
 from keras_kd.training.fit_arguments import steps_per_epoch
+from keras_kd.training.fit_arguments import strings_for_keras
 from keras_kd.training.optimizers import optimizer_for
 from keras_kd.training.step_tuning import StepSettings
 from keras_kd.training.step_tuning import steps_together
@@ -231,7 +232,7 @@ def fit_best(
         history = fit(
             **arguments,
             **options,
-            validation_data=validation,
+            validation_data=strings_for_keras(validation),
             callbacks=[*judging, keep_best, *callbacks, *bars],
             verbose=0,
         ).history

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import time
 
+from keras_kd.core.copying import custom_classes
 from keras_kd.core.records import StageRecord
 from keras_kd.core.records import file_sha256
 from keras_kd.core.records import write_atomically
@@ -58,7 +59,7 @@ def artifact_metrics(
         timed = {
             record.name: evaluator.teacher_model()
             if record.stage == "teacher"
-            else folder.model_path(record)
+            else _timed(folder, record)
             for record in records
         } | paths
         times = evaluator.latencies(
@@ -110,3 +111,9 @@ def artifact_metrics(
         )
         for name, (_, source, taken) in files.items()
     ]
+
+
+def _timed(folder, record):
+    """Returns a model's file, or the model: its own code is here alone."""
+    model = folder.model(record)
+    return model if custom_classes(model) else folder.model_path(record)

@@ -96,6 +96,27 @@ def test_control_sees_the_labelled_examples_only(dataset):
     assert (model.predict(x, verbose=0).argmax(-1) == 1).mean() > 0.9
 
 
+@pytest.mark.parametrize("labelled", [None, 4])
+def test_strings_are_trained_on_as_they_are(labelled):
+    """Keras takes no NumPy strings."""
+
+    def build():
+        words = keras.layers.StringLookup(vocabulary=["good", "bad"])
+        inputs = keras.Input((1,), dtype="string")
+        x = keras.layers.Flatten()(keras.layers.Embedding(3, 2)(words(inputs)))
+        return keras.Model(inputs, keras.layers.Dense(2)(x))
+
+    x, y = np.array([["good"], ["bad"]] * 8), np.array([0, 1] * 8)
+    y_train = y.copy()
+    y_train[labelled:] = y[labelled:] if labelled is None else -1
+    data = kd.Data(train=(x, y_train), validation=(x, y))
+    learn = {**LEARN, "epochs": 8, "learning_rate": 0.1}
+    _, control = train(build, data, **learn)
+    targets = 9 * np.eye(2, dtype="float32")[y] - 4.5
+    _, student = train(build, data, targets=targets, **learn)
+    assert control["val_accuracy"] == student["val_accuracy"] == 1.0
+
+
 def test_best_epoch_on_validation_is_kept():
     data = make_data()
     model, facts = train(build, data, **{**LEARN, "learning_rate": 0.3})
