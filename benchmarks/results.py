@@ -44,6 +44,7 @@ COMMANDS = {
     "digits_all_labels_5": ALL_LABELS.format(5),
     "digits_all_labels_60": ALL_LABELS.format(60),
     "fashion_mnist": "keras-kd run fashion_mnist",
+    "snippets": "keras-kd run snippets",
     "tags": "keras-kd run tags",
 }
 
