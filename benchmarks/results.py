@@ -51,6 +51,7 @@ COMMANDS = {
     "houses": "keras-kd run houses",
     "watch": "keras-kd run watch",
     "land_and_sea": "keras-kd run land_and_sea",
+    "snippets": "keras-kd run snippets",
     "tags": "keras-kd run tags",
 }
 
