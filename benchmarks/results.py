@@ -48,6 +48,7 @@ COMMANDS = {
     "digits_all_labels_60": ALL_LABELS.format(60),
     "fashion_mnist": "keras-kd run fashion_mnist",
     "letters": "keras-kd run letters",
+    "movies": "keras-kd run movies",
     "houses": "keras-kd run houses",
     "watch": "keras-kd run watch",
     "land_and_sea": "keras-kd run land_and_sea",
