@@ -16,6 +16,7 @@ import tensorflow as tf
 from keras_kd.core.type_aliases import Examples
 from keras_kd.core.type_aliases import Split
 from keras_kd.data import reading
+from keras_kd.data.class_weights import with_class_weights
 
 UNLABELLED = -1
 """Class id that says: no label here; learn from the teacher only."""
@@ -51,9 +52,12 @@ class Data:
         identity: Name and version of the data, such as `"shoes 3"`. A stage
             is known to be done by the content of its data; a
             `tf.data.Dataset` is read once for it, unless this stands for it.
+        class_weight: Class number to what its examples of `train` count, as
+            in Keras' `fit`; it becomes, or multiplies, their sample weight.
 
     Raises:
-        ValueError: If a split cannot be read for certain.
+        ValueError: If a split cannot be read for certain, or class weights
+            do not fit the labels.
 
     Example:
 
@@ -67,6 +71,7 @@ class Data:
     test: Split | None = None
     class_names: tuple[str, ...] = ()
     identity: str | None = None
+    class_weight: Mapping[int, float] | None = None
 
     def __post_init__(self):
         given = self.validation
@@ -76,6 +81,10 @@ class Data:
         test = given if is_reported else read_split(self.test, "test")
         self._set("test", self.validation if is_reported else test)
         self._set("class_names", tuple(map(str, self.class_names)))
+        if self.class_weight:
+            weighted = with_class_weights(self.train, self.class_weight)
+            self._set("train", weighted)
+            self._set("class_weight", None)  # said once, in the split
 
     def _set(self, name, value):
         object.__setattr__(self, name, value)
