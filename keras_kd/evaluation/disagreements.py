@@ -88,7 +88,7 @@ class Disagreements:
         """
         try:
             # Numbers and text come back as arrays without an axis.
-            found = {
+            found: dict[str, Any] = {
                 name: array if array.ndim else array.item()
                 for name, array in load_arrays(path).items()
             }

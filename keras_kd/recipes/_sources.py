@@ -5,10 +5,12 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import io
 import json
 import pathlib
 import shutil
 import subprocess
+import tarfile
 import tempfile
 import urllib.error
 import urllib.request
@@ -86,6 +88,19 @@ def pypi_file(project: str, file_name: str) -> bytes:
         if file["filename"] == file_name:
             return download(file["url"], seconds=30)
     raise FileNotFoundError(f"PyPI's {project} has no file {file_name}")
+
+
+def member_of(archive: bytes, path: str) -> bytes:
+    """Returns the content of one file of a .tar.gz archive.
+
+    Raises:
+        KeyError: If there is none of that path.
+    """
+    with tarfile.open(fileobj=io.BytesIO(archive)) as opened:
+        file = opened.extractfile(path)
+        if file is None:
+            raise KeyError(f"{path} is no file of the archive")
+        return file.read()
 
 
 @contextlib.contextmanager

@@ -36,6 +36,7 @@ from __future__ import annotations
 import gzip
 import io
 import zipfile
+from typing import Any
 
 import keras
 import numpy as np
@@ -200,7 +201,7 @@ def u_net(widths: tuple[int, ...], name: str, first: int = 1) -> keras.Model:
             work. The last layer makes of each place all of its pixels.
     """
     x = inputs = keras.Input((TILE, TILE, 3))
-    scales = []
+    scales: list[Any] = []
     for width in widths:
         if scales:
             x = convolution(layers.MaxPooling2D()(x), width, 3)

@@ -90,7 +90,7 @@ def load_data() -> Data:
     """
     sources = {f"the Debian package {PACKAGE}": from_debian}
     files = _fetch.fetch("movies", SHA256, sources)
-    found = read_lazy(*(files[name] for name in SHA256), "movielens")
+    found = read_lazy(files["Rdata.rdx"], files["Rdata.rdb"], "movielens")
     return split(found)
 
 
@@ -123,7 +123,11 @@ def split(table: dict[str, Any]) -> Data:
             pairs["train"].append((each[:cut], each[cut:first]))
         pairs["validation"].append((each[:first], each[first:second]))
         pairs["test"].append((each[:second], each[second:]))
-    return Data(**{name: marked(each, known) for name, each in pairs.items()})
+    return Data(
+        train=marked(pairs["train"], known),
+        validation=marked(pairs["validation"], known),
+        test=marked(pairs["test"], known),
+    )
 
 
 def marked(

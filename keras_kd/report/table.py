@@ -152,7 +152,7 @@ def _by_class(records: Sequence[StageRecord]) -> list[Column]:
     """
     metric = class_figure(records)
     found = [r.metrics for r in records if metric in r.metrics]
-    if not found or len(found[0][metric]) > FEW_CLASSES:
+    if metric is None or not found or len(found[0][metric]) > FEW_CLASSES:
         return []
     names = found[0].get("class_names") or range(len(found[0][metric]))
     return [

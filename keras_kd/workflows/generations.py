@@ -108,10 +108,10 @@ def born_again(
 
     Reference: https://arxiv.org/abs/1805.04770
     """
-    for name, value in (("generations", generations), ("patience", patience)):
-        if value < 1:
+    for name, given in (("generations", generations), ("patience", patience)):
+        if given < 1:
             raise ValueError(
-                f"`{name}` must be at least 1. Received: {name}={value}"
+                f"`{name}` must be at least 1. Received: {name}={given}"
             )
     options = {"temperature": temperature, "alpha": alpha, **training}
     chain = Chain(data, directory, verbose, **options)
