@@ -40,6 +40,8 @@ def test_signal_ends_a_command_in_order(
             threading.Timer(0.3, os.kill, (os.getpid(), number)).start()
             subprocess.run([sys.executable, "-c", text], check=False)
 
+    # A shell has background jobs ignore SIGINT, the tests among them.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     before, began = signal.getsignal(signal.SIGTERM), time.monotonic()
     monkeypatch.setattr(kd.Report, "load", work)
     assert main(["report", str(tmp_path)]) == code
