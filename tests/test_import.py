@@ -58,6 +58,13 @@ def test_export_is_its_package_from_the_first_use_on():
     assert done.returncode == 0, done.stderr[-500:]
 
 
+def test_command_line_is_read_before_tensorflow():
+    """So that it can hold back the notices with which TensorFlow loads."""
+    use = "import sys, keras_kd.cli; sys.exit('keras' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", use], timeout=120)
+    assert done.returncode == 0
+
+
 @pytest.mark.parametrize("package", HEAVY)
 def test_import_does_not_load(imported, package):
     assert package not in imported["loaded"]

@@ -9,8 +9,6 @@ import numbers
 from collections.abc import Iterable
 from typing import Any
 
-import keras
-
 
 def check_count(name: str, value: Any, least: int = 1) -> None:
     """Raises a ValueError unless it is a whole number of at least `least`."""
@@ -48,6 +46,9 @@ def check_number(
 
 def check_learning_rate(name: str, value: Any) -> None:
     """Raises a ValueError unless it is a number above 0 or a schedule."""
+    # The command line reads this file before TensorFlow is loaded.
+    import keras
+
     kind = keras.optimizers.schedules.LearningRateSchedule
     is_number = isinstance(value, numbers.Real) and not isinstance(value, bool)
     if isinstance(value, kind) or (is_number and 0 < value < math.inf):

@@ -214,7 +214,7 @@ def test_run_goes_on_after_a_kill(run, capsys, monkeypatch):
     assert main(call) == 0
     out = capsys.readouterr().out
     assert "student-1: done before" in out
-    assert "pruning to" in out
+    assert "pruned: to 50% zeros" in out
 
 
 def test_report_prints_the_table(run, capsys):

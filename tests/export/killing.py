@@ -12,6 +12,7 @@ but for those inside one write.
 from __future__ import annotations
 
 import contextlib
+import importlib
 import json
 import os
 import pathlib
@@ -189,7 +190,8 @@ def export_once(folder, last=None, told=None):
     """Exports a new model, version after version."""
     import keras
 
-    from keras_kd.export import export
+    # The package has a function of that name.
+    export = importlib.import_module("keras_kd.export.export")
 
     keras.utils.set_random_seed(time.time_ns() % 2**31)
     model = keras.Sequential(
