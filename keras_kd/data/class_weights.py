@@ -25,13 +25,15 @@ def with_class_weights(split: Split, weights: Mapping[int, float]) -> Split:
     Raises:
         ValueError: If a weight is none, or labels are no class numbers.
     """
-    numbers, values = _checked(weights)
+    table = _table(weights)
+    others = np.int64(len(table) - 1)
 
     def weight_of(labels):
         """Works on arrays and on tensors."""
-        flat = tf.reshape(tf.cast(labels, tf.int64), [-1, 1])
-        chosen = tf.cast(flat == numbers, tf.float32) * (values - 1.0)
-        return 1.0 + tf.reduce_sum(chosen, axis=-1)
+        number = tf.reshape(tf.cast(labels, tf.int64), [-1])
+        # The last place is that of all other classes, and of no label.
+        is_other = (number < 0) | (number > others)
+        return tf.gather(table, tf.where(is_other, others, number))
 
     if isinstance(split, tf.data.Dataset):
         _check_labels(split.element_spec[1])
@@ -48,7 +50,8 @@ def _times(by_class, given=None):
     return by_class if given is None else by_class * given
 
 
-def _checked(weights):
+def _table(weights):
+    """Returns what each class number counts, and at the end all others: 1."""
     for number, weight in weights.items():
         is_class = isinstance(number, (int, np.integer)) and number >= 0
         if not (is_class and isinstance(weight, Real) and 0 <= weight < np.inf):
@@ -57,8 +60,9 @@ def _checked(weights):
                 "number, such as {0: 1.0, 1: 5.0}. "
                 f"Received: {{{number!r}: {weight!r}}}"
             )
-    values = np.array(list(weights.values()), np.float32)
-    return np.array(list(weights), np.int64), values
+    table = np.ones(max(weights) + 2, np.float32)
+    table[list(weights)] = list(weights.values())
+    return table
 
 
 def _check_labels(labels: Any) -> None:
