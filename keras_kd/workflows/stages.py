@@ -238,7 +238,12 @@ class CompressionStages:
                 train = self.data.train
             return dataclasses.replace(self.data, train=train), None
 
-        depends_on = {"sparsity": sparsity, "epochs": epochs, **self.common}
+        # Apart: the epochs of the training are not those of pruning.
+        depends_on = {
+            "sparsity": sparsity,
+            "epochs": epochs,
+            "training": self.common,
+        }
         return self._pruned("pruned control", control, depends_on, untaught)
 
     def _pruned(self, name, source, depends_on, data_and_teacher):
