@@ -8,6 +8,7 @@ so labels, class weights and sample weights stay what Keras expects.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -27,14 +28,15 @@ SAMPLE_INDEX = "sample_index"
 
 
 def attach_targets(
-    x: Arrays, targets: dict, outputs: str | dict | None = None
+    x: Arrays, targets: Any, outputs: str | dict | None = None
 ) -> dict:
     """Returns inputs that carry a teacher's taps.
 
     Args:
         x: A batch of the student's inputs (or all of them).
-        targets: `{tap: tensor}`, each of shape `(batch, ...)`, or a dict that
-            says what it is, as in `{"output": {"logits": tensor}}`; see
+        targets: The teacher's output `(batch, ...)`, or `{tap: tensor}`, each
+            of such a shape. One of them may be a dict that says what it is,
+            as in `{"output": {"logits": tensor}}`; see
             `keras_kd.core.output_kinds.TARGETS`. `"sample_index"`, integers
             `(batch,)` that tell samples apart, is for losses that remember
             them; it may come alone, beside a teacher.
@@ -44,7 +46,7 @@ def attach_targets(
             unless these show for certain what they are.
 
     Raises:
-        ValueError: If `outputs` is none of the above.
+        ValueError: If `outputs` is none of the above, or `targets` is a list.
 
     Example:
 
@@ -52,11 +54,18 @@ def attach_targets(
     logits = teacher.predict(images)   # or np.load(...)
     distiller = kd.Distiller(teacher=None, student=student)
     distiller.compile("adam", loss=cross_entropy)
-    targets = {"output": logits}
-    distiller.fit(kd.attach_targets(images, targets, "logits"), labels)
+    distiller.fit(kd.attach_targets(images, logits, "logits"), labels)
     ```
     """
     check_outputs(outputs)
+    if isinstance(targets, list | tuple):
+        raise ValueError(
+            "Expected the teacher's output as one array, or a dict "
+            "{name of the output or tap: array}. Received: a "
+            f"{type(targets).__name__} of {len(targets)}"
+        )
+    if not isinstance(targets, dict):
+        targets = {"output": targets}
     return {
         INPUTS: x,
         TARGETS: {

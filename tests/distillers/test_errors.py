@@ -219,10 +219,14 @@ TRAINING = {
         ),
         r"teacher's tap 'hidden'.*Received taps: \['output'\]",
     ),
+    "attached_targets_in_a_list": (
+        lambda path: attach_targets(X, [np.ones((len(X), 3))]),
+        "one array, or a dict.*Received: a list of 1",
+    ),
     "attached_targets_of_other_classes": (
         lambda path: fit(
             kd.Distiller(None, mlp()),
-            attach_targets(X, {"output": np.ones((len(X), 4))}, "logits"),
+            attach_targets(X, np.ones((len(X), 4)), "logits"),
             Y,
         ),
         r"same classes.*\(8, 4\).*\(8, 3\)",

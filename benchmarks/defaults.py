@@ -1,0 +1,281 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Which temperature, alpha and method win most often, on ten data sets?
+
+    make bench-defaults                                       # about an hour
+    .venv/bin/python benchmarks/defaults.py digits vowel      # some, anew
+    .venv/bin/python benchmarks/defaults.py --render          # the table only
+    KERAS_KD_FAST=1 .venv/bin/python benchmarks/defaults.py   # a look
+
+Each data set is tried with all labels and with ten of each class (the
+teacher has seen all; the student has its answers for all training examples).
+The control trains on the labels alone, in as many steps. Students of one seed
+start from the same weights; none stops early. Settings are judged by the
+validation split; the test split is beside it and chose nothing.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+import statistics
+import sys
+import time
+
+import keras
+import numpy as np
+from _default_tasks import PROBLEMS
+from _timing import FAST
+from _timing import RESULTS
+from _timing import circumstances
+from _timing import footnote
+from _timing import keep
+from scipy.optimize import brentq
+from scipy.special import log_softmax
+
+import keras_kd as kd
+from keras_kd.core.records import write_atomically
+
+SCRIPT = "defaults"
+RUNS = RESULTS / SCRIPT / "runs.json"
+SEEDS = 1 if FAST else 3
+STEPS, BATCH = (20, 64) if FAST else (1000, 64)
+LEARNING_RATE = 5e-3
+PER_CLASS = 10
+TEMPERATURES, ALPHAS = (1.0, 2.0, 4.0, 8.0), (0.5, 0.7, 0.9)
+SHARES = (0.1, 0.25, 0.5)
+"""Of the largest entropy, what the softened answers have in the mean."""
+
+# Name of a setting: `(losses from the number of steps, temperature, alpha)`.
+# A temperature of None is not set; a str is a rule of `temperature_by`.
+SETTINGS: dict[str, tuple] = {
+    f"T = {t:.0f}, alpha = {a}": (None, t, a)
+    for t in TEMPERATURES
+    for a in ALPHAS
+}
+SETTINGS |= {
+    f"T of {share:.0%} entropy, alpha = {a}": (None, share, a)
+    for share in SHARES
+    for a in (0.7, 0.9)
+}
+SETTINGS |= {
+    "T = 2, alpha 0 to 0.9 in a quarter": (None, 2.0, "warm-up"),
+    "T = 4, alpha 0 to 0.9 in a quarter": (None, 4.0, "warm-up"),
+    "standardised, T = 2, weight 9, alpha = 0.99": (
+        lambda steps: kd.losses.StandardizedTargets(),
+        None,
+        0.99,
+    ),
+    "standardised, T = 2, alpha = 0.9": (
+        lambda steps: kd.losses.StandardizedTargets(),
+        None,
+        0.9,
+    ),
+    "decoupled 1 and 8, T = 4, alpha = 0.5": (
+        lambda steps: kd.losses.Decoupled(warm_up_steps=steps // 12),
+        None,
+        0.5,
+    ),
+    "decoupled 1 and 2, T = 2, alpha = 0.9": (
+        lambda steps: kd.losses.Decoupled(1.0, 2.0, temperature=2.0),
+        None,
+        0.9,
+    ),
+}
+
+
+def main(names: list[str]) -> None:
+    runs = json.loads(RUNS.read_text()) if RUNS.exists() and not FAST else {}
+    if names != ["--render"]:
+        for name in names or [n for n in PROBLEMS if n not in runs]:
+            runs[name] = measure(name)
+            if not FAST:  # a benchmark that was stopped goes on where it was
+                write_atomically(RUNS, json.dumps(runs, indent=1) + "\n")
+    results = {**circumstances(SCRIPT), "runs": runs}
+    told = text(results)
+    del results["runs"]  # in a file of their own
+    keep(SCRIPT, results, told)
+
+
+def measure(name: str) -> dict:
+    """Returns accuracies by labels, setting, split and seed."""
+    problem, began = PROBLEMS[name], time.perf_counter()
+    data = problem.load()
+    x, y = data.train
+    shape, classes = x.shape[1:], int(y.max()) + 1
+    keras.utils.set_random_seed(0)
+    teacher = problem.teacher(shape, classes)
+    fit(teacher, x, y, epochs=1 if FAST else problem.teacher_epochs, rate=1e-3)
+    logits = teacher.predict(x, batch_size=500, verbose=0)
+    splits = {"validation": data.validation, "test": data.test}
+    found = {
+        "classes": classes,
+        "examples": len(y),
+        "teacher": {k: accuracy(teacher, *v) for k, v in splits.items()},
+        "temperatures": {str(s): temperature_by(s, logits) for s in SHARES},
+    }
+    for labels in ("few", "all"):
+        known = y if labels == "all" else few(y)
+        build = functools.partial(problem.student, shape, classes)
+        found[labels] = measure_students(build, x, known, logits, splits)
+    found["seconds"] = time.perf_counter() - began
+    print(f"{name}: {found['seconds']:.0f} s", flush=True)
+    return found
+
+
+def few(y: np.ndarray) -> np.ndarray:
+    """Returns the labels but for all after the first ten of each class."""
+    kept = np.full_like(y, -1)
+    for label in np.unique(y):
+        at = np.flatnonzero(y == label)[:PER_CLASS]
+        kept[at] = label
+    return kept
+
+
+def measure_students(build, x, y, logits, splits) -> dict:
+    rows: dict = {}
+    epochs = max(1, round(STEPS / -(-len(y) // BATCH)))
+    for seed in range(SEEDS):
+        keras.utils.clear_session()
+        keras.utils.set_random_seed(seed)
+        student = build()
+        start = student.get_weights()
+
+        def kept(name, student=student):
+            row = rows.setdefault(name, {k: [] for k in splits})
+            for split, (x_, y_) in splits.items():
+                row[split].append(accuracy(student, x_, y_))
+
+        at = np.resize(np.flatnonzero(y >= 0), len(y))
+        fit(student, x[at], y[at], epochs, LEARNING_RATE, seed=seed)
+        kept("control")
+        inputs = kd.targets.attach_targets(x, logits, "logits")
+        soft = kd.Distiller(None, student)
+        for name, (losses, temperature, alpha) in SETTINGS.items():
+            student.set_weights(start)
+            model, callbacks = soft, []
+            if losses is not None:
+                made = losses(epochs * -(-len(y) // BATCH))
+                model = kd.Distiller(None, student, distillation_losses=made)
+            else:
+                if temperature < 1:
+                    temperature = temperature_by(temperature, logits)
+                model.temperature = temperature
+            if alpha == "warm-up":
+                value = kd.callbacks.linear(0.0, 0.9, max(1, epochs // 4))
+                callbacks = [kd.callbacks.Schedule("alpha", value)]
+            else:
+                model.alpha = alpha
+            fit(model, inputs, y, epochs, LEARNING_RATE, callbacks, seed)
+            kept(name)
+    return rows
+
+
+def fit(model, x, y, epochs, rate, callbacks=(), seed=0) -> None:
+    """Trains with a cosine decay; a model that has been compiled, anew."""
+    keras.utils.set_random_seed(seed)
+    if not model.compiled:
+        steps = epochs * -(-len(y) // BATCH)
+        decay = keras.optimizers.schedules.CosineDecay(rate, steps)
+        model.compile(
+            keras.optimizers.Adam(decay),
+            keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+            steps_per_execution=8,
+        )
+    else:  # the step stays compiled
+        for variable in model.optimizer.variables:
+            if variable is not model.optimizer._learning_rate:
+                variable.assign(keras.ops.zeros_like(variable))
+    model.fit(
+        x, y, batch_size=BATCH, epochs=epochs, callbacks=[*callbacks], verbose=0
+    )
+
+
+def accuracy(model, x, y) -> float:
+    answers = model(x) if len(x) < 3000 else model.predict(x, 500, verbose=0)
+    return float((np.asarray(answers).argmax(-1) == y).mean())
+
+
+def temperature_by(share: float, logits: np.ndarray) -> float:
+    """Returns the T at which the mean entropy is a share of the largest."""
+    some = logits[:2000].astype("float64")
+
+    def missing(log_temperature):
+        log_p = log_softmax(some / np.exp(log_temperature), axis=-1)
+        entropy = -(np.exp(log_p) * log_p).sum(-1).mean()
+        return entropy - share * np.log(some.shape[-1])
+
+    low, high = np.log(0.25), np.log(100.0)
+    if missing(low) > 0:
+        return 0.25
+    return float(np.exp(brentq(missing, low, high)))
+
+
+def gains(runs: dict, setting: str, labels: str, split: str) -> list[float]:
+    """Returns the mean gain over the control in points, of each data set."""
+    return [
+        100
+        * (
+            statistics.mean(run[labels][setting][split])
+            - statistics.mean(run[labels]["control"][split])
+        )
+        for run in runs.values()
+    ]
+
+
+def text(results: dict) -> str:
+    """Returns the tables."""
+    runs = results["runs"]
+    first = "| setting | " + " | ".join(
+        f"{labels} labels: {what}"
+        for labels in ("few", "all")
+        for what in ("better in", "validation", "test", "worst")
+    )
+    lines = [first + " |", "|---" * 9 + "|"]
+    for setting in SETTINGS:
+        cells = []
+        for labels in ("few", "all"):
+            found = gains(runs, setting, labels, "validation")
+            test = gains(runs, setting, labels, "test")
+            cells += [
+                f"{sum(g > 0 for g in found)} of {len(found)}",
+                f"{statistics.mean(found):+.2f}",
+                f"{statistics.mean(test):+.2f}",
+                f"{min(found):+.2f}",
+            ]
+        lines.append(f"| {setting} | " + " | ".join(cells) + " |")
+    lines += ["", "| data set | classes | training examples | teacher |"]
+    lines[-1] += " control, few | control, all |" + "".join(
+        f" T of {share:.0%} |" for share in SHARES
+    )
+    lines.append("|---" * (6 + len(SHARES)) + "|")
+    for name, run in runs.items():
+        controls = [
+            f"{100 * statistics.mean(run[k]['control']['test']):.2f}"
+            for k in ("few", "all")
+        ]
+        lines.append(
+            f"| {PROBLEMS[name].title} | {run['classes']} "
+            f"| {run['examples']:,} | {100 * run['teacher']['test']:.2f} "
+            f"| {' | '.join(controls)} | "
+            + " | ".join(f"{t:.1f}" for t in run["temperatures"].values())
+            + " |"
+        )
+    return "\n".join(
+        [
+            "# Which settings win",
+            "",
+            "Points of accuracy over the control: in how many data sets better "
+            "on the validation split, the mean gain there and on the test "
+            f"split, and the worst. {SEEDS} seeds each; {STEPS:,} steps of "
+            f"{BATCH}. Few labels are {PER_CLASS} of each class.",
+            "",
+            *lines,
+            "",
+            footnote(results),
+            "",
+        ]
+    )
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
