@@ -56,7 +56,7 @@ class Problem:
         teacher: Returns a new teacher, from the shape of an example and the
             number of classes; its output are logits.
         student: Returns a new student, likewise.
-        teacher_epochs: How long the teacher trains.
+        teacher_epochs: Passes of the teacher over the training examples.
     """
 
     title: str
