@@ -9,7 +9,7 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 # Not what has a target of its own, takes hours or is a part of others.
 BENCHMARKS := $(filter-out $(addprefix benchmarks/,\
-	results.py methods.py sequence_level.py),\
+	results.py methods.py sequence_level.py defaults.py),\
 	$(wildcard benchmarks/[a-z]*.py))
 
 # Tests that train next to nothing, of every room.
@@ -36,7 +36,8 @@ export TF_CPP_MIN_LOG_LEVEL ?= 3
 export PRE_COMMIT_HOME := $(CURDIR)/$(VENV)/pre-commit
 
 .PHONY: help install test coverage test-fast test-docs test-slow test-faults \
-	demo check docs format notebooks bench bench-methods results clean
+	demo check docs format notebooks bench bench-methods \
+	bench-defaults results clean
 
 help: ## Show this list
 	@echo 'usage: make TARGET [PYTHON=python3.x]'
@@ -88,6 +89,9 @@ bench: $(INSTALLED) ## Run the benchmarks of time, size and memory
 
 bench-methods: $(INSTALLED) ## Compare all methods on one student; takes hours
 	@$(BIN)/python benchmarks/methods.py
+
+bench-defaults: $(INSTALLED) ## Compare T, alpha and methods on ten data sets
+	@$(BIN)/python benchmarks/defaults.py
 
 results: $(INSTALLED) ## Run all recipes and write the tables of the docs
 	@$(BIN)/python benchmarks/results.py

@@ -258,6 +258,8 @@ def text(results: dict) -> str:
             + " | ".join(f"{t:.1f}" for t in run["temperatures"].values())
             + " |"
         )
+    missing = [p.title for name, p in PROBLEMS.items() if name not in runs]
+    so_far = f" Not run yet: {', '.join(missing)}." if missing else ""
     return "\n".join(
         [
             "# Which settings win",
@@ -265,7 +267,7 @@ def text(results: dict) -> str:
             "Points of accuracy over the control: in how many data sets better "
             "on the validation split, the mean gain there and on the test "
             f"split, and the worst. {SEEDS} seeds each; {STEPS:,} steps of "
-            f"{BATCH}. Few labels are {PER_CLASS} of each class.",
+            f"{BATCH}. Few labels are {PER_CLASS} of each class.{so_far}",
             "",
             *lines,
             "",
