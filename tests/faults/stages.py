@@ -27,6 +27,7 @@ from keras_kd.core.records import file_sha256
 from keras_kd.core.stage_cache import StageFolder
 from keras_kd.data.splits import Data
 from keras_kd.export.manifest import check_manifest
+from keras_kd.export.verification.golden import read_golden
 from keras_kd.report import Report
 
 BEFORE = pathlib.Path(__file__).parents[1] / "saved_before" / "run"
@@ -129,8 +130,12 @@ def released(folder):
         os.rename(first, base)
     releasing.publish_second(base, BEFORE, b"second")
     newest = max(int(p.name) for p in base.iterdir() if p.name.isdigit())
-    names = (str(newest), "serving", "run.tflite")
-    return [releasing.contents(base / name) for name in names]
+    found = [releasing.contents(base / n) for n in (str(newest), "serving")]
+    for files in found:
+        files.pop("manifest.json")  # of all that is good beside them, too
+    answers = read_golden(base / "run.tflite").expected
+    answers = {name: a.tolist() for name, a in answers.items()}
+    return [found, releasing.contents(base / "run.tflite"), answers]
 
 
 def whole_files(folder):
