@@ -110,8 +110,9 @@ def _in_graph(meta_graph):
     }
     elsewhere = _reached([n for n in nodes if n.name not in own], functions)
     for gradient in meta_graph.graph_def.library.gradient:
-        called = functions[gradient.gradient_func].node_def
-        elsewhere |= {gradient.gradient_func, *_reached(called, functions)}
+        if gradient.gradient_func in functions:
+            called = functions[gradient.gradient_func].node_def
+            elsewhere |= {gradient.gradient_func, *_reached(called, functions)}
     for name, function in functions.items():
         # Whatever no saver calls is looked at, reached or not.
         if not any(name in reached for reached in own.values()):

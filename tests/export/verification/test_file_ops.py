@@ -137,7 +137,14 @@ def test_restoring_is_found_where_it_reads_another_path(copied):
         inner = call.attr["f"].func.attr["g"].func
         inner.name = function.signature.name
 
-    for change in (called, hidden):
+    def gradient(graph):
+        _, function = function_of(graph, graph.saver_def.save_tensor_name)
+        for name in (function.signature.name, "none there"):
+            graph.graph_def.library.gradient.add(
+                function_name="f", gradient_func=name
+            )
+
+    for change in (called, hidden, gradient):
         version = shutil.copytree(copied.version, copied.folder / "changed")
         changed(version, change)
         assert any(op.startswith("SaveV2 in") for op in file_ops(version))
