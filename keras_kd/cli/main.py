@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import argparse
-import itertools
 import sys
 from collections.abc import Sequence
 
@@ -96,7 +95,9 @@ def _parser():
     )
     add_search(commands)
     add_command(commands, _report, "of the run")
-    verify = add_command(commands, _verify, "of the run")
+    verify = add_command(
+        commands, _verify, "of a run, an export, a search or a cache"
+    )
     verify.add_argument(
         "--repair",
         action="store_true",
@@ -142,14 +143,11 @@ def _report(options):
 
 
 def _verify(options):
-    """Check all files of a run, those exported in fresh processes."""
-    from keras_kd.export.verification.directory import repair_directory
-    from keras_kd.export.verification.directory import verify_directory
-    from keras_kd.workflows.run_files import verify_stages
+    """Check all files of a folder, those exported in fresh processes."""
+    from keras_kd.workflows.run_files import verify_folder
 
-    check = repair_directory if options.repair else verify_directory
-    exported = check(options.directory, options.trust)
-    return tell(itertools.chain(exported, verify_stages(options.directory)))
+    how = options.trust, options.repair
+    return tell(verify_folder(options.directory, *how))
 
 
 def _methods(options):

@@ -38,7 +38,7 @@ from keras_kd.tasks.distilling import compile_arguments
 
 
 @keras.saving.register_keras_serializable(package="keras_kd")
-class Distiller(
+class Distiller(  # type: ignore[misc]  # two of these wrap `fit`
     StepChecked, SavedByKeras, KerasNames, CustomLoops, keras.Model
 ):
     """Trains a student from a teacher and from the labels.

@@ -9,15 +9,23 @@ goes on with a harmless value; after the step the host reads the count.
 
 from __future__ import annotations
 
+import functools
+import inspect
+
 import keras
 import numpy as np
 from keras import ops
 
+from keras_kd.distillers.finite_weights import FiniteWeights
+from keras_kd.distillers.finite_weights import spoilt_weights
+from keras_kd.distillers.value_checks import check_fit
+from keras_kd.targets.attached import split_targets
+
 _MESSAGES = {
     "not_finite": (
         "The teacher's output has NaN or Inf for {count} example(s) of "
-        "{batch}. Expected finite numbers. Check the teacher and its "
-        "preprocessing on this batch."
+        "{batch}. Expected finite numbers. Check the inputs of this batch, "
+        "the teacher and its preprocessing."
     ),
     "teacher_form": (
         "What the teacher's output is cannot be told for certain in {batch}. "
@@ -48,9 +56,10 @@ _MESSAGES = {
         "outputs='logits'."
     ),
     "labels": (
-        "{count} label(s) of {batch} are out of range. Expected class ids "
-        "from 0 to the number of the student's outputs minus 1 (0 to 1 for "
-        "yes/no units), or -1 for an example without a label."
+        "{count} label(s) of {batch} are out of range. Expected whole class "
+        "ids from 0 to the number of the student's outputs minus 1 (0 to 1 "
+        "for yes/no units, numbers for one-hot rows), or -1 for an example "
+        "without a label."
     ),
     "sizes": (
         "The student's map has other sizes than the teacher's in {batch}. "
@@ -121,17 +130,19 @@ class StepChecks:
         number = ops.sum(ops.cast(bad, "int32"))
         self._counts.assign_add(ops.cast(places, "int32") * number)
 
-    def watch(self, step, steps: int):
+    def watch(self, step, steps: int, model: keras.Model):
         """Returns a compiled function of `steps` batches that is checked."""
 
         def watched(iterator):
             logs = step(iterator)
-            self.raise_if_tripped(steps)
+            self.raise_if_tripped(steps, model)
             return logs
 
         return watched
 
-    def raise_if_tripped(self, steps: int) -> None:
+    def raise_if_tripped(
+        self, steps: int, model: keras.Model | None = None
+    ) -> None:
         """Raises a `ValueError` if the last `steps` steps counted anything."""
         first, self.batch = self.batch, self.batch + steps
         counts = ops.convert_to_numpy(self._counts)
@@ -145,10 +156,10 @@ class StepChecks:
         message, count = next(pair for pair in found if pair[1])
         low, high = ops.convert_to_numpy(self._range)
         batch = f"{batch} of this epoch"
-        raise ValueError(
-            message.format(count=count, batch=batch, low=low, high=high)
-            + " It was stopped here; the student's weights are finite."
-        )
+        message = message.format(count=count, batch=batch, low=low, high=high)
+        unspoilt = model is not None and not spoilt_weights(model)
+        kept = "; the student's weights are finite" * unspoilt
+        raise ValueError(f"{message} It was stopped here{kept}.")
 
 
 class StepChecked:
@@ -156,8 +167,27 @@ class StepChecked:
 
     It has a `StepChecks` in `_guard` and a `LossMetrics` in `_log`. Keras
     makes the functions of a fit and of an evaluation once; here each is
-    looked at by the guard after every call.
+    looked at by the guard after every call. Arrays are looked at before the
+    first step, and the weights after each epoch.
     """
+
+    @functools.wraps(keras.Model.fit)
+    def fit(self, *args, **kwargs):
+        given = inspect.signature(super().fit).bind(*args, **kwargs)
+        x, y = map(given.arguments.get, ("x", "y"))
+        students = getattr(self, "students", None) or [self.student]
+        check_fit(split_targets(x)[0], y, students, self.loss)
+        watch = FiniteWeights()
+        callbacks = given.arguments.get("callbacks")
+        if isinstance(callbacks, keras.callbacks.CallbackList):
+            watch.set_model(self)
+            callbacks.append(watch)
+        else:
+            given.arguments["callbacks"] = [
+                *keras.tree.flatten(callbacks or []),
+                watch,
+            ]
+        return super().fit(*given.args, **given.kwargs)
 
     def reset_metrics(self):
         super().reset_metrics()
@@ -173,10 +203,14 @@ class StepChecked:
         if self.train_function is None or force:
             super().make_train_function(force)
             steps = self.steps_per_execution
-            self.train_function = self._guard.watch(self.train_function, steps)
+            self.train_function = self._guard.watch(
+                self.train_function, steps, self
+            )
 
     def make_test_function(self, force=False):
         if self.test_function is None or force:
             super().make_test_function(force)
             steps = self.steps_per_execution
-            self.test_function = self._guard.watch(self.test_function, steps)
+            self.test_function = self._guard.watch(
+                self.test_function, steps, self
+            )

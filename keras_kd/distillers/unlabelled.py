@@ -60,13 +60,16 @@ def separate(y, y_pred, loss) -> Labels:
     y = ops.convert_to_tensor(y)
     if is_binary(loss):
         return _units(y, y_pred)
-    if is_sparse(loss) or (_is_own(loss) and _like_ids(y, y_pred)):
+    if is_sparse(loss) or (is_own(loss) and _like_ids(y, y_pred)):
         return _ids(y, y_pred, getattr(loss, "ignore_class", None))
     if loss_name(loss) in OF_ROWS:
         if y.shape[-1] == y_pred.shape[-1] and len(y.shape) > 1:
-            labelled = ops.all(ops.cast(y, "float32") >= 0, axis=-1)
+            numbers = ops.cast(y, "float32")
+            labelled = ops.all(numbers >= 0, axis=-1)
+            bad = ops.any(ops.isnan(numbers), axis=-1)
             kept = ops.expand_dims(labelled, axis=-1)
-            return Labels(ops.where(kept, y, ops.zeros_like(y)), labelled)
+            y = ops.where(kept, y, ops.zeros_like(y))
+            return Labels(y, labelled, None, bad)
     return Labels(y)
 
 
@@ -77,9 +80,13 @@ def _ids(y, y_pred, ignored) -> Labels:
     if len(ids.shape) == len(y_pred.shape) and ids.shape[-1] == 1:
         flat = ops.squeeze(ids, axis=-1)
     labelled = flat != UNLABELLED
-    out_of_range = ops.logical_or(
-        flat < UNLABELLED, flat >= ops.cast(y_pred.shape[-1], flat.dtype)
+    # So asked that it holds of NaN, too.
+    in_range = ops.logical_and(
+        flat >= UNLABELLED, flat < ops.cast(y_pred.shape[-1], flat.dtype)
     )
+    if keras.backend.is_float_dtype(flat.dtype):
+        in_range = ops.logical_and(in_range, flat == ops.floor(flat))
+    out_of_range = ops.logical_not(in_range)
     if ignored is not None:
         ignored = flat == ops.cast(ignored, flat.dtype)
         out_of_range = ops.logical_and(out_of_range, ops.logical_not(ignored))
@@ -97,7 +104,7 @@ def _units(y, y_pred) -> Labels:
     if not keras.backend.is_float_dtype(y.dtype):
         y = ops.cast(y, "float32")
     labelled = y != UNLABELLED
-    bad = ops.logical_or(y < 0.0, y > 1.001)
+    bad = ops.logical_not(ops.logical_and(y >= 0.0, y <= 1.001))  # NaN, too
     bad = ops.logical_and(bad, labelled)
     usable = ops.logical_and(labelled, ops.logical_not(bad))
     return Labels(ops.where(usable, y, ops.zeros_like(y)), labelled, None, bad)
@@ -164,6 +171,8 @@ def resolved(loss, y, y_pred):
     return "categorical_crossentropy"
 
 
-def _is_own(loss) -> bool:
+def is_own(loss) -> bool:
+    """Whether a `compile` loss is none of Keras' own."""
     function = loss_function(loss)
-    return function.__module__.split(".")[0] != "keras"
+    module = getattr(function, "__module__", "keras")  # none: Keras chooses
+    return module.split(".")[0] != "keras"

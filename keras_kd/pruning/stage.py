@@ -31,12 +31,13 @@ from keras_kd.data.splits import read_split
 from keras_kd.data.splits import split_of
 from keras_kd.distillers.default_losses import task_to_train
 from keras_kd.distillers.distiller import Distiller
+from keras_kd.distillers.finite_weights import FiniteWeights
 from keras_kd.distillers.guarded import guard_labels
+from keras_kd.distillers.value_checks import check_values
 from keras_kd.pruning.callback import Pruning
 from keras_kd.pruning.kernels import prunable_kernels
 from keras_kd.pruning.kernels import sparsity_table
 from keras_kd.targets.attached import split_targets
-from keras_kd.training.value_checks import check_values
 
 
 def prune(
@@ -154,12 +155,13 @@ def prune(
         guard_labels(copy)
     parts = split if arrays else (split,)
     watched = bool(callbacks) and isinstance(data, (Data, Mapping))
+    finite = [] if distilled else [FiniteWeights()]  # a distiller has its own
     trained.fit(
         **dict(zip(("x", "y", "sample_weight"), parts, strict=False)),
         batch_size=batch_size if arrays else None,
         epochs=epochs,
         validation_data=split_of(data, "validation") if watched else None,
-        callbacks=[pruning, *callbacks],
+        callbacks=[pruning, *callbacks, *finite],
         verbose=verbose,
     )
     pruning.apply_masks()

@@ -21,6 +21,7 @@ from keras_kd.core.type_aliases import OptimizerLike
 from keras_kd.data.splits import as_data
 from keras_kd.distillers import unlabelled
 from keras_kd.distillers.distiller import Distiller
+from keras_kd.distillers.finite_weights import FiniteWeights
 from keras_kd.distillers.guarded import guard_labels
 from keras_kd.targets.cache import TeacherCache
 from keras_kd.tasks import Headline
@@ -140,6 +141,7 @@ def train(
     )
     if not distilled:
         guard_labels(model)
+        callbacks = [*callbacks, FiniteWeights()]  # as a distiller has it
     together = steps_together(
         steps, trained.distribute_strategy, "steps_per_epoch" in arguments
     )

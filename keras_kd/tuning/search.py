@@ -28,11 +28,11 @@ from keras_kd.core.type_aliases import SearchedLike
 from keras_kd.core.type_aliases import TaskLike
 from keras_kd.core.type_aliases import TeacherLike
 from keras_kd.data.splits import as_data
+from keras_kd.distillers.value_checks import check_values
 from keras_kd.engines import Engine
 from keras_kd.training.task_of import written
 from keras_kd.training.teacher_targets import TeacherTargets
 from keras_kd.training.teacher_targets import targets_folder
-from keras_kd.training.value_checks import check_values
 from keras_kd.tuning.display.table import LiveTable
 from keras_kd.tuning.result import SearchResult
 from keras_kd.tuning.space import oracles
@@ -48,7 +48,7 @@ from keras_kd.tuning.trials.job import Job
 from keras_kd.tuning.trials.logs import log_trial
 from keras_kd.tuning.trials.study import AHEAD
 from keras_kd.tuning.trials.study import Study
-from keras_kd.tuning.trials.study import clear
+from keras_kd.tuning.trials.study_file import clear
 from keras_kd.tuning.trials.trial_record import RUNNING
 
 

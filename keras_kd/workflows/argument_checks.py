@@ -21,6 +21,8 @@ from keras_kd.core.arguments import check_sparsity
 from keras_kd.data.sample_shapes import check_inputs
 from keras_kd.data.splits import Data
 from keras_kd.distillers.distiller import Distiller
+from keras_kd.distillers.value_checks import check_labels
+from keras_kd.distillers.value_checks import check_values
 from keras_kd.export.formats.variants import check_formats
 from keras_kd.export.formats.variants import variants
 from keras_kd.export.signatures.answers import check_head
@@ -28,8 +30,6 @@ from keras_kd.tasks.reading import class_numbers
 from keras_kd.training.optimizers import check_optimizer
 from keras_kd.training.task_of import task_of
 from keras_kd.training.trainer import copies_of
-from keras_kd.training.value_checks import check_labels
-from keras_kd.training.value_checks import check_values
 
 SPLITS = ("train", "validation", "test")
 

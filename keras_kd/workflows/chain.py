@@ -21,6 +21,8 @@ from keras_kd.core.stage_cache import fingerprint_of_builder
 from keras_kd.core.stage_cache import fingerprint_of_split
 from keras_kd.core.type_aliases import DataLike
 from keras_kd.data.splits import as_data
+from keras_kd.distillers.value_checks import check_labels
+from keras_kd.distillers.value_checks import check_values
 from keras_kd.evaluation import measure
 from keras_kd.training.settings_json import as_json
 from keras_kd.training.task_of import task_of
@@ -30,8 +32,6 @@ from keras_kd.training.teacher_targets import TeacherTargets
 from keras_kd.training.teacher_targets import say_unseen
 from keras_kd.training.trainer import train
 from keras_kd.training.trainer import validation_value
-from keras_kd.training.value_checks import check_labels
-from keras_kd.training.value_checks import check_values
 
 
 class Chain:

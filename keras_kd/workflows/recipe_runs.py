@@ -22,6 +22,7 @@ from keras_kd.core.stage_cache import fingerprint_of_split
 from keras_kd.core.type_aliases import TeacherLike
 from keras_kd.data.splits import Data
 from keras_kd.data.splits import as_data
+from keras_kd.distillers.value_checks import check_values
 from keras_kd.export.publishing.versions import check_name
 from keras_kd.export.publishing.versions import folder_of
 from keras_kd.report import Report
@@ -29,7 +30,6 @@ from keras_kd.training.settings_json import as_json
 from keras_kd.training.task_of import task_of
 from keras_kd.training.task_of import written
 from keras_kd.training.trainer import train
-from keras_kd.training.value_checks import check_values
 from keras_kd.workflows.argument_checks import check_lesson
 from keras_kd.workflows.argument_checks import check_settings
 from keras_kd.workflows.compress import compress

@@ -251,7 +251,7 @@ def test_verify_passes_then_names_the_damaged_file(run, capsys):
         (["run", "digits", "--data", "labeled=9"], "'labelled'"),
         (["search", "digits", "--data", "labeled=9"], "'labelled'"),
         (["report", "nowhere"], "no report in 'nowhere'. Expected"),
-        (["verify", "nowhere"], "holds no exported model"),
+        (["verify", "nowhere"], "nothing that can be verified"),
     ],
 )
 def test_bad_call_is_answered_in_words(call, text, capsys):

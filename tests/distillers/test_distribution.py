@@ -100,5 +100,6 @@ def test_distiller_two_replicas_train_the_model_of_one(case):
 @pytest.mark.slow
 def test_distiller_two_replicas_report_a_bad_label():
     wrong = np.where(np.arange(len(Y)) == 5, 7, Y)
+    distiller, _ = train(two())
     with pytest.raises(ValueError, match="1 label.* of batch 0 .*range"):
-        train(two(), y=wrong)
+        distiller.evaluate(X, wrong, batch_size=8, verbose=0)

@@ -6,6 +6,7 @@ from __future__ import annotations
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 from keras import ops
 
 import keras_kd as kd
@@ -101,16 +102,50 @@ def test_guard_checks_targets_that_come_with_the_data():
     assert_finite(distiller)
 
 
+def batches(x, y):
+    """A data set, whose values nobody sees before they come by."""
+    return tf.data.Dataset.from_tensor_slices((x, y)).batch(6)
+
+
 @pytest.mark.parametrize("mode", MODES)
-@pytest.mark.parametrize("wrong", [3, -2])
-def test_guard_names_the_batch_of_a_label_out_of_range(wrong, mode):
-    y = Y.copy()
-    y[7] = wrong
+def test_guard_names_the_batch_of_a_label_out_of_range(mode):
     distiller = compiled(linear(seed=1), **mode)
-    with pytest.raises(
-        ValueError, match=r"1 label\(s\) of batch 1 .* out of range"
-    ):
-        distiller.fit(X, y, **FIT)
+    for wrong in (3, -2, 0.5, np.nan):
+        y = np.where(np.arange(len(Y)) == 7, wrong, Y).astype("float32")
+        with pytest.raises(
+            ValueError, match=r"1 label\(s\) of batch 1 .* out of range"
+        ):
+            distiller.fit(batches(X, y), shuffle=False, verbose=0)
+        assert_finite(distiller)
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("bad", [np.nan, 3e38])
+def test_fit_does_not_end_well_with_weights_that_it_has_spoilt(bad, mode):
+    """A ReLU may hide a NaN of the inputs from the loss."""
+    x = X.copy()
+    x[7, 1] = bad
+    student = mlp(seed=1)
+    distiller = kd.Distiller(Spoilt(0.0), student)
+    distiller.compile("sgd", cross_entropy(), **mode)
+    with pytest.raises(ValueError, match="NaN or infinity of weights .* 1;"):
+        distiller.fit(batches(x, Y), epochs=3, shuffle=False, verbose=0)
+    assert distiller.optimizer.iterations == 4  # one epoch
+
+
+def test_fit_ends_well_where_a_callback_brings_the_weights_back():
+    distiller = compiled(linear(seed=1), run_eagerly=True)
+    best = keras.callbacks.EarlyStopping("loss", restore_best_weights=True)
+
+    class Spoiling(keras.callbacks.Callback):
+        def on_epoch_begin(self, epoch, logs=None):
+            if epoch == 1:
+                first = self.model.student.weights[0]
+                first.assign(first * np.nan)
+
+    callbacks = [Spoiling(), best]
+    history = distiller.fit(X, Y, epochs=9, callbacks=callbacks, **FIT).history
+    assert len(history["loss"]) == 2
     assert_finite(distiller)
 
 

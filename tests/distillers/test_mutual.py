@@ -456,7 +456,10 @@ def test_mutual_compile_refuses(optimizer, message):
 def test_mutual_reports_bad_labels():
     mutual = compiled(kd.MutualDistiller([mlp(), mlp(seed=1)]))
     wrong = np.where(np.arange(len(Y)) == 5, 7, Y)
+    batches = tf.data.Dataset.from_tensor_slices((X, wrong)).batch(8)
     with pytest.raises(ValueError, match="1 label.* of batch 0 .*range"):
+        mutual.fit(batches, shuffle=False, verbose=0)
+    with pytest.raises(ValueError, match="`y`: a label .* example 5"):
         mutual.fit(X, wrong, **FIT)
     with pytest.raises(ValueError, match="needs labels"):
         mutual.fit(X, **FIT)

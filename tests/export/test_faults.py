@@ -4,19 +4,15 @@
 from __future__ import annotations
 
 import concurrent.futures
-import json
 import os
 import pathlib
 import shutil
-import subprocess
-import sys
 import threading
 
 import numpy as np
 import pytest
 
-import keras_kd
-from export import killing
+from export import releasing
 from keras_kd.cli import main
 from keras_kd.core.file_lock import LOCK
 from keras_kd.core.records import file_sha256
@@ -24,20 +20,8 @@ from keras_kd.export import verify_directory
 from keras_kd.export.manifest import check_manifest
 from keras_kd.export.manifest import golden_path
 from keras_kd.export.publishing.release import publish_file
+from keras_kd.export.verification import directory
 from keras_kd.export.verification.golden import read_golden
-
-
-def run_killing(*arguments):
-    """Returns what killing.py prints."""
-    root = str(pathlib.Path(keras_kd.__file__).parents[1])
-    process = subprocess.run(
-        [sys.executable, killing.__file__, *map(str, arguments)],
-        env={**os.environ, "PYTHONPATH": root, "TF_CPP_MIN_LOG_LEVEL": "3"},
-        capture_output=True,
-        text=True,
-    )
-    assert process.returncode == 0, process.stderr[-3000:]
-    return json.loads(process.stdout)
 
 
 def test_releases_at_once_leave_files_of_one_publisher(
@@ -52,12 +36,12 @@ def test_releases_at_once_leave_files_of_one_publisher(
     def publish(source):
         start.wait()
         for _ in range(count):
-            killing.publish_second(base, source)
+            releasing.publish_second(base, source)
 
     with concurrent.futures.ThreadPoolExecutor(2) as pool:
         for done in [pool.submit(publish, who) for who in (first, second)]:
             done.result()
-    killing.check_all(base)
+    releasing.check_all(base)
     numbers = sorted(int(p.name) for p in base.iterdir() if p.name.isdigit())
     assert numbers == list(range(1, 2 * count + 2))
     golden = read_golden(base / "cnn.tflite")
@@ -68,57 +52,6 @@ def test_releases_at_once_leave_files_of_one_publisher(
     ]
     expected = read_golden(mine[0] / "cnn.tflite").expected["logits"]
     np.testing.assert_array_equal(golden.expected["logits"], expected)
-
-
-@pytest.mark.slow
-def test_release_killed_at_any_line_leaves_whole_files(
-    exported, second, tmp_path
-):
-    base = exported.folder / "cnn"
-    points = run_killing("release", base, second, tmp_path)
-    # From nothing to all: a state for the version, the six files of serving
-    # and the three of the .tflite file.
-    assert points == sorted(points) and len(set(points)) == 11
-    counts = {state: points.count(state) for state in set(points)}
-    print(f"{len(points) - 1} kills; states left behind: {counts}")
-    old = killing.contents(base / "1")
-    for state in sorted(counts):
-        folder = tmp_path / f"{state}" / "cnn"
-        problems = [found for _, found in verify_directory(folder) if found]
-        assert not problems, (state, problems)
-        assert killing.contents(folder / "1") == old
-        # And the next release.
-        folder = tmp_path / f"{state}-again" / "cnn"
-        killing.check_all(folder)
-        assert killing.contents(folder / "1") == old
-        newest = max(int(p.name) for p in folder.iterdir() if p.name.isdigit())
-        assert newest == (2 if state == 0 else 3)
-        assert not killing.leftovers(folder)
-
-
-@pytest.mark.slow
-def test_export_killed_at_20_random_points_publishes_whole_files(tmp_path):
-    seen = run_killing("export", tmp_path, 20)
-    before = after = 0
-    for (_, old), (kind, new) in zip(seen, seen[1:], strict=False):
-        # keep=3 removes the oldest, wholly; no other version changes.
-        for name in versions(old) & versions(new):
-            assert files(old, name) == files(new, name)
-        added = bool(versions(new) - versions(old))
-        if kind != "last":
-            before, after = before + (not added), after + added
-    print(f"{before} kills before the rename, {after} after it")
-    assert before + after == 20 and before >= 5 and after >= 3
-    assert versions(seen[-1][1]) - versions(seen[-2][1])
-    assert not killing.leftovers(tmp_path / "model")
-
-
-def versions(contents):
-    return {n.split("/")[0] for n in contents if n.split("/")[0].isdigit()}
-
-
-def files(contents, version):
-    return {k: v for k, v in contents.items() if k.startswith(f"{version}/")}
 
 
 def test_old_file_keeps_its_golden_answers_until_it_is_replaced(
@@ -169,7 +102,7 @@ def test_verify_names_every_file_with_one_flipped_byte(
 ):
     base = copied.folder / "cnn"
     # Files are compared before any is run; what runs is not damaged here.
-    monkeypatch.setattr(killing.directory, "verify", lambda *args: 0.0)
+    monkeypatch.setattr(directory, "verify", lambda *args: 0.0)
     assert main(["verify", str(base)]) == 0
     paths = [path for path in base.rglob("*") if path.is_file()]
     paths.remove(base / LOCK)  # it is empty, and no manifest speaks of it
@@ -191,7 +124,7 @@ def test_verify_names_every_file_with_one_flipped_byte(
 
 def test_verify_leaves_alone_what_no_export_wrote(copied, monkeypatch):
     """A server's own settings may lie in a version, and change there."""
-    monkeypatch.setattr(killing.directory, "verify", lambda *args: 0.0)
+    monkeypatch.setattr(directory, "verify", lambda *args: 0.0)
     (copied.version / "batching_params.pbtxt").write_text("max_batch_size {}")
     (copied.folder / "cnn" / "notes.md").write_text("mine")
     # A writer was killed: the name was never final.

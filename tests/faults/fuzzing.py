@@ -27,7 +27,7 @@ from keras_kd.core.printable import printable
 from keras_kd.core.records import StageRecord
 from keras_kd.report import Report
 from keras_kd.targets.cache import TeacherCache
-from keras_kd.tuning.trials import study
+from keras_kd.tuning.trials.study_file import read_study
 
 # The package's attribute of this name is the function.
 verify = importlib.import_module("keras_kd.export.verification.verify")
@@ -41,11 +41,6 @@ def read_cache(folder):
     return cache.encodings, cache.fingerprints, found
 
 
-def read_study(folder):
-    """Reads what a search that goes on reads first."""
-    study._read(folder)
-
-
 # What is asked of a folder of each kind: commands, and what they share with
 # the library.
 ASKED = {
@@ -57,9 +52,10 @@ ASKED = {
     "targets/dense": (
         lambda folder: main(["targets", "info", str(folder)]),
         lambda folder: main(["targets", "verify", str(folder)]),
+        lambda folder: main(["verify", str(folder)]),
         read_cache,
     ),
-    "search": (read_study,),
+    "search": (read_study, lambda folder: main(["verify", str(folder)])),
 }
 ASKED["targets/sparse"] = ASKED["targets/dense"]
 

@@ -25,6 +25,7 @@ import tempfile
 import time
 
 from faults import mutations
+from faults.stages import LEFT
 from faults.stages import STAGES
 from faults.stages import by_name
 from faults.stages import fresh
@@ -111,6 +112,14 @@ class Trial:
     def start(self, answer=None, **fault):
         return begin(self.stage, self.folder, answer or self.answer, **fault)
 
+    def again(self):
+        """Judges what a fault has left, then a run without one."""
+        try:
+            LEFT.get(self.stage, str)(self.folder)
+        except (ValueError, OSError) as error:
+            return LOST, f"left half: {error}"
+        return self.verdict(self.once())
+
     def verdict(self, told):
         """Judges a run without a fault that came after one."""
         if "result" not in told:
@@ -126,7 +135,7 @@ def kill(trial, rng):
     told = trial.once(last=at)
     if told:
         return LOST, f"it was not killed at {at} of {total}"
-    return trial.verdict(trial.once())
+    return trial.again()
 
 
 def full(trial, rng):
@@ -138,7 +147,7 @@ def full(trial, rng):
         return LOST, "an error that says nothing"
     if told.get("code") not in (None, 2):
         return LOST, f"it ended with {told['code']}"
-    return trial.verdict(trial.once())
+    return trial.again()
 
 
 def damage(trial, rng):
@@ -170,7 +179,7 @@ def two(trial, rng):
         return LOST, crashes[0]
     if not any("result" in one for one in told):
         return LOST, f"neither got through: {told}"[:300]
-    return trial.verdict(trial.once())
+    return trial.again()
 
 
 def stop(trial, rng):
@@ -187,7 +196,7 @@ def stop(trial, rng):
         left = [p for p in trial.folder.rglob(".*tmp-*") if p.exists()]
         if left:
             return LOST, f"it left {left[0].name}"
-    return trial.verdict(trial.once())
+    return trial.again()
 
 
 FAULTS = (kill, full, damage, two, stop)

@@ -11,21 +11,26 @@ import contextlib
 import hashlib
 import io
 import json
+import os
 import pathlib
+import shutil
 
 import keras
 import numpy as np
 
 import keras_kd as kd
 from cli.tiny_recipe import RECIPE
+from export import releasing
 from keras_kd.cli import main
 from keras_kd.core.records import StageRecord
 from keras_kd.core.records import file_sha256
 from keras_kd.core.stage_cache import StageFolder
 from keras_kd.data.splits import Data
 from keras_kd.export.manifest import check_manifest
+from keras_kd.export.verification.golden import read_golden
 from keras_kd.report import Report
 
+BEFORE = pathlib.Path(__file__).parents[1] / "saved_before" / "run"
 ROWS = 40
 LEARN = {"epochs": 1, "batch_size": 20, "verbose": 0}
 
@@ -116,6 +121,29 @@ def exported(folder):
     return file_sha256(base / "m.tflite")
 
 
+def released(folder):
+    """Another export's files, over an earlier version."""
+    base, first = folder / "run", folder / ".first"
+    if not base.exists():
+        shutil.rmtree(first, ignore_errors=True)
+        shutil.copytree(BEFORE, first)
+        os.rename(first, base)
+    releasing.publish_second(base, BEFORE, b"second")
+    newest = max(int(p.name) for p in base.iterdir() if p.name.isdigit())
+    found = [releasing.contents(base / n) for n in (str(newest), "serving")]
+    for files in found:
+        files.pop("manifest.json")  # of all that is good beside them, too
+    answers = read_golden(base / "run.tflite").expected
+    answers = {name: a.tolist() for name, a in answers.items()}
+    return [found, releasing.contents(base / "run.tflite"), answers]
+
+
+def whole_files(folder):
+    """Raises a ValueError if a final name in `released` has half a file."""
+    if (folder / "run").exists():
+        releasing.check_all(folder / "run")
+
+
 def reported(folder):
     """A report of records that are there."""
     metrics = {"accuracy": 0.5, "accuracies": [0.5, 0.5], "seeds": [0, 1]}
@@ -186,10 +214,11 @@ class Ended(OSError):
 
 
 STAGES = (
-    *(stages, targets, merged, reported, exported, generations, links),
-    *(searched, run),
+    *(stages, targets, merged, reported, released, exported, generations),
+    *(links, searched, run),
 )
-QUICK = (stages, targets)
+LEFT = {released: whole_files}
+"""What must hold of a folder that a fault has left behind."""
 
 
 def by_name(name):

@@ -35,9 +35,11 @@ def run(*arguments):
 
 
 def test_stage_under_each_fault_once():
-    process = run("stages", "--most", 1)
+    names = ("stages", "released")
+    process = run(*names, "--most", 1)
     assert process.returncode == 0, process.stdout + process.stderr[-2000:]
-    assert process.stdout.count("| stages |") == len(harness.FAULTS)
+    for name in names:
+        assert process.stdout.count(f"| {name} |") == len(harness.FAULTS)
 
 
 @pytest.mark.faults

@@ -188,8 +188,9 @@ def test_guard_names_the_execution_that_a_bad_label_is_in(make):
     y[42] = 7  # in batch 5 of 8 samples each
     model = make()
     FOUR.apply(model)
+    batches = tf.data.Dataset.from_tensor_slices((X, y)).batch(8)
     with pytest.raises(ValueError, match="1 label.* of batches 4 to 7"):
-        model.fit(X, y, batch_size=8, shuffle=False, verbose=0)
+        model.fit(batches, shuffle=False, verbose=0)
 
 
 def test_callbacks_hear_of_each_execution_once():

@@ -107,7 +107,11 @@ def publish(
     is_staged = staged_dir.name.startswith(STAGED)
     if not is_staged or staged_dir.resolve().parent != base_dir.resolve():
         with staging(base_dir) as folder:
-            shutil.copytree(staged_dir, folder, dirs_exist_ok=True)
+            for path in staged_dir.iterdir():
+                # Not all at once: the folder would get the time of the
+                # other, by which its lease may have run out.
+                copy = shutil.copytree if path.is_dir() else shutil.copy2
+                copy(path, folder / path.name)
             return publish(folder, base_dir, keep)
     if not manifest_path(staged_dir).exists():
         write_manifest(staged_dir)

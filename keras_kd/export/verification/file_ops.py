@@ -3,12 +3,13 @@
 
 A SavedModel is a program: its graph may read and write files, print, run
 Python and open connections. Its own variables are read by a function that
-TensorFlow has written; everything else of that kind is found here, without
-loading or running any of it.
+TensorFlow has written; all else that is not known to compute only is found
+here, without loading or running any of it.
 """
 
 from __future__ import annotations
 
+import functools
 import os
 import pathlib
 import re
@@ -19,9 +20,27 @@ from keras_kd.export.manifest import VerificationError
 _TOUCHES = re.compile(
     "File|Reader|Dataset|Save|Restore|Checkpoint|Remap|Proto|Summary|Event"
     "|Debug|Dump|Print|ImmutableConst|Skipgram|RecordInput|FixedUnigram"
-    "|PyFunc|Rpc|Remote|CustomCall|Configur|Collective"
+    "|PyFunc|Rpc|Remote|CustomCall|Configur|Collective|Abort|TPU|^Copy"
 )
 """In the name of an operation that files, processes or networks feel."""
+
+_STATE = re.compile(
+    "(Stateful)?PartitionedCall|If|While|Case|Assert|CheckNumerics(V2)?|Empty"
+    "|VarHandleOp|(Read|Assign|AssignAdd|AssignSub)VariableOp|VariableShape"
+    "|VarIsInitializedOp|Variable(V2)?|TemporaryVariable|DestroyResourceOp"
+    "|DisableCopyOnRead|GuaranteeConst|IsTensorFloat32Enabled|DeviceIndex"
+    "|Resource(Gather|Scatter|Apply|SparseApply|StridedSliceAssign).*"
+    "|(Anonymous)?(HashTable|Mutable(Dense)?HashTable)(OfTensors)?(V2)?"
+    "|LookupTable.*|InitializeTable(V2)?|TensorArray.*|Stack.*|CudnnRNN.*"
+    "|Multinomial|(Parameterized)?TruncatedNormal|NonDeterministicInts"
+    "|Random(Crop|Gamma|PoissonV?2?|Shuffle|StandardNormal|Uniform(Int)?)"
+    "|Stateful(Random|Standard|Truncated|Uniform).*|Rng(ReadAndSkip|Skip)"
+    "|StatelessRandomGetAlg|SampleDistortedBoundingBox(V2)?"
+    "|(All|LogUniform|Uniform|LearnedUnigram|ThreadUnsafeUnigram)"
+    "CandidateSampler"
+)
+"""Names of operations whose state is the model's own: variables, tables, and
+generators of random numbers."""
 
 
 class UntrustedError(ValueError):
@@ -90,6 +109,10 @@ def _in_graph(meta_graph):
         if n.name in {save, restore} - _used(meta_graph)
     }
     elsewhere = _reached([n for n in nodes if n.name not in own], functions)
+    for gradient in meta_graph.graph_def.library.gradient:
+        if gradient.gradient_func in functions:
+            called = functions[gradient.gradient_func].node_def
+            elsewhere |= {gradient.gradient_func, *_reached(called, functions)}
     for name, function in functions.items():
         # Whatever no saver calls is looked at, reached or not.
         if not any(name in reached for reached in own.values()):
@@ -97,11 +120,11 @@ def _in_graph(meta_graph):
     saves, restores = (own.get(n, set()) - elsewhere for n in (save, restore))
     from_loader = _is_fed(restore, nodes, saver)
     for node in nodes:
-        if _TOUCHES.search(node.op):
+        if node.op not in functions and not _computes_only(node.op):
             yield f"{node.op} in the graph"
     for name, function in functions.items():
         for node in function.node_def:
-            if not _TOUCHES.search(node.op):
+            if node.op in functions or _computes_only(node.op):
                 continue
             if name in saves - restores:
                 continue  # no server ever calls it
@@ -111,17 +134,40 @@ def _in_graph(meta_graph):
             yield f"{node.op} in {name}"
 
 
+@functools.cache
+def _computes_only(op: str) -> bool:
+    """Whether all that an operation does is known to be computing.
+
+    TensorFlow marks what has an effect beside its result, though not what
+    reads files. What it does not know, such as an operation of a library of
+    one's own, may do anything.
+    """
+    from tensorflow.python.framework import op_def_registry
+
+    known = op_def_registry.get(op)
+    if known is None or _TOUCHES.search(op):
+        return False
+    return not known.is_stateful or bool(_STATE.fullmatch(op))
+
+
 def _reached(nodes, functions) -> set[str]:
     """Returns the names of all functions that nodes call, directly or not."""
     found: set[str] = set()
     waiting: list[Any] = list(nodes)
     while waiting:
-        for value in waiting.pop().attr.values():
-            named = [value.func.name, *(f.name for f in value.list.func)]
-            for name in set(named) & set(functions) - found:
-                found.add(name)
-                waiting += functions[name].node_def
+        node = waiting.pop()
+        for name in {node.op, *_named(node)} & set(functions) - found:
+            found.add(name)
+            waiting += functions[name].node_def
     return found
+
+
+def _named(holder):
+    """Yields the functions that attributes name, those of these included."""
+    for value in holder.attr.values():
+        for function in (value.func, *value.list.func):
+            yield function.name
+            yield from _named(function)
 
 
 def _used(meta_graph) -> set[str]:

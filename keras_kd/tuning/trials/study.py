@@ -3,11 +3,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import json
 import pathlib
-import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -16,10 +14,12 @@ from keras_tuner.engine.trial import Trial
 
 from keras_kd.core.records import file_sha256
 from keras_kd.core.records import write_atomically
-from keras_kd.core.seals import MALFORMED
 from keras_kd.core.stage_cache import fingerprint
 from keras_kd.tuning.space import oracles
-from keras_kd.tuning.trials.logs import FILE as LOG
+from keras_kd.tuning.trials.study_file import AGAIN
+from keras_kd.tuning.trials.study_file import FILE
+from keras_kd.tuning.trials.study_file import NAME
+from keras_kd.tuning.trials.study_file import read_study
 from keras_kd.tuning.trials.trial_record import CONTROL
 from keras_kd.tuning.trials.trial_record import FAILED
 from keras_kd.tuning.trials.trial_record import RUNNING
@@ -28,13 +28,6 @@ from keras_kd.tuning.trials.trial_record import shown
 
 MAX_ATTEMPTS = 3
 AHEAD = 4
-FILE = "study.json"
-NAME = re.compile(rf"{CONTROL}|\d+")  # of a trial, and so of its files
-
-_AGAIN = (
-    "delete that folder to begin again (search has overwrite=True for it, and "
-    "`keras-kd search` --overwrite)"
-)
 
 
 class Study:
@@ -79,7 +72,7 @@ class Study:
         self._told = 0
         # The sha256 of each file that trials have left, by its name.
         self._files: dict[str, str] = {}
-        content = _read(directory)
+        content = read_study(directory)
         if content is not None:
             self._go_on(content)
 
@@ -152,7 +145,7 @@ class Study:
             raise ValueError(
                 f"{file} is damaged or was changed: its sha256 is {now}, "
                 f"expected {self._files[file.name]} as in {FILE}. Restore it "
-                f"from a backup, or {_AGAIN}."
+                f"from a backup, or {AGAIN}."
             )
         return file
 
@@ -187,7 +180,7 @@ class Study:
                 "data, the student or a setting differs from what is asked "
                 "now. Expected the same arguments (only `trials`, `workers` "
                 "and `engine` may change). Use another directory, or "
-                f"{_AGAIN}."
+                f"{AGAIN}."
             )
         self._files = content.get("files", {})
         for row in content["rows"]:
@@ -207,7 +200,7 @@ class Study:
                 f"{self.directory / FILE} cannot be read by keras-tuner "
                 f"{keras_tuner.__version__}; it was written by "
                 f"{content['keras_tuner']}. Install that version, or "
-                f"{_AGAIN}. Received: {error}"
+                f"{AGAIN}. Received: {error}"
             ) from error
         self._attempts = content["attempts"]
         self._untold, self._told = content["untold"], content["told"]
@@ -238,7 +231,7 @@ class Study:
                 "Expected trials="
                 f"{self._told} or less, and none that runs. Received: "
                 f"{missing} more, running: {self.unfinished()}. Use another "
-                f"directory, or {_AGAIN}."
+                f"directory, or {AGAIN}."
             )
 
     def _write(self):
@@ -257,44 +250,3 @@ class Study:
         whole = {"sha256": fingerprint(content), "study": content}
         text = json.dumps(whole, indent=1) + "\n"
         write_atomically(self.directory / FILE, text)
-
-
-def clear(directory: pathlib.Path) -> None:
-    """Removes a search: the files that its study names, through no link."""
-    names, folders = [FILE], ["trials", "logs"]  # a damaged one names none
-    with contextlib.suppress(ValueError, TypeError, KeyError):
-        rows = (_read(directory) or {})["rows"]
-        names += ["job.pkl", "workers.log", "search.html", "search.png"]
-        for name in (row["name"] for row in rows):
-            if NAME.fullmatch(name):
-                names += [f"trials/{name}.keras", f"trials/{name}.weights.h5"]
-                names.append(f"logs/{name}/{LOG}")
-                folders.insert(0, f"logs/{name}")
-    for name in names:
-        path = directory / name
-        inside = [p for p in path.parents if directory in p.parents]
-        if not any(p.is_symlink() for p in [path, *inside]):
-            path.unlink(missing_ok=True)
-    for name in folders:
-        with contextlib.suppress(OSError):  # there is something else in it
-            (directory / name).rmdir()
-
-
-def _read(directory):
-    """Returns what is on disk, checked; `None` if there is nothing."""
-    path = directory / FILE
-    try:
-        found = json.loads(path.read_text("utf-8"))
-        content = found["study"]
-        if found["sha256"] != fingerprint(content):
-            raise ValueError("its sha256 is another one")
-        for row in content["rows"]:
-            TrialRecord(**row)
-        return content
-    except FileNotFoundError:
-        return None
-    except MALFORMED as error:
-        raise ValueError(
-            f"{path} is damaged: {error}. Restore it from a backup, or "
-            f"{_AGAIN}."
-        ) from error

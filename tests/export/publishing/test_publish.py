@@ -54,6 +54,21 @@ def test_publish_copies_a_folder_from_elsewhere(tmp_path):
     assert (source / "saved_model.pb").exists()
 
 
+def test_publish_of_an_old_folder_is_not_swept_by_others(tmp_path, monkeypatch):
+    source, base = fill(tmp_path / "source"), tmp_path / "models"
+    write_manifest(source)
+    os.utime(source, (0, 0))
+
+    def swept(folder):
+        leases.sweep(base)  # as another publisher does first
+        flush(folder)
+
+    flush = MODULE.flush
+    monkeypatch.setattr(MODULE, "flush", swept)
+    assert publish(source, base) == base / "1"
+    assert set(check_manifest(base / "1")) >= {"saved_model.pb"}
+
+
 def test_publish_refuses_folder_without_model(tmp_path):
     with staging(tmp_path) as folder:
         with pytest.raises(ValueError, match="no saved_model.pb"):

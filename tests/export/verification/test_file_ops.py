@@ -126,6 +126,29 @@ def test_restoring_is_found_where_it_reads_another_path(copied):
         function.signature.name = "hidden"
         function.node_def.add(name="p", op="PyFunc")
 
+    def called(graph):
+        """The function that saves, called by its name and in an attribute."""
+        node, function = function_of(graph, graph.saver_def.save_tensor_name)
+        graph.graph_def.node.add(name="c", op=function.signature.name)
+
+    def hidden(graph):
+        node, function = function_of(graph, graph.saver_def.save_tensor_name)
+        call = graph.graph_def.node.add(name="c", op="NoOp")
+        inner = call.attr["f"].func.attr["g"].func
+        inner.name = function.signature.name
+
+    def gradient(graph):
+        _, function = function_of(graph, graph.saver_def.save_tensor_name)
+        for name in (function.signature.name, "none there"):
+            graph.graph_def.library.gradient.add(
+                function_name="f", gradient_func=name
+            )
+
+    for change in (called, hidden, gradient):
+        version = shutil.copytree(copied.version, copied.folder / "changed")
+        changed(version, change)
+        assert any(op.startswith("SaveV2 in") for op in file_ops(version))
+        shutil.rmtree(version)
     for change, op in (
         (other, "RestoreV2 in"),
         (inside, "RestoreV2 in"),
@@ -137,6 +160,37 @@ def test_restoring_is_found_where_it_reads_another_path(copied):
         (found,) = file_ops(version)
         assert found.startswith(op), change
         shutil.rmtree(version)
+
+
+@pytest.mark.parametrize(
+    "op",
+    [
+        *("ReadFile", "MatchingFiles", "PyFuncStateless"),  # not stateful
+        *("Abort", "Copy", "XlaLaunch", "Send", "SleepOp", "QueueEnqueueV2"),
+        "OfALibraryOfOnesOwn",
+    ],
+)
+def test_what_is_not_known_to_compute_only_is_refused(tmp_path, op):
+    model = saved_model_pb2.SavedModel()
+    graph = model.meta_graphs.add().graph_def
+    for name in (*COMPUTES, op):
+        graph.node.add(name=name, op=name)
+    (tmp_path / "saved_model.pb").write_bytes(model.SerializeToString())
+    assert file_ops(tmp_path) == [f"{op} in the graph"]
+
+
+COMPUTES = (
+    *(
+        "MatMul",
+        "RandomUniform",
+        "StatelessRandomUniformV2",
+        "MutableHashTable",
+    ),
+    *("HashTableV2", "LookupTableFindV2", "InitializeTableV2", "Assert"),
+    *("TensorListReserve", "TensorArrayV3", "CudnnRNNV3", "StatelessWhile"),
+    *("StaticRegexReplace", "StringSplitV2", "UnicodeDecode", "ReadVariableOp"),
+    *("MutableHashTableV2", "ResourceGather", "VarIsInitializedOp"),
+)
 
 
 def test_second_graph_and_damaged_one_are_refused(copied):

@@ -29,7 +29,7 @@ from keras_kd.engines import Serial
 from keras_kd.engines import TaskLostError
 from keras_kd.tuning.trials import driver
 from keras_kd.tuning.trials import trial
-from keras_kd.tuning.trials.study import FILE
+from keras_kd.tuning.trials.study_file import FILE
 from keras_kd.tuning.trials.trial import Outcome
 from keras_kd.tuning.trials.trial_record import COMPLETED
 from keras_kd.tuning.trials.trial_record import FAILED

@@ -17,7 +17,7 @@ from keras_kd.tuning.trials import study as study_module
 from keras_kd.tuning.trials.study import AHEAD
 from keras_kd.tuning.trials.study import MAX_ATTEMPTS
 from keras_kd.tuning.trials.study import Study
-from keras_kd.tuning.trials.study import clear
+from keras_kd.tuning.trials.study_file import clear
 from keras_kd.tuning.trials.trial_record import COMPLETED
 from keras_kd.tuning.trials.trial_record import CONTROL
 from keras_kd.tuning.trials.trial_record import FAILED

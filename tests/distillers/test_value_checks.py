@@ -8,11 +8,12 @@ import dataclasses
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 
 import keras_kd as kd
 from keras_kd.data.splits import Data
-from keras_kd.training.value_checks import check_labels
-from keras_kd.training.value_checks import check_values
+from keras_kd.distillers.value_checks import check_labels
+from keras_kd.distillers.value_checks import check_values
 
 X = np.zeros((6, 2, 2), "float32")
 Y = np.arange(6) % 3
@@ -74,6 +75,65 @@ def test_gaps_that_the_student_fills_itself_are_no_error():
     check_values((one(X, np.nan), Y), fills)
     with pytest.raises(ValueError, match="must be finite"):
         check_values((one(X, np.inf), Y), fills)
+
+
+def fit(x, y, loss=SPARSE, model=None):
+    model = model or student()
+    distiller = kd.Distiller(
+        None, model, alpha=0.5, distillation_losses=kd.losses.Regression()
+    )
+    x = kd.attach_targets(x, {"output": np.zeros((6, 3), "float32")}, "values")
+    distiller.compile("sgd", loss, run_eagerly=True)
+    distiller.fit(x, y, batch_size=6, verbose=0)
+    return model
+
+
+@pytest.mark.parametrize(
+    ("x", "y", "text"),
+    [
+        (one(X, np.nan), Y, "`x`: input .* example 5"),
+        (one(X, np.inf), Y, "`x`: input .* example 5"),
+        (one(X, 3e38), Y, "`x`: input .* example 5"),
+        (X, one(Y, np.nan), "`y`: label .* example 5"),
+        (X, one(Y, 0.5), "`y`: a label .* 0.5 for example 5"),
+        (X, one(Y, 99), "`y`: a label .* 99.0 for example 5"),
+    ],
+)
+def test_fit_refuses_arrays_before_the_first_step(x, y, text):
+    model = student()
+    before = model.get_weights()
+    for given in (x, y), (tf.constant(x), tf.constant(y)):
+        with pytest.raises(ValueError, match=text):
+            fit(*given, model=model)
+    for weight, old in zip(model.get_weights(), before, strict=True):
+        np.testing.assert_array_equal(weight, old)
+
+
+def masked(y, answer):
+    y = keras.ops.cast(y, "float32")
+    gap = keras.ops.isnan(y)
+    return keras.ops.square(keras.ops.where(gap, 0.0, y - answer[:, 0]))
+
+
+@pytest.mark.parametrize(
+    ("y", "loss"),
+    [
+        (one(Y, -1), SPARSE),
+        (one(np.tile(Y[:, None], 3), 1e12), "mean_absolute_error"),
+        (one(np.tile(Y[:, None], 3), 1e25), "mean_absolute_error"),
+        (one(Y, np.nan), masked),
+    ],
+)
+def test_fit_lets_pass_what_is_legal(y, loss):
+    model = fit(X, y, loss)
+    assert all(np.isfinite(w).all() for w in model.get_weights())
+
+
+def test_fit_lets_pass_huge_numbers_that_the_student_scales():
+    scaled = keras.Sequential(
+        [keras.Input((2, 2)), keras.layers.Rescaling(1e-30), student()]
+    )
+    fit(one(X, 1e30), Y, model=scaled)
 
 
 def calls(tmp_path, data):
