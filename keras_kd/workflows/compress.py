@@ -35,6 +35,7 @@ from keras_kd.workflows.artifact_metrics import artifact_metrics
 from keras_kd.workflows.choosing import best_of
 from keras_kd.workflows.choosing import is_better
 from keras_kd.workflows.choosing import still_improving
+from keras_kd.workflows.dry_run import dry_run as through_every_stage
 from keras_kd.workflows.export_stages import exported
 from keras_kd.workflows.export_stages import refusals
 from keras_kd.workflows.export_stages import teacher_file
@@ -71,6 +72,7 @@ def compress(
     quantize: str | Sequence[str | None] | None = None,
     tolerance: float | None = None,
     head: Head = None,
+    dry_run: bool = True,
     verbose: int = 1,
 ) -> Report:
     """Distils, prunes, exports and verifies a student, and reports it.
@@ -142,13 +144,17 @@ def compress(
             `export`. int8 learns its ranges from the training split.
         tolerance: See `export`.
         head: See `export`.
+        dry_run: Whether one batch first goes through every stage, so that
+            what cannot work fails at once: one step of each training and one
+            conversion to each format. It changes no figure.
         verbose: 0 prints nothing, else a line or a bar for each stage.
 
     Returns:
         A `Report`; `print` it, or look at its `gain` and `records`.
 
     Raises:
-        ValueError: If an argument is wrong, or a file does not verify.
+        ValueError: If an argument is wrong, one batch does not come through
+            a stage, or a file does not verify.
 
     Example:
 
@@ -227,6 +233,8 @@ def compress(
         task=task,
         headline=headline,
     )
+    if dry_run:
+        through_every_stage(stages, prune, files)
     judged = stages.task.headline
     figure = f"val_{judged.name}"
     labels = labels_of(data.validation)
