@@ -48,8 +48,8 @@ _MESSAGES = {
         "outputs='logits'."
     ),
     "labels": (
-        "{count} label(s) of {batch} are out of range. Expected class ids "
-        "from 0 to the number of the student's outputs minus 1 (0 to 1 for "
+        "{count} label(s) of {batch} are out of range. Expected whole class "
+        "ids from 0 to the number of the student's outputs minus 1 (0 to 1 for "
         "yes/no units), or -1 for an example without a label."
     ),
     "sizes": (

@@ -80,6 +80,9 @@ def _ids(y, y_pred, ignored) -> Labels:
     out_of_range = ops.logical_or(
         flat < UNLABELLED, flat >= ops.cast(y_pred.shape[-1], flat.dtype)
     )
+    if keras.backend.is_float_dtype(y.dtype):
+        is_part = flat != ops.floor(flat)  # which Keras would cut off
+        out_of_range = ops.logical_or(out_of_range, is_part)
     if ignored is not None:
         ignored = flat == ops.cast(ignored, flat.dtype)
         out_of_range = ops.logical_and(out_of_range, ops.logical_not(ignored))

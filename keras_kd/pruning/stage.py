@@ -157,6 +157,7 @@ def prune(
     trained.fit(
         **dict(zip(("x", "y", "sample_weight"), parts, strict=False)),
         batch_size=batch_size if arrays else None,
+        shuffle=arrays,  # of a data set Keras would warn that it cannot
         epochs=epochs,
         validation_data=split_of(data, "validation") if watched else None,
         callbacks=[pruning, *callbacks],

@@ -39,6 +39,7 @@ from keras_kd.workflows.dry_run import dry_run as through_every_stage
 from keras_kd.workflows.export_stages import exported
 from keras_kd.workflows.export_stages import refusals
 from keras_kd.workflows.export_stages import teacher_file
+from keras_kd.workflows.export_stages import withdrawn
 from keras_kd.workflows.stages import CompressionStages
 from keras_kd.workflows.teacher_checks import warn_of_teacher
 
@@ -145,8 +146,7 @@ def compress(
         tolerance: See `export`.
         head: See `export`.
         dry_run: Whether one batch first goes through every stage, so that
-            what cannot work fails at once: one step of each training and one
-            conversion to each format. It changes no figure.
+            what cannot work fails at once. It changes no figure.
         verbose: 0 prints nothing, else a line or a bar for each stage.
 
     Returns:
@@ -241,8 +241,7 @@ def compress(
     of_teacher = stages.teacher()
     of_control = None
     teacher_value = of_teacher.metrics.get(figure)
-    at_first = warn_of_teacher(teacher_value, labels, None, judged)
-    for warning in sized + at_first:
+    for warning in sized + warn_of_teacher(teacher_value, labels, None, judged):
         stages.say(warning)  # now, before hours are spent on its students
     found = None
     if search is not None:
@@ -282,6 +281,8 @@ def compress(
             "of the teacher. Ship the control: its files are in "
             f"{directory / 'control'}."
         )
+    else:
+        withdrawn(stages, "control")
     if controls and isinstance(data.train, tf.data.Dataset):
         notes.append(
             "A control has the initial weights of its student and as many "

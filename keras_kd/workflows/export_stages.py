@@ -3,11 +3,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import pathlib
 from typing import Any
 
 from keras_kd.core.passing_faults import is_passing
 from keras_kd.core.records import StageRecord
+from keras_kd.core.records import file_sha256
 from keras_kd.core.stage_cache import fingerprint
 from keras_kd.core.stage_cache import versions
 from keras_kd.data.parts import take
@@ -69,6 +72,35 @@ def exported(
 
     stage = f"export-{name}" if name else "export"
     return stages.folder.run(stage, depends_on, make)
+
+
+def withdrawn(stages: CompressionStages, name: str) -> None:
+    """Removes what an earlier run of this folder exported to one inside it.
+
+    Of that only the files that its record names, as they were written.
+
+    Args:
+        stages: The run.
+        name: What `exported` was given.
+    """
+    kept = stages.folder.directory / f"export-{name}.json"
+    place = stages.directory / name
+    try:
+        files = StageRecord.load(kept).artefacts
+    except (FileNotFoundError, ValueError):
+        return
+    stages.say(f"{name}: its files are of an earlier run, and are removed")
+    folders = set()
+    for path, digest in files.items():
+        file = pathlib.Path(os.path.normpath(kept.parent / path))
+        if place in file.parents and file.is_file() and not place.is_symlink():
+            if file_sha256(file) == digest:
+                file.unlink()
+                folders.add(file.parent)
+    for folder in sorted(folders - {place}, reverse=True):
+        with contextlib.suppress(OSError):  # it holds what is not ours
+            folder.rmdir()
+    kept.unlink()
 
 
 def refusals(

@@ -567,7 +567,7 @@ def test_prune_returns_an_ordinary_model_and_leaves_the_student(tmp_path):
     assert len(loaded.weights) == len(student.weights)
 
 
-def test_prune_trains_on_a_dataset_and_a_pair_alike():
+def test_prune_trains_on_a_dataset_and_a_pair_alike(recwarn):
     x, y = arrays()
     student = dense_model()
     dataset = tf.data.Dataset.from_tensor_slices((x, y)).batch(16)
@@ -575,6 +575,7 @@ def test_prune_trains_on_a_dataset_and_a_pair_alike():
         pruned, record = prune(student, data, 0.5, epochs=1, batch_size=16)
         assert_sparse(prunable_kernels(pruned), 0.5)
         assert record.settings["schedule"]["config"]["end_step"] == 7
+    assert not [one for one in recwarn if "shuffle" in str(one.message)]
 
 
 def test_prune_passes_callbacks_validation_scores():
