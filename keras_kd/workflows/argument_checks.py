@@ -18,6 +18,7 @@ from keras_kd.core.arguments import check_learning_rate
 from keras_kd.core.arguments import check_number
 from keras_kd.core.arguments import check_seeds
 from keras_kd.core.arguments import check_sparsity
+from keras_kd.data.preprocessing import check_preprocess
 from keras_kd.data.sample_shapes import check_inputs
 from keras_kd.data.splits import Data
 from keras_kd.distillers.distiller import Distiller
@@ -55,6 +56,7 @@ CHECKS: dict[str, Callable[[str, Any], Any]] = {
     "quantize": lambda _, value: variants(value),
     "tolerance": _unless_none(check_number),
     "head": lambda _, value: check_head(value),
+    "preprocess": lambda _, value: check_preprocess(value),
 }
 """How each setting of `compress` and of recipes is checked, by its name."""
 
@@ -72,6 +74,17 @@ def check_settings(settings: Mapping[str, Any]) -> None:
     for name, value in settings.items():
         if name in CHECKS:
             CHECKS[name](name, value)
+
+
+def check_searched(search: int | None, given: Mapping[str, Any]) -> None:
+    """Raises if what was given of a training does not reach the trials."""
+    unsearched = sorted(set(given) - {"metrics"})
+    if search is not None and unsearched:
+        raise ValueError(
+            "The trials of a search are trained by Adam, as kd.search says. "
+            f"Expected search=None with {unsearched}. "
+            f"Received: search={search!r}"
+        )
 
 
 def check_lesson(

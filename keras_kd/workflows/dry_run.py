@@ -125,15 +125,20 @@ def _through_all(stages, prune, files, folder: pathlib.Path) -> dict[str, str]:
     distilling["distillation_losses"] = copies_of(
         distilling["distillation_losses"]
     )
+    data = one_batch(stages.data, training["batch_size"])
+    raw = data
+    if stages.files is not stages.data:
+        raw = one_batch(stages.files, training["batch_size"])
     tried = CompressionStages(
         stages.teacher_targets.teacher,
         stages.build_student,
-        one_batch(stages.data, training["batch_size"]),
+        data,
         folder / "tried",
         training,
         distilling,
         verbose=0,
         task=stages.task,
+        files=raw,
     )
     with _telling("training a student"), _eagerly():
         student = tried.student(0)
@@ -171,15 +176,17 @@ def convert(
     Raises:
         ValueError, RuntimeError: If none could be made.
     """
-    inputs = take(stages.data.train, JUDGED_ROWS)
-    common = {"head": head_of(model, files.get("head"), stages.task)}
-    common["inputs"] = inputs
+    inputs = take(stages.files.train, JUDGED_ROWS)
+    preprocess = files.get("preprocess")
+    head = head_of(model, files.get("head"), stages.task)
+    common: dict[str, Any] = {"head": head, "inputs": inputs}
+    common["preprocess"] = preprocess
     representative = make_endpoint(model, **common).request(inputs)
     lite_source = stages.directory / "lite"
 
     def lite(kind, quantize):
         if not lite_source.exists():
-            with full_precision(model):
+            with full_precision(model, preprocess):
                 write_saved_model(model, lite_source, batch_size=1, **common)
         return write_tflite(
             lite_source,
@@ -195,7 +202,8 @@ def convert(
     if "tflite" in files["formats"]:
         for kind, quantize in variants(files["quantize"]).items():
             asked[kind] = lambda k=kind, q=quantize: lite(k, q)
-    made, refused = {}, {}
+    made: dict[str, pathlib.Path] = {}
+    refused: dict[str, str] = {}
     for kind, write in asked.items():
         try:
             made[kind] = write()

@@ -8,6 +8,8 @@ import os
 import pathlib
 from typing import Any
 
+import keras
+
 from keras_kd.core.passing_faults import is_passing
 from keras_kd.core.records import StageRecord
 from keras_kd.core.records import file_sha256
@@ -45,8 +47,8 @@ def exported(
             stages.folder.model(student),
             place.parent,
             name=place.name,
-            inputs=take(stages.data.train, 256),
-            calibration=stages.data if chosen["quantize"] else None,
+            inputs=take(stages.files.train, 256),
+            calibration=stages.files if chosen["quantize"] else None,
             task=stages.task,
             verbose=stages.verbose,
             # A run killed before the record is kept adds no second version.
@@ -165,11 +167,17 @@ def _what_can_be(write, options, error):
     return record
 
 
-def teacher_file(stages: CompressionStages) -> StageRecord | None:
+def teacher_file(
+    stages: CompressionStages, preprocess: keras.Layer | None = None
+) -> StageRecord | None:
     """Converts the teacher for LiteRT, to compare the .tflite files with.
 
     The file stays among the stages. Its record has no artefact, but says
     what was `refused`, if the teacher does not convert.
+
+    Args:
+        stages: The run.
+        preprocess: See `export`.
 
     Returns:
         The record; `None` if the teacher is no model of its own.
@@ -186,7 +194,8 @@ def teacher_file(stages: CompressionStages) -> StageRecord | None:
                 stages.folder.directory,
                 name="teacher",
                 formats="tflite",
-                inputs=take(stages.data.train, 256),
+                inputs=take(stages.files.train, 256),
+                preprocess=preprocess,
                 verbose=0,
             )
         # Of any kind: the run does without the comparison. A full disk is no
@@ -198,3 +207,13 @@ def teacher_file(stages: CompressionStages) -> StageRecord | None:
             return None, StageRecord("export", "teacher", metrics=refused)
 
     return stages.folder.run("teacher-tflite", stages.common["lesson"], make)
+
+
+def refusal_of_teacher(record: StageRecord) -> list[str]:
+    """Returns a sentence if the record of `teacher_file` has no file."""
+    if record.artefacts:
+        return []
+    return [
+        "The teacher does not convert to LiteRT, so no .tflite file is "
+        f"compared with it: {record.metrics['refused'][:300]}"
+    ]

@@ -48,6 +48,7 @@ class CompressionStages:
         verbose: See `compress`.
         task: See `compress`.
         headline: See `compress`.
+        files: `data` as the exported files take it; `None`: as models do.
 
     Raises:
         ValueError: If the task is not given and not certain.
@@ -64,6 +65,7 @@ class CompressionStages:
         verbose: int = 1,
         task: Any = None,
         headline: str | None = None,
+        files: Data | None = None,
     ):
         student, loss = build_student(), training["loss"]
         self.given_task, self.headline = task, headline
@@ -74,7 +76,7 @@ class CompressionStages:
         )
         distilling = with_losses_of(self.task, distilling)
         self.build_student = build_student
-        self.data = data
+        self.data, self.files = data, data if files is None else files
         self.directory = directory
         self.training = training
         self.distilling = distilling
@@ -90,7 +92,7 @@ class CompressionStages:
             augment=training.get("augment"),
         )
         self.evaluator = Evaluator(
-            self.teacher_targets.teacher, data, self.task
+            self.teacher_targets.teacher, data, self.task, self.files
         )
         # What a training depends on. The control's also names the teacher:
         # its metrics hold the agreement with it. Finished runs hold a digest

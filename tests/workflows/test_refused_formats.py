@@ -29,7 +29,7 @@ def run(tmp_path, monkeypatch):
     return types.SimpleNamespace(
         directory=tmp_path,
         folder=folder,
-        data=types.SimpleNamespace(train=(np.zeros((2, 1)), np.zeros(2))),
+        files=types.SimpleNamespace(train=(np.zeros((2, 1)), np.zeros(2))),
         verbose=0,
         task=None,
     )
