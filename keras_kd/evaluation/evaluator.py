@@ -94,7 +94,7 @@ class Evaluator:
         """
         if self.files is self.data:
             models, files = models | files, {}
-        times = {}
+        times: dict[str, dict] = {}
         for artefacts, data in ((models, self.data), (files, self.files)):
             if artefacts:
                 times |= latency(artefacts, take(data.test, 32))
