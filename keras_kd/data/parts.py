@@ -22,13 +22,13 @@ def labels_of(split: Split) -> Any:
     return np.asarray(split[1])
 
 
-def weights_of(split: Split) -> np.ndarray | None:
-    """Returns all sample weights of a split as one array, if it has any."""
+def weights_of(split: Split) -> Any:
+    """Returns all sample weights of a split, as `labels_of`, if it has any."""
     if not isinstance(split, tf.data.Dataset):
-        return np.asarray(split[2]) if len(split) > 2 else None
+        return labels_of((None, split[2])) if len(split) > 2 else None
     if len(split.element_spec) < 3:
         return None
-    return np.concatenate([batch[2] for batch in split.as_numpy_iterator()])
+    return labels_of(split.map(lambda x, y, weight: (x, weight)))
 
 
 def take(split: Any, count: int) -> Any:

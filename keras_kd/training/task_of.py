@@ -12,6 +12,7 @@ import tensorflow as tf
 from keras_kd import tasks
 from keras_kd.core import output_heads
 from keras_kd.core.type_aliases import Split
+from keras_kd.data.masks import with_masks
 from keras_kd.data.splits import Data
 from keras_kd.data.splits import as_dataset
 from keras_kd.distillers.distiller import Distiller
@@ -98,10 +99,16 @@ class JudgeEpochs(keras.callbacks.Callback):
         super().__init__()
         self.task, self.validation = task, validation
 
-    def on_epoch_end(self, epoch, logs=None):
+    @property
+    def _student(self):
         is_distiller = isinstance(self.model, Distiller)
-        student = self.model.student if is_distiller else self.model
-        value = headline_of(self.task, student, self.validation)
+        return self.model.student if is_distiller else self.model
+
+    def on_train_begin(self, logs=None):
+        self.validation = with_masks(self.validation, self._student)
+
+    def on_epoch_end(self, epoch, logs=None):
+        value = headline_of(self.task, self._student, self.validation)
         logs[f"val_{self.task.headline.name}"] = value
 
 

@@ -17,6 +17,8 @@ from keras_kd.core.progress import say
 from keras_kd.core.records import StageRecord
 from keras_kd.core.stage_cache import StageFolder
 from keras_kd.core.stage_cache import fingerprint_of_builder
+from keras_kd.data.masks import with_labels_of
+from keras_kd.data.masks import with_masked
 from keras_kd.data.splits import Data
 from keras_kd.evaluation.evaluator import Evaluator
 from keras_kd.pruning import prune
@@ -76,7 +78,13 @@ class CompressionStages:
         )
         distilling = with_losses_of(self.task, distilling)
         self.build_student = build_student
-        self.data, self.files = data, data if files is None else files
+        masked = with_masked(data, student)
+        if files is None or files is data:
+            files = masked
+        elif masked is not data:
+            files = with_labels_of(files, masked)
+        self.data = data = masked
+        self.files = files
         self.directory = directory
         self.training = training
         self.distilling = distilling
