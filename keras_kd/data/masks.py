@@ -33,7 +33,13 @@ def masks_of(outputs: Any) -> Any:
         Booleans `(batch, ...)`; of a dict one of those that have a mask.
     """
     if not isinstance(outputs, Mapping):
-        return getattr(outputs, "_keras_mask", None)
+        mask = getattr(outputs, "_keras_mask", None)
+        # A Lambda that takes the mean of a sequence hands its mask on.
+        is_of_positions = mask is not None and (
+            len(mask.shape) < len(outputs.shape)
+            and mask.shape.is_compatible_with(outputs.shape[: len(mask.shape)])
+        )
+        return mask if is_of_positions else None
     found = {name: masks_of(part) for name, part in outputs.items()}
     return {k: mask for k, mask in found.items() if mask is not None} or None
 
