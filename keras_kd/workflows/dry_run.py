@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import math
 import pathlib
 import time
 import warnings
@@ -121,6 +122,10 @@ def _through_all(stages, prune, files, folder: pathlib.Path) -> dict[str, str]:
     """Returns the formats that do not convert, and why."""
     training = {**stages.training, "epochs": 1, "watch": ("loss", "min")}
     training.pop("callbacks", None)  # they may write what is to be kept
+    if callable(given := training.get("optimizer")):
+        # Its schedule may have a warm-up of more steps than one.
+        steps = _steps(stages)
+        training["optimizer"] = lambda _: given(steps)
     distilling = dict(stages.distilling)
     distilling["distillation_losses"] = copies_of(
         distilling["distillation_losses"]
@@ -158,6 +163,17 @@ def _through_all(stages, prune, files, folder: pathlib.Path) -> dict[str, str]:
         records = [dataclasses.replace(one, settings={}) for one in records]
         Report(tried.directory, records).save()
     return refused
+
+
+def _steps(stages) -> int:
+    """Returns the steps of a whole training, or many if that is not known."""
+    train, epochs = stages.data.train, stages.training["epochs"]
+    if isinstance(train, tf.data.Dataset):
+        count = int(train.cardinality())
+        return epochs * (count if count > 0 else 10_000)
+    return epochs * math.ceil(
+        len(tf.nest.flatten(train)[0]) / stages.training["batch_size"]
+    )
 
 
 def convert(
@@ -221,7 +237,8 @@ def _eagerly() -> Iterator[None]:
     What would be warned of is warned of again by the run.
     """
     before = tf.config.functions_run_eagerly()
-    tf.config.run_functions_eagerly(True)
+    # Replicas only run together in a graph.
+    tf.config.run_functions_eagerly(not tf.distribute.has_strategy())
     try:
         with warnings.catch_warnings(action="ignore"):
             yield

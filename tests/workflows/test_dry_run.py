@@ -138,6 +138,28 @@ def test_a_report_that_fails_is_named(stages_of, trained, monkeypatch):
         dry_run(stages_of(), None, FILES)
 
 
+def test_an_optimizer_is_told_the_steps_of_the_whole_training(
+    stages_of, trained, monkeypatch
+):
+    told = []
+
+    def of(steps):
+        told.append(steps)
+        return keras.optimizers.SGD()
+
+    def student(stages, seed):
+        stages.training["optimizer"](1)
+        return StageRecord("student", "student")
+
+    monkeypatch.setattr(CompressionStages, "student", student)
+    monkeypatch.setattr(module, "convert", lambda *_: ({}, {}))
+    monkeypatch.setattr(kd.Report, "save", lambda self: None)
+    stages = stages_of()
+    stages.training |= {"optimizer": of, "epochs": 7}
+    dry_run(stages, None, FILES)
+    assert told == [7 * 2]
+
+
 def test_nothing_of_the_run_changes(stages_of, eager, monkeypatch):
     monkeypatch.setattr(module, "convert", lambda *_: ({}, {}))
     loss = kd.losses.SoftTargets(2.0)
