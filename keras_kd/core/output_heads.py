@@ -106,6 +106,16 @@ def named_outputs(model: keras.Model) -> dict:
     return dict(zip(model.output_names, model.outputs, strict=True))
 
 
+def outputs_by_name(model: keras.Model, outputs):
+    """Returns several outputs in a list as a dict by the model's names."""
+    flat = keras.tree.flatten(outputs)
+    has_graph = getattr(model, "inputs", None) is not None
+    if isinstance(outputs, dict) or len(flat) == 1 or not has_graph:
+        return outputs
+    names = list(named_outputs(model))
+    return dict(zip(names, flat, strict=True)) if len(names) > 1 else outputs
+
+
 def activation_of_tensor(tensor) -> str | None:
     """Returns the activation that a symbolic tensor went through last.
 

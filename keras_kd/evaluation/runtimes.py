@@ -92,7 +92,7 @@ def _keras_runner(model: keras.Model) -> Runner:
         inputs = tf.nest.map_structure(tf.convert_to_tensor, inputs)
         if compiled is None:
             compiled = compile_for(lambda x: model(x, training=False), inputs)
-        outputs = compiled(inputs)
+        outputs = output_heads.outputs_by_name(model, compiled(inputs))
         if not isinstance(outputs, dict):
             flat = tf.nest.flatten(outputs)
             numbered = {f"output_{i}": value for i, value in enumerate(flat)}

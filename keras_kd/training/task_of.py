@@ -11,6 +11,7 @@ import tensorflow as tf
 
 from keras_kd import tasks
 from keras_kd.core import output_heads
+from keras_kd.core.model_inputs import inputs_for
 from keras_kd.core.type_aliases import Split
 from keras_kd.data.masks import with_masks
 from keras_kd.data.splits import Data
@@ -122,7 +123,9 @@ def headline_of(task: tasks.Task, model: keras.Model, split: Split) -> float:
     for x, y, *weight in as_dataset(split):
         labels = tf.nest.map_structure(lambda part: part.numpy(), y)
         weights = (part.numpy() for part in weight)
-        meter.update(model.predict_on_batch(x), labels, None, *weights)
+        found = model.predict_on_batch(inputs_for(model, x))
+        found = output_heads.outputs_by_name(model, found)
+        meter.update(found, labels, None, *weights)
     figures, name = meter.result(), task.headline.name
     if name not in figures:
         raise ValueError(
