@@ -51,6 +51,14 @@ def test_several_outputs_are_judged_by_their_tasks():
     assert found["rare_accuracy"] == pytest.approx(right.mean())
     assert found["kind_agreement"] == found["rare_agreement"] == 1.0
     assert found["agreement"] == pytest.approx(0.0, abs=1e-6)
+    # A model that gives the same in a list has the same names for it.
+    listed = keras.Model(model.inputs, list(model.output.values()))
+    same = measure(listed, (X, LABELS), **OURS, teacher_predictions=said)
+    assert {**same, "bytes": 0, "gzip_bytes": 0} == {
+        **found,
+        "bytes": 0,
+        "gzip_bytes": 0,
+    }
 
 
 def test_several_outputs_need_a_task():
