@@ -17,6 +17,7 @@ import tensorflow as tf
 from keras import ops
 
 from keras_kd.core.model_inputs import inputs_for
+from keras_kd.core.output_heads import outputs_by_name
 from keras_kd.core.type_aliases import Split
 from keras_kd.data.splits import Data
 from keras_kd.data.splits import as_dataset
@@ -65,11 +66,15 @@ def with_masks(split: Split, model: keras.Model) -> Split:
     batches = as_dataset(split)
 
     def mask(x):
-        return masks_of(model(inputs_for(model, x), training=False))
+        outputs = model(inputs_for(model, x), training=False)
+        one, *others = keras.tree.flatten(outputs)
+        return masks_of(outputs_by_name(model, outputs) if others else one)
 
     first = next(iter(batches.take(1)), None)
-    if first is None or mask(first[0]) is None:
+    if first is None or (found := mask(first[0])) is None:
         return split
+    if isinstance(found, Mapping) and not isinstance(first[1], Mapping):
+        return split  # which labels are whose is for the task to say
     if isinstance(split, tf.data.Dataset):
         return split.map(lambda x, y, *w: (x, y, _weights(mask(x), y, *w)))
     compiled = compile_for(mask, first[0])
@@ -112,8 +117,6 @@ def with_labels_of(data: Data, other: Data) -> Data:
 def _weights(mask, labels, weight=None):
     """Returns sample weights of all labels, in their structure."""
     if not isinstance(labels, Mapping):
-        if isinstance(mask, Mapping):  # of a single output with a name
-            (mask,) = mask.values()
         return _product(mask, weight)
     masks = mask if isinstance(mask, Mapping) else dict.fromkeys(labels, mask)
     weights = weight
