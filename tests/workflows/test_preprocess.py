@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import json
+
 import keras
 import numpy as np
 import pytest
@@ -12,6 +14,7 @@ from keras import layers
 import keras_kd as kd
 from keras_kd.data.preprocessing import preprocessed
 from keras_kd.export.verification.golden import read_golden
+from keras_kd.training.settings_json import as_json
 
 RNG = np.random.default_rng(0)
 PIXELS = RNG.integers(0, 256, (48, 4, 4), "uint8")
@@ -42,6 +45,13 @@ def test_arrays_and_data_sets_are_preprocessed_alike():
     np.testing.assert_array_equal(y, Y[:16])
     assert of_stream.reported_split == "test"
     assert of_stream.identity != "pixels 1"
+
+
+def test_a_run_that_goes_on_knows_its_layer_again():
+    kept = json.dumps(as_json({"preprocess": scaled()}))
+    assert json.dumps(as_json({"preprocess": scaled()})) == kept
+    other = keras.Sequential([keras.Input((4, 4)), layers.Rescaling(1 / 16)])
+    assert json.dumps(as_json({"preprocess": other})) != kept
 
 
 def test_what_is_no_layer_is_refused(tmp_path):
