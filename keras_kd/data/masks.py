@@ -21,7 +21,6 @@ from keras_kd.core.output_heads import outputs_by_name
 from keras_kd.core.type_aliases import Split
 from keras_kd.data.splits import Data
 from keras_kd.data.splits import as_dataset
-from keras_kd.data.splits import compile_for
 
 
 def masks_of(outputs: Any) -> Any:
@@ -76,13 +75,31 @@ def with_masks(split: Split, model: keras.Model) -> Split:
     if isinstance(found, Mapping) and not isinstance(first[1], Mapping):
         return split  # which labels are whose is for the task to say
     if isinstance(split, tf.data.Dataset):
-        return split.map(lambda x, y, *w: (x, y, _weights(mask(x), y, *w)))
-    compiled = compile_for(mask, first[0])
-    found = [compiled(x) for x, *_ in batches]
-    found = tf.nest.map_structure(lambda *parts: np.concatenate(parts), *found)
+        apart = _outside_of_graphs(mask, found)
+        return split.map(lambda x, y, *w: (x, y, _weights(apart(x), y, *w)))
+    every = [mask(x) for x, *_ in batches]
+    found = tf.nest.map_structure(lambda *parts: np.concatenate(parts), *every)
     x, y, *weight = split
     weights = _weights(found, y, *weight)
     return x, y, tf.nest.map_structure(np.asarray, weights)
+
+
+def _outside_of_graphs(mask, like):
+    """Returns `mask` for a data set, whose graph may not reach a GPU."""
+    flat = tf.nest.flatten(like)
+
+    def apart(x):
+        def run(*parts):
+            found = mask(tf.nest.pack_sequence_as(x, parts))
+            return tf.nest.flatten(found)
+
+        kinds = [part.dtype for part in flat]
+        found = tf.py_function(run, tf.nest.flatten(x), kinds)
+        for part, one in zip(found, flat, strict=True):
+            part.set_shape([None] * one.shape.rank)
+        return tf.nest.pack_sequence_as(like, found)
+
+    return apart
 
 
 def with_masked(data: Data, model: keras.Model) -> Data:
