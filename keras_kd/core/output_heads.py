@@ -71,13 +71,20 @@ def activation_of(model: keras.Model, output: str | None = None) -> str | None:
 def default_loss(model: keras.Model) -> keras.losses.Loss:
     """Returns the label loss that fits a model's single output.
 
-    Class ids for softmax and logit outputs, 0/1 labels for sigmoid ones and
-    for a single unit of logits.
+    Class ids for softmax and logit outputs, 0/1 labels for sigmoid ones.
 
     Raises:
-        ValueError: If the output cannot be read off the model.
+        ValueError: If the output cannot be read off the model, or is a single
+            linear unit: the logit of a yes or no, or a number.
     """
     activation = activation_of(model)
+    if activation == "linear" and model.output_shape[-1] == 1:
+        raise ValueError(
+            f"'{model.name}' ends in one linear unit, which may be a number or "
+            "the logit of a yes or no, so there is no default loss. Pass "
+            "`task`, kd.tasks.Regression() or kd.tasks.Classification(), or "
+            "`loss`, such as keras.losses.BinaryCrossentropy(from_logits=True)."
+        )
     if activation is None:
         raise ValueError(
             f"Cannot tell what '{getattr(model, 'name', model)}' ends in, so "
@@ -86,7 +93,7 @@ def default_loss(model: keras.Model) -> keras.losses.Loss:
         )
     from_logits = activation == "linear"
     if activation == "sigmoid" or model.output_shape[-1] == 1:
-        return keras.losses.BinaryCrossentropy(from_logits=from_logits)
+        return keras.losses.BinaryCrossentropy()
     return keras.losses.SparseCategoricalCrossentropy(from_logits=from_logits)
 
 
@@ -97,6 +104,16 @@ def named_outputs(model: keras.Model) -> dict:
     if isinstance(model.output, dict):
         return dict(model.output)
     return dict(zip(model.output_names, model.outputs, strict=True))
+
+
+def outputs_by_name(model: keras.Model, outputs):
+    """Returns several outputs in a list as a dict by the model's names."""
+    flat = keras.tree.flatten(outputs)
+    has_graph = getattr(model, "inputs", None) is not None
+    if isinstance(outputs, dict) or len(flat) == 1 or not has_graph:
+        return outputs
+    names = list(named_outputs(model))
+    return dict(zip(names, flat, strict=True)) if len(names) > 1 else outputs
 
 
 def activation_of_tensor(tensor) -> str | None:

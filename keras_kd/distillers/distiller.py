@@ -25,9 +25,9 @@ from keras_kd.distillers.keras_names import KerasNames
 from keras_kd.distillers.keras_names import refuse_arguments
 from keras_kd.distillers.loss_metrics import LossMetrics
 from keras_kd.distillers.loss_terms import LossTerms
-from keras_kd.distillers.own_step import check_measurable
 from keras_kd.distillers.own_step import has_own_loss
 from keras_kd.distillers.own_step import learns_labels
+from keras_kd.distillers.own_step import measured
 from keras_kd.distillers.own_step import own_loss
 from keras_kd.distillers.per_output import outputs_of
 from keras_kd.distillers.saved_by_keras import SavedByKeras
@@ -260,8 +260,7 @@ class Distiller(  # type: ignore[misc]  # two of these wrap `fit`
         return self._parts(x, targets, y, sample_weight)[0]
 
     def test_step(self, data):
-        check_measurable(self, data)
-        return super().test_step(data)
+        return measured(self, data, super().test_step)
 
     def _compute_loss(
         self, x=None, y=None, y_pred=None, sample_weight=None, training=True

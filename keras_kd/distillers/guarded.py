@@ -74,7 +74,12 @@ class GuardedLoss(keras.losses.Loss):
             if is_binary(self.loss):
                 counts = ops.mean(counts, axis=-1)
             sample_weight = product(sample_weight, counts)
-        given = (labels.y, labels.labelled, y_true)
+        labelled = labels.labelled
+        if self.guard is None and labels.out_of_range is not None:
+            # Nothing tells of it: a loss of NaN does, whatever compiles it.
+            labelled = ops.cast(labelled, "float32")
+            labelled = ops.where(labels.out_of_range, float("nan"), labelled)
+        given = (labels.y, labelled, y_true)
         return super().__call__(given, y_pred, sample_weight)
 
     def call(self, y_true, y_pred):

@@ -34,8 +34,17 @@ def learns_labels(distiller, y) -> bool:
     return compiled or has_own_loss(distiller.student)
 
 
-def check_measurable(distiller, data) -> None:
-    """Raises if a batch holds nothing to evaluate a student on."""
+def measured(distiller, data, step) -> dict:
+    """Returns the logs of a batch that a student is evaluated on.
+
+    Args:
+        distiller: The distiller.
+        data: The batch.
+        step: Keras' `test_step`. Its loss is left out where there is none.
+
+    Raises:
+        ValueError: If the batch holds nothing to evaluate a student on.
+    """
     _, y, _ = keras.utils.unpack_x_y_sample_weight(data)
     if y is None and not has_own_loss(distiller.student):
         raise ValueError(
@@ -44,6 +53,10 @@ def check_measurable(distiller, data) -> None:
             "leave out `validation_data` and let callbacks watch what "
             "training reports, such as monitor='loss'."
         )
+    logs = step(data)
+    if not learns_labels(distiller, y):
+        logs.pop("loss", None)  # 0 for ever: EarlyStopping would go by it
+    return logs
 
 
 def own_loss(compiled, x, y, y_pred, sample_weight, training):

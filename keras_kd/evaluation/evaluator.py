@@ -43,12 +43,21 @@ class Evaluator:
         teacher: Whom students are compared with.
         data: Its validation and test splits are used.
         task: What outputs and labels mean; `None` infers it.
+        files: The splits as files take them, where these preprocess; `None`
+            for `data`.
     """
 
-    def __init__(self, teacher: Teacher, data: Data, task: Task | None = None):
+    def __init__(
+        self,
+        teacher: Teacher,
+        data: Data,
+        task: Task | None = None,
+        files: Data | None = None,
+    ):
         self.teacher = teacher
         self.data = data
         self.task = task
+        self.files = data if files is None else files
 
     @functools.cached_property
     def test_answers(self) -> dict:
@@ -68,18 +77,27 @@ class Evaluator:
 
     def measure(self, model_or_path: keras.Model | pathlib.Path) -> dict:
         """Measures on the test split, except for the latency."""
+        is_model = isinstance(model_or_path, keras.Model)
         found = measure(
             model_or_path,
-            self.data,
+            self.data if is_model else self.files,
             task=self.task,
             teacher_predictions=self.test_answers,
             latency=False,
         )
         return self._with_headline(found)
 
-    def latencies(self, artefacts: dict) -> dict[str, dict]:
-        """Times artefacts side by side on test inputs."""
-        times = latency(artefacts, take(self.data.test, 32))
+    def latencies(self, models: dict, files: dict) -> dict[str, dict]:
+        """Times models and files side by side on test inputs.
+
+        Where files take other inputs than models, one after the other.
+        """
+        if self.files is self.data:
+            models, files = models | files, {}
+        times: dict[str, dict] = {}
+        for artefacts, data in ((models, self.data), (files, self.files)):
+            if artefacts:
+                times |= latency(artefacts, take(data.test, 32))
         return {name: as_metrics(time) for name, time in times.items()}
 
     def disagreements(
@@ -93,10 +111,10 @@ class Evaluator:
             return None
         outputs, labels = run_over(
             load_runner(path, threads=os.cpu_count() or 1),
-            as_dataset(self.data.test),
+            as_dataset(self.files.test),
         )
         return find_disagreements(
-            self.data.test,
+            self.files.test,
             labels,
             self.test_answers["logits"],
             outputs,
@@ -118,7 +136,7 @@ class Evaluator:
         labels = labels_of(self.data.test)
         total = len(tf.nest.flatten(labels)[0])
         numbers = np.unique(np.linspace(0, total - 1, count).astype(int))
-        x = inputs_at(self.data.test, numbers)
+        x = inputs_at(self.files.test, numbers)
         found = load_runner(path)(x)
         theirs = self.test_answers
         return [

@@ -11,6 +11,7 @@ import numpy as np
 import tensorflow as tf
 
 from keras_kd.core import output_heads
+from keras_kd.data.masks import with_masks
 from keras_kd.evaluation.runtimes import Runner
 from keras_kd.tasks.base import Task
 from keras_kd.tasks.inferring import infer_output
@@ -48,6 +49,8 @@ def judge_by_task(
             task is not given and not certain.
     """
     meter, start = None, 0
+    if isinstance(model, keras.Model):
+        dataset = with_masks(dataset, model)
     theirs = _as_scores(teacher_predictions)
     for x, y, *weight in dataset.as_numpy_iterator():
         found = runner(x)

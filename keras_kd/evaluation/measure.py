@@ -48,7 +48,9 @@ def measure(
 
     A file is run by the runtime that will serve it: a SavedModel through its
     serving signature, a .tflite file in LiteRT. So the figures are the
-    file's own, not those of the model it was made from.
+    file's own, not those of the model it was made from. What a model masks
+    does not count; a file knows no masks, so give it -1 or a weight of 0 for
+    such positions.
 
     Args:
         model_or_path: `keras.Model`, .keras or .tflite file, or the version
@@ -103,12 +105,15 @@ def measure(
     """
     split = read_split(split_of(data, "test"), "data")
     threads = os.cpu_count() or 1
-    runner = runtimes.load_runner(model_or_path, threads=threads)
+    judged = model_or_path
+    if not isinstance(judged, keras.Model):
+        if runtimes.kind_of(judged) == "keras":
+            judged = keras.models.load_model(judged, compile=False)
     metrics: dict[str, Any] = judge_by_task(
-        runner,
+        runtimes.load_runner(judged, threads=threads),
         as_dataset(split, batch_size),
         None if task is None else tasks.get(task, headline),
-        model=model_or_path,
+        model=judged,
         outputs=outputs,
         teacher_predictions=teacher_predictions,
     )

@@ -84,15 +84,17 @@ def _keras_runner(model: keras.Model) -> Runner:
     activation = output_heads.activation_of(model)
     name = OUTPUT_NAMES.get(activation or "", "output")
 
-    compiled = None
+    compiled: dict[str, Callable] = {}  # by the sizes of an example
 
     def run(inputs):
-        nonlocal compiled
         inputs = inputs_for(model, inputs)
         inputs = tf.nest.map_structure(tf.convert_to_tensor, inputs)
-        if compiled is None:
-            compiled = compile_for(lambda x: model(x, training=False), inputs)
-        outputs = compiled(inputs)
+        sizes = str([part.shape[1:] for part in tf.nest.flatten(inputs)])
+        if sizes not in compiled:
+            compiled[sizes] = compile_for(
+                lambda x: model(x, training=False), inputs
+            )
+        outputs = output_heads.outputs_by_name(model, compiled[sizes](inputs))
         if not isinstance(outputs, dict):
             flat = tf.nest.flatten(outputs)
             numbered = {f"output_{i}": value for i, value in enumerate(flat)}

@@ -29,6 +29,7 @@ from keras_kd.data.parts import take
 from keras_kd.data.splits import Data
 from keras_kd.data.splits import read_split
 from keras_kd.data.splits import split_of
+from keras_kd.data.splits import with_known_count
 from keras_kd.distillers.default_losses import task_to_train
 from keras_kd.distillers.distiller import Distiller
 from keras_kd.distillers.finite_weights import FiniteWeights
@@ -38,6 +39,7 @@ from keras_kd.pruning.callback import Pruning
 from keras_kd.pruning.kernels import prunable_kernels
 from keras_kd.pruning.kernels import sparsity_table
 from keras_kd.targets.attached import split_targets
+from keras_kd.training.fit_arguments import strings_for_keras
 
 
 def prune(
@@ -120,7 +122,8 @@ def prune(
     began = time.perf_counter()
     keras.utils.set_random_seed(seed)
     copy = copy_of(student)
-    _check_same(student, copy, split_targets(take(split, 8))[0])
+    few = strings_for_keras(split_targets(take(split, 8))[0])
+    _check_same(student, copy, few)
     if loss is None and loss_weights is None and student.loss:
         loss_weights = student.get_compile_config()["loss_weights"]
     task = task_to_train(task)
@@ -133,6 +136,8 @@ def prune(
             loss = tasks.infer(student, labels).label_loss(student)
     loss = loss or student.loss
     arrays = not isinstance(split, tf.data.Dataset)
+    if not arrays:
+        split = with_known_count(split)  # the schedule asks for its steps
     x = split[0] if arrays else split.element_spec[0]
     # Targets may come with the data.
     distilled = teacher is not None or split_targets(x)[1] is not None
@@ -153,12 +158,13 @@ def prune(
     )
     if not distilled:
         guard_labels(copy)
-    parts = split if arrays else (split,)
+    parts = strings_for_keras(split) if arrays else (split,)
     watched = bool(callbacks) and isinstance(data, (Data, Mapping))
     finite = [] if distilled else [FiniteWeights()]  # a distiller has its own
     trained.fit(
         **dict(zip(("x", "y", "sample_weight"), parts, strict=False)),
         batch_size=batch_size if arrays else None,
+        shuffle=arrays,  # of a data set Keras would warn that it cannot
         epochs=epochs,
         validation_data=split_of(data, "validation") if watched else None,
         callbacks=[pruning, *callbacks, *finite],

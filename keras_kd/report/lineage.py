@@ -47,7 +47,7 @@ def read_lineage(
 
 def _belongs(stage, seeds):
     if stage.stage not in ("control", "student", "prune"):
-        return True
+        return stage.stage != "dry run"
     wanted = seeds.get(stage.stage, ())
     return wanted is None or stage.settings.get("seed") in wanted
 

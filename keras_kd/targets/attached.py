@@ -11,11 +11,13 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+import tensorflow as tf
 
 from keras_kd.core.output_kinds import check_outputs
 from keras_kd.core.progress import progress_bar
 from keras_kd.core.type_aliases import Arrays
 from keras_kd.core.type_aliases import Split
+from keras_kd.data.parts import check_one_size
 from keras_kd.data.splits import as_dataset
 from keras_kd.targets.build.labelling import target_keys
 from keras_kd.targets.build.labelling import teacher_call
@@ -112,11 +114,14 @@ def outputs_of(
     taps = tuple(names or ("output",))
     batches = as_dataset(split, batch_size)
     length = int(batches.cardinality())
-    compiled = None
+    compiled = first = None
     found = []
     total = length if length > 0 else None
     with progress_bar("teacher", total, "batches", verbose) as advance:
         for x, *_ in batches:
+            first = first or tf.nest.flatten(x)
+            for parts in zip(first, tf.nest.flatten(x), strict=True):
+                check_one_size(parts, "inputs")  # so are the answers
             compiled = compiled or teacher_call(teacher, taps, x)
             answers = compiled(x)
             found.append([answers[tap].numpy() for tap in taps])

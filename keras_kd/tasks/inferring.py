@@ -159,14 +159,16 @@ def _of_rows(activation, shape, labels, loss):
     if one_class and (
         loss in OF_ROWS or (loss is None and activation == "softmax")
     ):
-        return Segmentation() if is_map else Classification(one_hot=True)
+        kind = Segmentation if is_map else Classification
+        return kind(one_hot=True)
     by_unit = loss in OF_UNITS or (loss is None and activation == "sigmoid")
     if by_unit and yes_no and not one_class and activation != "softmax":
         return MultiLabel()
     if loss is None and activation == "linear" and not (yes_no or one_class):
         return Regression()
     fit = ["Classification(one_hot=True)"] if one_class else []
-    return [*fit, *(["MultiLabel()"] if yes_no else []), "Regression()"]
+    units = ["MultiLabel()", "Recommendation()"] if yes_no else []
+    return [*fit, *units, "Regression()"]
 
 
 def _range(labels):

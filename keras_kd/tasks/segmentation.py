@@ -36,6 +36,7 @@ class Segmentation(Task):
     Args:
         ignore_class: Class number of pixels that count nowhere, such as 255.
         names: Names of the classes, in label order.
+        one_hot: Whether labels are rows `(batch, height, width, classes)`.
 
     Example:
 
@@ -51,6 +52,7 @@ class Segmentation(Task):
 
     ignore_class: int | None = None
     names: tuple[str, ...] = ()
+    one_hot: bool = False
 
     @property
     def headline(self):
@@ -58,7 +60,10 @@ class Segmentation(Task):
 
     def label_loss(self, student, output=None):
         ignored = self.ignore_class
-        return cross_entropy(student, output, ignore_class=ignored)
+        one_hot = self.one_hot
+        return cross_entropy(
+            student, output, one_hot=one_hot, ignore_class=ignored
+        )
 
     def metrics(self, student, output=None):
         classes = width_of(student, output)
@@ -69,6 +74,7 @@ class Segmentation(Task):
             keras.metrics.MeanIoU(
                 classes,
                 name="mean_iou",
+                sparse_y_true=not self.one_hot,
                 sparse_y_pred=False,
                 ignore_class=self.ignore_class,
             )
@@ -82,7 +88,9 @@ class Segmentation(Task):
 
     def draw(self, axes, x, label, teacher, student):
         drawing.show_input(axes[0], x)
-        masks, classes = [np.asarray(label).squeeze()], 2
+        label = np.asarray(label)
+        shown = label.argmax(-1) if self.one_hot else label.squeeze()
+        masks, classes = [shown], 2
         for outputs in (teacher, student):
             meter = self.meter()
             scores = meter._scores(meter.reader, drawing.batch_of_one(outputs))

@@ -11,7 +11,9 @@ import tensorflow as tf
 
 from keras_kd import tasks
 from keras_kd.core import output_heads
+from keras_kd.core.model_inputs import inputs_for
 from keras_kd.core.type_aliases import Split
+from keras_kd.data.masks import with_masks
 from keras_kd.data.splits import Data
 from keras_kd.data.splits import as_dataset
 from keras_kd.distillers.distiller import Distiller
@@ -98,10 +100,16 @@ class JudgeEpochs(keras.callbacks.Callback):
         super().__init__()
         self.task, self.validation = task, validation
 
-    def on_epoch_end(self, epoch, logs=None):
+    @property
+    def _student(self):
         is_distiller = isinstance(self.model, Distiller)
-        student = self.model.student if is_distiller else self.model
-        value = headline_of(self.task, student, self.validation)
+        return self.model.student if is_distiller else self.model
+
+    def on_train_begin(self, logs=None):
+        self.validation = with_masks(self.validation, self._student)
+
+    def on_epoch_end(self, epoch, logs=None):
+        value = headline_of(self.task, self._student, self.validation)
         logs[f"val_{self.task.headline.name}"] = value
 
 
@@ -115,7 +123,9 @@ def headline_of(task: tasks.Task, model: keras.Model, split: Split) -> float:
     for x, y, *weight in as_dataset(split):
         labels = tf.nest.map_structure(lambda part: part.numpy(), y)
         weights = (part.numpy() for part in weight)
-        meter.update(model.predict_on_batch(x), labels, None, *weights)
+        found = model.predict_on_batch(inputs_for(model, x))
+        found = output_heads.outputs_by_name(model, found)
+        meter.update(found, labels, None, *weights)
     figures, name = meter.result(), task.headline.name
     if name not in figures:
         raise ValueError(

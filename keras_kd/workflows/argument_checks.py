@@ -18,6 +18,7 @@ from keras_kd.core.arguments import check_learning_rate
 from keras_kd.core.arguments import check_number
 from keras_kd.core.arguments import check_seeds
 from keras_kd.core.arguments import check_sparsity
+from keras_kd.data.preprocessing import check_preprocess
 from keras_kd.data.sample_shapes import check_inputs
 from keras_kd.data.splits import Data
 from keras_kd.distillers.distiller import Distiller
@@ -55,6 +56,7 @@ CHECKS: dict[str, Callable[[str, Any], Any]] = {
     "quantize": lambda _, value: variants(value),
     "tolerance": _unless_none(check_number),
     "head": lambda _, value: check_head(value),
+    "preprocess": lambda _, value: check_preprocess(value),
 }
 """How each setting of `compress` and of recipes is checked, by its name."""
 
@@ -72,6 +74,17 @@ def check_settings(settings: Mapping[str, Any]) -> None:
     for name, value in settings.items():
         if name in CHECKS:
             CHECKS[name](name, value)
+
+
+def check_searched(search: int | None, given: Mapping[str, Any]) -> None:
+    """Raises if what was given of a training does not reach the trials."""
+    unsearched = sorted(set(given) - {"metrics"})
+    if search is not None and unsearched:
+        raise ValueError(
+            "The trials of a search are trained by Adam, as kd.search says. "
+            f"Expected search=None with {unsearched}. "
+            f"Received: search={search!r}"
+        )
 
 
 def check_lesson(
@@ -103,11 +116,13 @@ def check_lesson(
         is_stream = isinstance(split, tf.data.Dataset)
         x = split.element_spec[0] if is_stream else split[0]
         check_inputs(x, student, name)
+        check_input_names(x, student, name)
         if not is_stream:
             check_numbers(split[1], name)
     check_values(data, student)
     check_class_names(data.class_names, student)
     task = task_of(task, headline, student, data, loss)
+    check_label_names(data, task)
     if isinstance(task, tasks.Classification):
         check_class_numbers(data, student)
     elif not isinstance(task, tasks.Composite):
@@ -166,6 +181,37 @@ def check_numbers(labels: Any, name: str) -> None:
                 f"such as {', '.join(shown)} (dtype {array.dtype}). Number "
                 "the classes in the order of the outputs: "
                 "class_names, y = np.unique(y, return_inverse=True)."
+            )
+
+
+def check_input_names(x: Any, student: keras.Model, name: str) -> None:
+    """Raises if several inputs have no names, which is all that files know."""
+    if isinstance(x, (list, tuple)):
+        wanted = getattr(student, "inputs", None) or []
+        raise ValueError(
+            f"The inputs of `{name}` must be a dict by the names of the "
+            "student's inputs, since exported files know them by name alone. "
+            f"Expected the keys {[tensor.name for tensor in wanted]}. "
+            f"Received: {len(x)} parts without names"
+        )
+
+
+def check_label_names(data: Data, task: tasks.Task) -> None:
+    """Raises unless labels are by output where the task is."""
+    wanted = set(getattr(task, "tasks", ()))
+    for name in SPLITS:
+        split = getattr(data, name)
+        is_stream = isinstance(split, tf.data.Dataset)
+        labels = split.element_spec[1] if is_stream else split[1]
+        is_dict = isinstance(labels, Mapping)
+        if isinstance(labels, (list, tuple)) or (
+            len(wanted) > 1 and not (is_dict and wanted <= set(labels))
+        ):
+            received = sorted(labels) if is_dict else type(labels).__name__
+            raise ValueError(
+                f"The labels of `{name}` must be a dict with an entry for "
+                f"each task, by the name of its output: {sorted(wanted)}. "
+                f"Received: {received}"
             )
 
 

@@ -61,9 +61,10 @@ def artifact_metrics(
             if record.stage == "teacher"
             else _timed(folder, record)
             for record in records
-        } | paths
+        }
         times = evaluator.latencies(
-            {name: one for name, one in timed.items() if one is not None}
+            {name: one for name, one in timed.items() if one is not None},
+            paths,
         )
         record = StageRecord(
             # A run of an earlier version is done, so its name stays.

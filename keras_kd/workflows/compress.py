@@ -23,6 +23,7 @@ from keras_kd.core.type_aliases import OptimizerLike
 from keras_kd.core.type_aliases import TaskLike
 from keras_kd.core.type_aliases import TeacherLike
 from keras_kd.data.parts import labels_of
+from keras_kd.data.preprocessing import preprocessed
 from keras_kd.data.splits import as_data
 from keras_kd.export.publishing.versions import check_name
 from keras_kd.export.publishing.versions import folder_of
@@ -30,14 +31,18 @@ from keras_kd.export.signatures.answers import Head
 from keras_kd.report import Report
 from keras_kd.training.augmenting import check_augment
 from keras_kd.workflows.argument_checks import check_lesson
+from keras_kd.workflows.argument_checks import check_searched
 from keras_kd.workflows.argument_checks import check_settings
 from keras_kd.workflows.artifact_metrics import artifact_metrics
 from keras_kd.workflows.choosing import best_of
 from keras_kd.workflows.choosing import is_better
 from keras_kd.workflows.choosing import still_improving
+from keras_kd.workflows.dry_run import dry_run as through_every_stage
 from keras_kd.workflows.export_stages import exported
+from keras_kd.workflows.export_stages import refusal_of_teacher
 from keras_kd.workflows.export_stages import refusals
 from keras_kd.workflows.export_stages import teacher_file
+from keras_kd.workflows.export_stages import withdrawn
 from keras_kd.workflows.stages import CompressionStages
 from keras_kd.workflows.teacher_checks import warn_of_teacher
 
@@ -71,6 +76,8 @@ def compress(
     quantize: str | Sequence[str | None] | None = None,
     tolerance: float | None = None,
     head: Head = None,
+    preprocess: keras.Layer | None = None,
+    dry_run: bool = True,
     verbose: int = 1,
 ) -> Report:
     """Distils, prunes, exports and verifies a student, and reports it.
@@ -142,13 +149,18 @@ def compress(
             `export`. int8 learns its ranges from the training split.
         tolerance: See `export`.
         head: See `export`.
+        preprocess: See `export`. `data` then holds what clients send;
+            teacher and students see what this layer makes of it.
+        dry_run: Whether one batch first goes through every stage, so that
+            what cannot work fails at once. It changes no figure.
         verbose: 0 prints nothing, else a line or a bar for each stage.
 
     Returns:
         A `Report`; `print` it, or look at its `gain` and `records`.
 
     Raises:
-        ValueError: If an argument is wrong, or a file does not verify.
+        ValueError: If an argument is wrong, one batch does not come through
+            a stage, or a file does not verify.
 
     Example:
 
@@ -162,7 +174,6 @@ def compress(
     directory = pathlib.Path(directory).absolute()
     folder_of(directory.parent, check_name(directory.name))
     data = as_data(data)
-    check_augment(augment, data.train)
     given = {
         "optimizer": optimizer,
         "callbacks": list(callbacks) or None,
@@ -171,13 +182,7 @@ def compress(
         "augment": augment,
     }
     given = {key: value for key, value in given.items() if value is not None}
-    unsearched = sorted(set(given) - {"metrics"})
-    if search is not None and unsearched:
-        raise ValueError(
-            "The trials of a search are trained by Adam, as kd.search says. "
-            f"Expected search=None with {unsearched}. "
-            f"Received: search={search!r}"
-        )
+    check_searched(search, given)
     training = {
         "epochs": epochs,
         "batch_size": batch_size,
@@ -190,6 +195,7 @@ def compress(
         "alpha": alpha,
         "distillation_losses": distillation_losses,
     }
+    exporting = {"tolerance": tolerance, "head": head, "preprocess": preprocess}
     check_settings(
         {
             **training,
@@ -200,13 +206,13 @@ def compress(
             "prune_epochs": prune_epochs if prune else 1,
             "formats": formats,
             "quantize": quantize,
-            "tolerance": tolerance,
-            "head": head,
+            **exporting,
         }
     )
     files: dict[str, Any] = {"formats": list(formats), "quantize": quantize}
-    files |= {} if tolerance is None else {"tolerance": tolerance}
-    files |= {} if head is None else {"head": head}
+    files |= {k: v for k, v in exporting.items() if v is not None}
+    raw, data = data, preprocessed(data, preprocess)
+    check_augment(augment, data.train)
     sized = check_lesson(
         teacher,
         build_student,
@@ -226,15 +232,17 @@ def compress(
         verbose,
         task=task,
         headline=headline,
+        files=raw,
     )
+    if dry_run:
+        through_every_stage(stages, prune, files)
     judged = stages.task.headline
     figure = f"val_{judged.name}"
     labels = labels_of(data.validation)
     of_teacher = stages.teacher()
-    of_control = None
+    of_control = teacher_lite = None
     teacher_value = of_teacher.metrics.get(figure)
-    at_first = warn_of_teacher(teacher_value, labels, None, judged)
-    for warning in sized + at_first:
+    for warning in sized + warn_of_teacher(teacher_value, labels, None, judged):
         stages.say(warning)  # now, before hours are spent on its students
     found = None
     if search is not None:
@@ -258,7 +266,8 @@ def compress(
             )
             records.append(last_control)
     files_of = exported(stages, shipped, files)
-    teacher_lite = teacher_file(stages) if "tflite" in formats else None
+    if "tflite" in formats:
+        teacher_lite = teacher_file(stages, preprocess)
     records += artifact_metrics(stages, records, files_of, teacher_lite)
     rows, refused = refusals(files_of, directory.name)
     records += rows
@@ -274,16 +283,15 @@ def compress(
             "of the teacher. Ship the control: its files are in "
             f"{directory / 'control'}."
         )
+    else:
+        withdrawn(stages, "control")
     if controls and isinstance(data.train, tf.data.Dataset):
         notes.append(
             "A control has the initial weights of its student and as many "
             "steps. The order of its examples is what the data set gives."
         )
-    if teacher_lite is not None and not teacher_lite.artefacts:
-        notes.append(
-            "The teacher does not convert to LiteRT, so no .tflite file is "
-            f"compared with it: {teacher_lite.metrics['refused'][:300]}"
-        )
+    if teacher_lite is not None:
+        notes += refusal_of_teacher(teacher_lite)
     if found is not None:
         notes.append(found)
     report = Report(directory, records, notes=notes, split=data.reported_split)

@@ -3,11 +3,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import pathlib
 from typing import Any
+
+import keras
 
 from keras_kd.core.passing_faults import is_passing
 from keras_kd.core.records import StageRecord
+from keras_kd.core.records import file_sha256
 from keras_kd.core.stage_cache import fingerprint
 from keras_kd.core.stage_cache import versions
 from keras_kd.data.parts import take
@@ -42,8 +47,8 @@ def exported(
             stages.folder.model(student),
             place.parent,
             name=place.name,
-            inputs=take(stages.data.train, 256),
-            calibration=stages.data if chosen["quantize"] else None,
+            inputs=take(stages.files.train, 256),
+            calibration=stages.files if chosen["quantize"] else None,
             task=stages.task,
             verbose=stages.verbose,
             # A run killed before the record is kept adds no second version.
@@ -69,6 +74,35 @@ def exported(
 
     stage = f"export-{name}" if name else "export"
     return stages.folder.run(stage, depends_on, make)
+
+
+def withdrawn(stages: CompressionStages, name: str) -> None:
+    """Removes what an earlier run of this folder exported to one inside it.
+
+    Of that only the files that its record names, as they were written.
+
+    Args:
+        stages: The run.
+        name: What `exported` was given.
+    """
+    kept = stages.folder.directory / f"export-{name}.json"
+    place = stages.directory / name
+    try:
+        files = StageRecord.load(kept).artefacts
+    except (FileNotFoundError, ValueError):
+        return
+    stages.say(f"{name}: its files are of an earlier run, and are removed")
+    folders = set()
+    for path, digest in files.items():
+        file = pathlib.Path(os.path.normpath(kept.parent / path))
+        if place in file.parents and file.is_file() and not place.is_symlink():
+            if file_sha256(file) == digest:
+                file.unlink()
+                folders.add(file.parent)
+    for folder in sorted(folders - {place}, reverse=True):
+        with contextlib.suppress(OSError):  # it holds what is not ours
+            folder.rmdir()
+    kept.unlink()
 
 
 def refusals(
@@ -133,11 +167,17 @@ def _what_can_be(write, options, error):
     return record
 
 
-def teacher_file(stages: CompressionStages) -> StageRecord | None:
+def teacher_file(
+    stages: CompressionStages, preprocess: keras.Layer | None = None
+) -> StageRecord | None:
     """Converts the teacher for LiteRT, to compare the .tflite files with.
 
     The file stays among the stages. Its record has no artefact, but says
     what was `refused`, if the teacher does not convert.
+
+    Args:
+        stages: The run.
+        preprocess: See `export`.
 
     Returns:
         The record; `None` if the teacher is no model of its own.
@@ -154,7 +194,8 @@ def teacher_file(stages: CompressionStages) -> StageRecord | None:
                 stages.folder.directory,
                 name="teacher",
                 formats="tflite",
-                inputs=take(stages.data.train, 256),
+                inputs=take(stages.files.train, 256),
+                preprocess=preprocess,
                 verbose=0,
             )
         # Of any kind: the run does without the comparison. A full disk is no
@@ -166,3 +207,13 @@ def teacher_file(stages: CompressionStages) -> StageRecord | None:
             return None, StageRecord("export", "teacher", metrics=refused)
 
     return stages.folder.run("teacher-tflite", stages.common["lesson"], make)
+
+
+def refusal_of_teacher(record: StageRecord) -> list[str]:
+    """Returns a sentence if the record of `teacher_file` has no file."""
+    if record.artefacts:
+        return []
+    return [
+        "The teacher does not convert to LiteRT, so no .tflite file is "
+        f"compared with it: {record.metrics['refused'][:300]}"
+    ]

@@ -17,6 +17,8 @@ from keras_kd.core.progress import say
 from keras_kd.core.records import StageRecord
 from keras_kd.core.stage_cache import StageFolder
 from keras_kd.core.stage_cache import fingerprint_of_builder
+from keras_kd.data.masks import with_labels_of
+from keras_kd.data.masks import with_masked
 from keras_kd.data.splits import Data
 from keras_kd.evaluation.evaluator import Evaluator
 from keras_kd.pruning import prune
@@ -48,6 +50,7 @@ class CompressionStages:
         verbose: See `compress`.
         task: See `compress`.
         headline: See `compress`.
+        files: `data` as the exported files take it; `None`: as models do.
 
     Raises:
         ValueError: If the task is not given and not certain.
@@ -64,6 +67,7 @@ class CompressionStages:
         verbose: int = 1,
         task: Any = None,
         headline: str | None = None,
+        files: Data | None = None,
     ):
         student, loss = build_student(), training["loss"]
         self.given_task, self.headline = task, headline
@@ -74,7 +78,13 @@ class CompressionStages:
         )
         distilling = with_losses_of(self.task, distilling)
         self.build_student = build_student
-        self.data = data
+        masked = with_masked(data, student)
+        if files is None or files is data:
+            files = masked
+        elif masked is not data:
+            files = with_labels_of(files, masked)
+        self.data = data = masked
+        self.files = files
         self.directory = directory
         self.training = training
         self.distilling = distilling
@@ -90,7 +100,7 @@ class CompressionStages:
             augment=training.get("augment"),
         )
         self.evaluator = Evaluator(
-            self.teacher_targets.teacher, data, self.task
+            self.teacher_targets.teacher, data, self.task, self.files
         )
         # What a training depends on. The control's also names the teacher:
         # its metrics hold the agreement with it. Finished runs hold a digest

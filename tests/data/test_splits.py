@@ -247,3 +247,12 @@ def test_texts_are_told_apart_in_a_fingerprint():
 
     assert digest("a", "b") == digest("a", "b")
     assert digest("a", "b") != digest("a", "c")
+
+
+def test_labels_of_other_sizes_are_told_the_remedy():
+    stream = tf.data.Dataset.from_generator(
+        lambda: ((np.zeros((2, n)), np.zeros((2, n))) for n in (3, 5)),
+        output_signature=(tf.TensorSpec((None, None)),) * 2,
+    )
+    with pytest.raises(ValueError, match=r"\(3,\), \(5,\). Pad them"):
+        labels_of(stream)

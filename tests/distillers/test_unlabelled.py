@@ -18,6 +18,8 @@ from distillers.tiny import labels
 from distillers.tiny import linear
 from distillers.tiny import nll
 from distillers.tiny import softmax
+from keras_kd.distillers.guarded import GuardedLoss
+from keras_kd.distillers.step_checks import StepChecks
 from selection import quick
 
 X, Y = features(), labels()
@@ -79,7 +81,9 @@ def test_distiller_without_a_loss_counts_metrics_on_labels():
         X,
         Y,
         compile_with={"loss": None, "metrics": ["sparse_categorical_accuracy"]},
+        validation_data=(X, Y),
     )
+    assert "val_loss" not in logs  # there is none, so it is no 0 either
     expected = (np.argmax(dense(linear(seed=2), X), -1) == Y).mean()
     assert logs["sparse_categorical_accuracy"] == pytest.approx(expected)
 
@@ -233,3 +237,27 @@ def test_distiller_takes_class_ids_of_any_dtype(dtype):
     student, _ = fit(0.5, X, Y.astype(dtype))
     reference, _ = fit(0.5, X, Y)
     assert_same_weights(student, reference)
+
+
+@pytest.mark.parametrize("wrong", [3, -2, 0.5])
+def test_an_impossible_class_id_never_counts_as_another_class(wrong):
+    """Neither where a guard tells of it nor, as NaN, where none does."""
+    loss, scores = cross_entropy(), np.eye(3, dtype="float32")
+    alone = GuardedLoss(loss)
+    y = np.array([wrong, 1, 2])
+    assert np.isnan(alone(y, scores))
+    labelled = float(alone(np.array([0, -1, -1]), scores))
+    assert 3 * labelled == pytest.approx(nll(Y[:1] * 0, scores[:1])[0])
+    guard = StepChecks()
+    assert np.isfinite(GuardedLoss(loss, guard)(y, scores))
+    with pytest.raises(ValueError, match="1 label.* whole class ids from 0"):
+        guard.raise_if_tripped(steps=1)
+
+
+def test_an_impossible_yes_or_no_is_nan_without_a_guard():
+    loss = GuardedLoss(keras.losses.BinaryCrossentropy())
+    half = np.full((2, 1), 0.5, "float32")
+    assert np.isnan(loss(np.array([[2.0], [1.0]]), half))
+    assert float(loss(np.array([[1.0], [-1.0]]), half)) == pytest.approx(
+        np.log(2) / 2
+    )

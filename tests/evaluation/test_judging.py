@@ -51,6 +51,14 @@ def test_several_outputs_are_judged_by_their_tasks():
     assert found["rare_accuracy"] == pytest.approx(right.mean())
     assert found["kind_agreement"] == found["rare_agreement"] == 1.0
     assert found["agreement"] == pytest.approx(0.0, abs=1e-6)
+    # A model that gives the same in a list has the same names for it.
+    listed = keras.Model(model.inputs, list(model.output.values()))
+    same = measure(listed, (X, LABELS), **OURS, teacher_predictions=said)
+    assert {**same, "bytes": 0, "gzip_bytes": 0} == {
+        **found,
+        "bytes": 0,
+        "gzip_bytes": 0,
+    }
 
 
 def test_several_outputs_need_a_task():
@@ -95,3 +103,27 @@ def test_predictions_of_a_teacher_are_of_these_examples():
     for wrong in (theirs[:7], np.concatenate([theirs, theirs])):
         with pytest.raises(ValueError, match="exactly the measured examples"):
             measure(model, split, teacher_predictions=wrong, latency=False)
+
+
+def test_batches_of_other_lengths_are_judged():
+    model = keras.Sequential(
+        [keras.Input((None,), dtype="int32"), keras.layers.Embedding(9, 9)]
+    )
+    tokens = [RNG.integers(1, 9, (4, length)) for length in (3, 5)]
+    stream = tf.data.Dataset.from_generator(
+        lambda: ((x.astype("int32"), x) for x in tokens),
+        output_signature=(
+            tf.TensorSpec((None, None), tf.int32),
+            tf.TensorSpec((None, None), tf.int64),
+        ),
+    )
+    task = tasks.LanguageModel()
+    found = measure(model, stream, task=task, latency=False)
+    logs = [model.predict(x, verbose=0) for x in tokens]
+    logs = [log - np.log(np.exp(log).sum(-1, keepdims=True)) for log in logs]
+    of_each = [
+        np.take_along_axis(log, x[..., None], -1).ravel()
+        for log, x in zip(logs, tokens, strict=True)
+    ]
+    expected = np.exp(-np.concatenate(of_each).mean())
+    assert found["perplexity"] == pytest.approx(expected, rel=1e-5)

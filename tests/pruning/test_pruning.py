@@ -567,7 +567,7 @@ def test_prune_returns_an_ordinary_model_and_leaves_the_student(tmp_path):
     assert len(loaded.weights) == len(student.weights)
 
 
-def test_prune_trains_on_a_dataset_and_a_pair_alike():
+def test_prune_trains_on_a_dataset_and_a_pair_alike(recwarn):
     x, y = arrays()
     student = dense_model()
     dataset = tf.data.Dataset.from_tensor_slices((x, y)).batch(16)
@@ -575,6 +575,31 @@ def test_prune_trains_on_a_dataset_and_a_pair_alike():
         pruned, record = prune(student, data, 0.5, epochs=1, batch_size=16)
         assert_sparse(prunable_kernels(pruned), 0.5)
         assert record.settings["schedule"]["config"]["end_step"] == 7
+    assert not [one for one in recwarn if "shuffle" in str(one.message)]
+
+
+def test_prune_takes_strings_and_a_data_set_of_unknown_length():
+    words, y = np.array([["a", "b"], ["b", "c"]] * 4), np.array([0, 1] * 4)
+    student = keras.Sequential(
+        [
+            keras.Input((2,), dtype="string"),
+            layers.StringLookup(vocabulary=["a", "b", "c"]),
+            layers.Embedding(4, 2),
+            layers.Flatten(),
+            layers.Dense(2, "softmax"),
+        ]
+    )
+    stream = tf.data.Dataset.from_generator(
+        lambda: ((words[i : i + 4], y[i : i + 4]) for i in (0, 4)),
+        output_signature=(
+            tf.TensorSpec((None, 2), tf.string),
+            tf.TensorSpec((None,), tf.int64),
+        ),
+    )
+    for data in ((words, y), stream):
+        pruned, record = prune(student, data, 0.5, epochs=2, batch_size=4)
+        assert_sparse(prunable_kernels(pruned), 0.5)
+        assert record.settings["schedule"]["config"]["end_step"] == 2
 
 
 def test_prune_passes_callbacks_validation_scores():

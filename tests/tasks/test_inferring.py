@@ -35,6 +35,8 @@ CERTAIN = [
     ("linear", (None, 3), np.ones((2, 3)) * 0.7, None, tasks.Regression()),
     ("softmax", (None, 4, 5, 2), MAPS, None, tasks.Segmentation()),
     ("sigmoid", (None, 4, 5, 1), MAPS[..., None], None, tasks.Segmentation()),
+    ("softmax", (None, 4, 5, 2), np.eye(2)[MAPS], None,
+     tasks.Segmentation(one_hot=True)),
 ]  # fmt: skip
 UNCERTAIN = [
     ("linear", (None, 1), ZEROS_ONES, None, r"Classification\(\).*Regression"),

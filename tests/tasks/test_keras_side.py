@@ -38,6 +38,7 @@ def heads():
         (tasks.Classification(), None, 1, "BinaryCrossentropy"),
         (tasks.MultiLabel(), "sigmoid", 3, "BinaryCrossentropy"),
         (tasks.Segmentation(), None, 3, "SparseCategoricalCrossentropy"),
+        (tasks.Segmentation(one_hot=True), None, 3, "CategoricalCrossentropy"),
         (tasks.Tagging(TAGS), "softmax", 5, "SparseCategoricalCrossentropy"),
         (tasks.LanguageModel(), None, 9, "SparseCategoricalCrossentropy"),
         (tasks.Recommendation(), None, 9, "SparseCategoricalCrossentropy"),

@@ -103,6 +103,25 @@ def test_compress_says_what_is_wrong_before_any_training(
     assert not (tmp_path / "run" / "stages").exists()
 
 
+def test_labels_and_inputs_are_by_name():
+    """As they are in the files that are made."""
+    pair = kd.tasks.get(
+        {"a": kd.tasks.Regression(), "b": kd.tasks.Regression()}, headline="a"
+    )
+    for labels, task in (((Y, Y), pair), ({"a": Y}, pair), (Y, pair)):
+        given = kd.Data(train=(X, labels), validation=(X, labels))
+        with pytest.raises(ValueError, match="of `train` must be a dict"):
+            argument_checks.check_label_names(given, task)
+    both = kd.Data(
+        train=(X, {"a": Y, "b": Y}), validation=(X, {"a": Y, "b": Y})
+    )
+    argument_checks.check_label_names(both, pair)
+    argument_checks.check_label_names(data(), kd.tasks.Classification())
+    with pytest.raises(ValueError, match="inputs of `test` must be a dict"):
+        argument_checks.check_input_names((X, X), build(), "test")
+    argument_checks.check_input_names({"x": X}, build(), "test")
+
+
 def test_student_larger_than_its_teacher_is_warned_of():
     found = argument_checks.check_lesson(
         build(), lambda: build(width=9), data()

@@ -3,12 +3,14 @@
 
 from __future__ import annotations
 
+import os
 import types
 
 import numpy as np
 import pytest
 
 from keras_kd.core.records import StageRecord
+from keras_kd.core.records import file_sha256
 from keras_kd.core.stage_cache import StageFolder
 from keras_kd.workflows import export_stages
 
@@ -27,7 +29,7 @@ def run(tmp_path, monkeypatch):
     return types.SimpleNamespace(
         directory=tmp_path,
         folder=folder,
-        data=types.SimpleNamespace(train=(np.zeros((2, 1)), np.zeros(2))),
+        files=types.SimpleNamespace(train=(np.zeros((2, 1)), np.zeros(2))),
         verbose=0,
         task=None,
     )
@@ -71,6 +73,30 @@ def test_nothing_written_is_an_error(run, monkeypatch):
     )
     with pytest.raises(ValueError, match="no model"):
         export_stages.exported(run, STUDENT, OPTIONS)
+
+
+def test_files_of_a_control_that_is_no_longer_better_go(run):
+    """Only those that the earlier run wrote, and as it wrote them."""
+    control, version = run.directory / "control", run.directory / "control/1"
+    version.mkdir(parents=True)
+    ours = [control / "control.tflite", version / "saved_model.pb"]
+    changed, theirs = control / "notes.json", control / "mine.txt"
+    for file in (*ours, changed, theirs):
+        file.write_text(file.name)
+    outside = run.directory / "report.json"
+    outside.write_text("outside")
+    record = StageRecord("export", "control")
+    for file in (*ours, changed, outside):
+        path = os.path.relpath(file, run.folder.directory)
+        record.artefacts[path] = file_sha256(file)
+    changed.write_text("by somebody")
+    record.save(run.folder.directory / "export-control.json")
+    run.say = lambda line: None
+    export_stages.withdrawn(run, "control")
+    export_stages.withdrawn(run, "control")  # nothing is left to do
+    assert sorted(control.rglob("*")) == [theirs, changed]
+    assert outside.exists()
+    assert not any(run.folder.directory.iterdir())
 
 
 def test_a_full_disk_is_no_refusal(run, monkeypatch):

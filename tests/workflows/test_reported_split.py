@@ -27,7 +27,7 @@ def run(request, tmp_path_factory):
     data = kd.Data(
         made_by.split(96), made_by.split(32, 1), GIVEN[request.param]
     )
-    options = {**made_by.RUN, "seeds": (0, 1), "verbose": 0}
+    options = {**made_by.RUN, "seeds": (0, 1), "verbose": 0, "dry_run": False}
     report = kd.compress(
         made_by.build_teacher(), made_by.build_student, data, folder, **options
     )

@@ -25,7 +25,7 @@ def run(tmp_path):
     return types.SimpleNamespace(
         evaluator=types.SimpleNamespace(teacher_model=lambda: teacher),
         folder=StageFolder(tmp_path / "stages"),
-        data=Data(arrays, arrays),
+        files=Data(arrays, arrays),
         common={"lesson": "a"},
         say=lambda line: None,
     )

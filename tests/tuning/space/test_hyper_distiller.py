@@ -384,3 +384,16 @@ def test_error_of_the_set_up_ends_the_search(case, tmp_path):
     hyper = kd.HyperDistiller(**arguments)
     with pytest.raises(keras_tuner.errors.FatalError, match=text):
         searched(keras_tuner.RandomSearch, hyper, tmp_path)
+
+
+def test_one_linear_unit_has_no_default_loss():
+    def one():
+        return tiny.mlp(units=1)
+
+    hyper = kd.HyperDistiller(one(), one)
+    with pytest.raises(keras_tuner.errors.FatalError, match="task.*Regression"):
+        hyper.build(keras_tuner.HyperParameters())
+    task = kd.tasks.Regression()
+    built = kd.HyperDistiller(one(), one, task=task)
+    loss = built.build(keras_tuner.HyperParameters()).loss
+    assert "mean_squared" in getattr(loss, "name", loss)
