@@ -42,6 +42,15 @@ def inputs_for(model: keras.Model, x):
     return {name: x[name] for name in wanted}
 
 
+def names_of_inputs(model: keras.Model) -> set[str]:
+    """Returns the names of a model's inputs; none if it has no graph."""
+    if getattr(model, "inputs", None) is None:
+        return set()
+    if isinstance(model.input, dict):
+        return set(model.input)
+    return {tensor.name for tensor in keras.tree.flatten(model.input)}
+
+
 def _check_count(model, wanted, x):
     names = [tensor.name for tensor in keras.tree.flatten(wanted)]
     if len(names) != len(keras.tree.flatten(x)):
