@@ -9,6 +9,7 @@ of a KerasHub task, `"encoder/blocks/3"` for a list.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import keras
 
@@ -59,7 +60,7 @@ def by_name(model: keras.Model, path: str) -> str:
     first, *rest = path.split("/")
     if any(layer.name == first for layer in model.layers):
         return path
-    held = getattr(model, first, None)
+    held: Any = getattr(model, first, None)
     while isinstance(held, (list, tuple)) and rest and _is_place(rest[0], held):
         held = held[int(rest.pop(0))]
     for layer in model.layers:
