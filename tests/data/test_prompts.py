@@ -185,3 +185,35 @@ def test_what_is_not_known_of_prompts_is_asked_for():
     data = kd.Data((PROMPTS, PROMPTS), (PROMPTS, PROMPTS))
     with pytest.raises(ValueError, match="Expected `max_length`"):
         kd.sequence_level(build(), data)
+
+
+@pytest.mark.slow
+def test_on_policy_student_comes_near_its_teacher_where_it_writes():
+    teacher, student = build(), build(seed=1)
+    prompts = np.random.default_rng(0).integers(3, TOKENS, (64, 3))
+
+    def written(seed):
+        draw = {"max_length": 5, "temperature": 1.0, "seed": seed}
+        return kd.teacher_forced(prompts, kd.generate(student, prompts, **draw))
+
+    def apart():
+        x, _, weight = written(seed=99)
+        p, q = (
+            np.float64(keras.ops.log_softmax(model(x)))
+            for model in (teacher, student)
+        )
+        between = (np.exp(q) * (q - p)).sum(-1)
+        return (weight * between).sum() / weight.sum()
+
+    loss = kd.losses.SoftTargets(1.0, divergence="jensen_shannon", beta=0.5)
+    distiller = kd.Distiller(
+        teacher, student, alpha=1.0, distillation_losses=loss
+    )
+    distiller.compile(keras.optimizers.Adam(0.02))
+    before = apart()
+    for turn in range(4):
+        x, y, weight = written(turn)
+        distiller.fit(
+            x, y, sample_weight=weight, epochs=15, batch_size=16, verbose=0
+        )
+    assert apart() < 0.3 * before
