@@ -34,7 +34,7 @@ import numpy as np
 from keras_kd import Data
 from keras_kd import Distiller
 from keras_kd.core.records import write_atomically
-from keras_kd.data.sequences import generate
+from keras_kd.data.generation import generate
 from keras_kd.data.sequences import sequence_level
 from keras_kd.evaluation.environment import describe
 from keras_kd.evaluation.environment import environment

@@ -33,7 +33,7 @@ _HOME_OF = {
     "exits_of": "models.early_exit",
     "fastest_step": "training.step_tuning",
     "function_matching": "data.function_matching",
-    "generate": "data.sequences",
+    "generate": "data.generation",
     "initialize_from": "models.initializing",
     "measure": "evaluation",
     "prune": "pruning",

@@ -3,11 +3,17 @@
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Callable
+
 import keras
+import numpy as np
 
 
 def inputs_for(model: keras.Model, x):
     """Returns what of a batch a model takes.
+
+    A task of KerasHub gets what its preprocessor makes of text.
 
     A teacher and a student may see different parts of a sample, which are
     then told apart by their names in a dict. Keras takes the entries of a
@@ -21,6 +27,10 @@ def inputs_for(model: keras.Model, x):
         ValueError: If an input of the model is not in the dict, or parts of
             a batch without names are not as many as the model's inputs.
     """
+    preprocessor = preprocessor_of(model)
+    if preprocessor is not None and _is_text(x):
+        # Outside of a graph it runs in Python and takes lists.
+        return preprocessor(x.tolist() if isinstance(x, np.ndarray) else x)
     wanted = getattr(model, "input", None)
     if wanted is None or not isinstance(x, (dict, list, tuple)):
         return x
@@ -40,6 +50,34 @@ def inputs_for(model: keras.Model, x):
             f"Expected a dict with {sorted(wanted)}. Received: {sorted(x)}"
         )
     return {name: x[name] for name in wanted}
+
+
+def preprocessor_of(model: keras.Model) -> Callable | None:
+    """Returns what a task of KerasHub makes its inputs of text with.
+
+    `None` for any other model, and for a language model, whose preprocessor
+    makes labels, too.
+    """
+    keras_hub = sys.modules.get("keras_hub")
+    if keras_hub is None or not isinstance(model, keras_hub.models.Task):
+        return None
+    if isinstance(model, keras_hub.models.CausalLM):
+        return None
+    return model.preprocessor
+
+
+def _is_text(x):
+    dtype = getattr(x, "dtype", None)
+    return dtype == "string" or getattr(dtype, "kind", "") in ("U", "S", "O")
+
+
+def names_of_inputs(model: keras.Model) -> set[str]:
+    """Returns the names of a model's inputs; none if it has no graph."""
+    if getattr(model, "inputs", None) is None:
+        return set()
+    if isinstance(model.input, dict):
+        return set(model.input)
+    return {tensor.name for tensor in keras.tree.flatten(model.input)}
 
 
 def _check_count(model, wanted, x):

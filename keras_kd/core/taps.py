@@ -9,6 +9,9 @@ from collections.abc import Iterable
 
 import keras
 
+from keras_kd.core.composite_taps import OpenedLayer
+from keras_kd.core.layer_paths import by_name
+from keras_kd.core.layer_paths import paths_in
 from keras_kd.core.model_inputs import inputs_for
 from keras_kd.core.output_heads import activation_of_tensor
 from keras_kd.core.output_heads import named_outputs
@@ -18,8 +21,9 @@ def tap(model: keras.Model, names: Iterable[str]) -> keras.Model:
     """Returns a model that gives every named tensor in one forward pass.
 
     The returned model shares the layers and weights of `model`; nothing is
-    copied. A layer inside a nested model is named by its path,
-    `"backbone/conv_4"`.
+    copied. A layer inside a nested model or a composite layer is named by its
+    path, `"backbone/conv_4"`; an attribute may stand for a name that Keras
+    numbered, as `backbone` does of a KerasHub task.
 
     Args:
         model: A Functional or Sequential model (built, so it has a graph).
@@ -43,7 +47,7 @@ def tap(model: keras.Model, names: Iterable[str]) -> keras.Model:
     ```
     """
     inputs, tensors = _trace(model, list(names))
-    return keras.Model(inputs, tensors, name=f"{model.name}_taps")
+    return _tapped(model, inputs, tensors)
 
 
 class ForwardPass:
@@ -126,7 +130,16 @@ def _with_outputs(model, names):
     """Returns a model that gives `(model output, {name: tensor})`."""
     inputs, tensors = _trace(model, [*names, _WHOLE])
     whole = tensors.pop(_WHOLE)
-    return keras.Model(inputs, (whole, tensors), name=f"{model.name}_taps")
+    return _tapped(model, inputs, (whole, tensors))
+
+
+def _tapped(model, inputs, outputs):
+    tapped = keras.Model(inputs, outputs, name=f"{model.name}_taps")
+    opened = [op for op in tapped.operations if isinstance(op, OpenedLayer)]
+    if opened:
+        # Keras finds weights in the layers of a graph, not in what runs them.
+        tapped.opened_layers = [operation.layer for operation in opened]
+    return tapped
 
 
 _WHOLE = "/"  # not a name a layer can have
@@ -135,10 +148,22 @@ _WHOLE = "/"  # not a name a layer can have
 def _trace(model, names):
     """Returns the inputs and `{name: tensor}` of a graph that holds them."""
     check_graph(model)
-    if any("/" in name and name != _WHOLE for name in names):
-        return _trace_nested(model, names)
+    real = {name: _by_name(model, name) for name in names}
     plain = _plain(model)
-    return plain.input, {name: _find(plain, name) for name in names}
+    if any(map(_is_inner, real.values())):
+        inputs, tensors = _trace_nested(plain, set(real.values()))
+    else:
+        inputs = plain.input
+        tensors = {name: _find(plain, name) for name in real.values()}
+    return inputs, {name: tensors[real[name]] for name in names}
+
+
+def _by_name(model, name):
+    return by_name(model, name) if name != _WHOLE else name
+
+
+def _is_inner(name):
+    return "/" in name and name != _WHOLE
 
 
 def _plain(model):
@@ -152,33 +177,31 @@ def _plain(model):
     return keras.Model(model.input, model.output, name=model.name)
 
 
-def _trace_nested(model, names):
+def _trace_nested(plain, names):
     """Runs the graph again, opening the nested models that are tapped."""
     inner_names: dict[str, list[str]] = {}
-    for name in names:
-        if "/" in name and name != _WHOLE:
-            outer, inner = name.split("/", 1)
-            inner_names.setdefault(outer, []).append(inner)
-    found, plain = {}, _plain(model)
+    for name in filter(_is_inner, names):
+        outer, inner = name.split("/", 1)
+        inner_names.setdefault(outer, []).append(inner)
+    found, opened = {}, {}
     for outer, inner in inner_names.items():
         layer = _layer(plain, outer)
-        if not isinstance(layer, keras.Model):
-            raise ValueError(
-                f"The tap '{outer}/{inner[0]}' looks inside the layer "
-                f"'{outer}' of '{model.name}', which is a "
-                f"{type(layer).__name__}, not a model. Name the layer itself."
-            )
+        if outer in names:
+            _find(plain, outer)  # raises if it gives several tensors
         _only_call(plain, layer, f"{outer}/{inner[0]}")
-        # Validates the inner names before the graph is run.
-        _trace(layer, inner)
+        has_graph = getattr(layer, "inputs", None) is not None
+        is_model = isinstance(layer, keras.Model) and has_graph
+        opens = _with_outputs if is_model else OpenedLayer
+        opened[outer] = opens(layer, inner)
 
     def call(layer, *args, **kwargs):
-        if layer.name not in inner_names:
+        if layer.name not in opened:
             return layer(*args, **kwargs)
-        opened = _with_outputs(layer, inner_names[layer.name])
-        whole, tensors = opened(*args, **kwargs)
+        whole, tensors = opened[layer.name](*args, **kwargs)
         for inner, tensor in tensors.items():
             found[f"{layer.name}/{inner}"] = tensor
+        if layer.name in names:
+            found[layer.name] = keras.tree.flatten(whole)[0]
         return whole
 
     clone = keras.models.clone_model(
@@ -247,7 +270,7 @@ def _layer(model, name, also=()):
         return layers[name]
     if name in also:
         return None
-    known = ["output", *layers, *_nested_names(model)]
+    known = ["output", *layers, *(p for p in paths_in(model) if "/" in p)]
     near = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
     raise ValueError(
         f"No layer or output named '{name}' in '{model.name}'. "
@@ -256,11 +279,3 @@ def _layer(model, name, also=()):
         + ". A layer that is not on a path from the inputs to the outputs is "
         "not part of the model and never runs: make it an output."
     )
-
-
-def _nested_names(model, prefix=""):
-    for layer in model.layers:
-        if isinstance(layer, keras.Model):
-            for inner in layer.layers:
-                yield f"{prefix}{layer.name}/{inner.name}"
-            yield from _nested_names(layer, f"{prefix}{layer.name}/")

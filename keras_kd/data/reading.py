@@ -238,3 +238,13 @@ def _is_plain(part):
         return False
     values = (bool, int, float, str, bytes, np.generic)
     return all(isinstance(v, values) for v in tf.nest.flatten(part))
+
+
+def strings_for_keras(split: Any) -> Any:
+    """Returns arrays with strings as tensors, the form that `fit` takes."""
+
+    def form(array):
+        is_text = isinstance(array, np.ndarray) and array.dtype.kind in "US"
+        return tf.convert_to_tensor(array) if is_text else array
+
+    return keras.tree.map_structure(form, split)

@@ -10,6 +10,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from keras_kd.core.model_inputs import preprocessor_of
 from keras_kd.data.reading import raise_unbatched
 
 
@@ -33,10 +34,19 @@ def check_inputs(x: Any, model: Any, name: str = "data") -> None:
         raise ValueError(
             f"The model '{model.name}' takes {len(inputs)} inputs "
             f"({', '.join(_name(i) for i in inputs)}). Received: "
-            f"{len(parts)} in `{name}`."
+            f"{len(parts)} in `{name}`.{_how_of_text(model)}"
         )
     wanted = [tuple(i.shape[1:]) for i in inputs]
     _check(parts, wanted, name, f"the model '{model.name}' takes")
+
+
+def _how_of_text(model):
+    if preprocessor_of(model) is None:
+        return ""
+    return (
+        " Its preprocessor makes them of text, before anything else: x = "
+        f"{model.name}.preprocessor(texts)."
+    )
 
 
 def check_samples(x: Any, shapes: Sequence[Any], name: str = "data") -> None:

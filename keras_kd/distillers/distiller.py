@@ -33,13 +33,14 @@ from keras_kd.distillers.per_output import outputs_of
 from keras_kd.distillers.saved_by_keras import SavedByKeras
 from keras_kd.distillers.step_checks import StepChecked
 from keras_kd.distillers.step_checks import StepChecks
+from keras_kd.distillers.text_inputs import TextInputs
 from keras_kd.targets.attached import split_targets
 from keras_kd.tasks.distilling import compile_arguments
 
 
 @keras.saving.register_keras_serializable(package="keras_kd")
 class Distiller(  # type: ignore[misc]  # two of these wrap `fit`
-    StepChecked, SavedByKeras, KerasNames, CustomLoops, keras.Model
+    StepChecked, SavedByKeras, KerasNames, TextInputs, CustomLoops, keras.Model
 ):
     """Trains a student from a teacher and from the labels.
 
@@ -202,8 +203,7 @@ class Distiller(  # type: ignore[misc]  # two of these wrap `fit`
         return self
 
     def call(self, x, training=None):
-        x, targets = split_targets(x)
-        return self._student_pass(x, targets, training)[0]
+        return self._student_pass(*split_targets(x), training)[0]
 
     def _student_pass(self, x, targets, training):
         # The first batch makes projectors whose shapes come with the data.

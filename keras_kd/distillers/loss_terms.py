@@ -150,7 +150,8 @@ class LossTerms:
             targets, keys = opened(attached, self.losses, self.student_pass)
         targets = guard.finite(targets or self.teacher(x))
         for loss in self.losses.values():
-            target = targets.get(loss.teacher) if loss.logits else None
+            reads_classes = loss.logits or loss.accepts_sparse
+            target = targets.get(loss.teacher) if reads_classes else None
             if sparse.is_sparse(target):
                 temperature = Scalar.of(loss, "temperature", 1.0)
                 if loss.accepts_sparse:

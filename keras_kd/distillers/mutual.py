@@ -23,10 +23,11 @@ from keras_kd.distillers.mutual_students import MutualStudents
 from keras_kd.distillers.mutual_students import peer_losses
 from keras_kd.distillers.step_checks import StepChecked
 from keras_kd.distillers.step_checks import StepChecks
+from keras_kd.distillers.text_inputs import TextInputs
 
 
 @keras.saving.register_keras_serializable(package="keras_kd")
-class MutualDistiller(StepChecked, CustomLoops, keras.Model):
+class MutualDistiller(StepChecked, TextInputs, CustomLoops, keras.Model):
     """Trains several students at once, each learning from all the others.
 
         loss_i = alpha * mean over j != i of T^2 KL(p_j || p_i)

@@ -48,6 +48,8 @@ class StepTargets(NamedTuple):
         if loss.logits or not self.attached:
             return target
         if sparse.is_sparse(target):
+            if loss.accepts_sparse:
+                return target
             raise ValueError(
                 f"{type(loss).__name__} needs all values of the teacher's "
                 f"'{tap}', of which the targets hold a few classes. Build the "

@@ -60,8 +60,8 @@ class DistillationLoss(keras.losses.Loss):
         index_aware: `True` for a loss whose `project` needs to know which
             sample of the data set each example is.
         accepts_sparse: `True` for a loss on class scores whose `y_true` may
-            be a sparse target (see `keras_kd.losses.sparse`); the others get
-            logits made of it.
+            be a sparse target (see `keras_kd.losses.sparse`); others with
+            `logits` get logits made of it.
 
     Example:
 

@@ -8,9 +8,12 @@ from keras import ops
 
 from keras_kd.core.type_aliases import Shape
 from keras_kd.core.type_aliases import Tensor
+from keras_kd.losses import sparse
 from keras_kd.losses.base import DistillationLoss
 
 _LEFT_OUT = -1e9
+# What a top-k target, which has log-probabilities in float16, makes of it.
+_LEFT_OUT_OF_TOP_K = -6e4
 
 
 def ranking(
@@ -51,17 +54,23 @@ def ranking(
     _check(teacher.shape, top_k)
     best, items = ops.top_k(teacher, top_k)
     open_ = best > _LEFT_OUT
+    scores, weights = _liked(student, items, open_, position_decay)
+    if dynamic:
+        behind = _ranks(student, teacher > _LEFT_OUT, scores, top_k)
+        behind = behind - ops.arange(top_k, dtype="float32")
+        weights = weights * ops.tanh(discrepancy * ops.maximum(behind, 0.0))
+    return ops.sum(weights * ops.softplus(-scores), axis=-1)
+
+
+def _liked(student, items, open_, position_decay):
+    """Returns the student's scores of the items, best first, and weights."""
     scores = ops.take_along_axis(student, items, axis=-1)
     scores = ops.where(open_, scores, 0.0)
-    ranks = ops.arange(top_k, dtype="float32")
+    ranks = ops.arange(items.shape[-1], dtype="float32")
     weights = ops.where(open_, ops.exp(-ranks / position_decay), 0.0)
     # The first rank has weight 1, unless all are left out.
     total = ops.sum(weights, axis=-1, keepdims=True)
-    weights = weights / ops.maximum(total, 1.0)
-    if dynamic:
-        behind = _ranks(student, teacher > _LEFT_OUT, scores, top_k) - ranks
-        weights = weights * ops.tanh(discrepancy * ops.maximum(behind, 0.0))
-    return ops.sum(weights * ops.softplus(-scores), axis=-1)
+    return scores, weights / ops.maximum(total, 1.0)
 
 
 def _ranks(student, open_, scores, top_k):
@@ -105,7 +114,8 @@ class Ranking(DistillationLoss):
     loss, which alone supplies negatives.
     Do not: alone (all scores would rise forever); on probabilities: name the
     layer before the sigmoid or softmax; with teacher scores of -inf inside a
-    `Distiller`, which refuses infinite targets: use -1e9 there.
+    `Distiller`, which refuses infinite targets: use -1e9 there; `dynamic` from
+    a cache with `top_k`, which does not hold what is left out.
     Suggested: top_k = 10, position_decay = 1, discrepancy = 0.1 and `dynamic`
     after some 10 epochs; alpha = 0.5 (the authors weigh both losses alike).
     Paper: Tang, Wang 2018, https://arxiv.org/abs/1809.07428
@@ -152,7 +162,14 @@ class Ranking(DistillationLoss):
         self.dynamic = dynamic
         self.discrepancy = discrepancy
 
+    @property
+    def accepts_sparse(self):
+        # A cache of "auto" holds the likeliest, in their order.
+        return not self.dynamic and self.top_k <= sparse.LIKELIEST
+
     def call(self, y_true, y_pred):
+        if sparse.is_sparse(y_true):
+            return self._of_top_k(y_true, ops.cast(y_pred, "float32"))
         return ranking(
             y_true,
             y_pred,
@@ -161,6 +178,20 @@ class Ranking(DistillationLoss):
             self.dynamic,
             self.discrepancy,
         )
+
+    def _of_top_k(self, target, student):
+        kept = target["ids"].shape[-1]
+        if "log_probs" not in target or kept < self.top_k:
+            raise ValueError(
+                f"Ranking takes the top_k={self.top_k} best items in their "
+                f"order. Expected a cache of at least as large a `top_k`. "
+                f"Received: {sorted(target)} of {kept} items"
+            )
+        items = ops.cast(target["ids"], "int32")[..., : self.top_k]
+        log_probs = target["log_probs"][..., : self.top_k]
+        open_ = log_probs > _LEFT_OUT_OF_TOP_K
+        scores, weights = _liked(student, items, open_, self.position_decay)
+        return ops.sum(weights * ops.softplus(-scores), axis=-1)
 
     def check_shapes(self, teacher_shape: Shape, student_shape: Shape) -> None:
         super().check_shapes(teacher_shape, student_shape)

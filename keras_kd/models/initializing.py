@@ -10,9 +10,10 @@ from collections.abc import Mapping
 import keras
 import numpy as np
 
-from keras_kd.core.arguments import did_you_mean
 from keras_kd.core.copying import copy_state
 from keras_kd.core.copying import layers_with_state
+from keras_kd.core.layer_paths import children_of
+from keras_kd.core.layer_paths import layer_at
 
 EVERY_OTHER = "every other"
 
@@ -87,7 +88,7 @@ def initialize_from(
             f"Received: layers={layers!r}"
         )
     found = [
-        (_layer_at(student, own), _layer_at(teacher, theirs))
+        (layer_at(student, own), layer_at(teacher, theirs))
         for own, theirs in pairs.items()
     ]
     for (own, theirs), (target, source) in zip(
@@ -120,7 +121,7 @@ def _matches(teacher, student, theirs="", own="") -> Iterator[tuple[str, str]]:
             source = sources[int(place)]
             paths = f"{theirs}{source.name}", f"{own}{target.name}"
             opens = _shapes(source) != _shapes(target)
-            if opens and _children(source) and _children(target):
+            if opens and children_of(source) and children_of(target):
                 inner = [f"{path}/" for path in paths]
                 yield from _matches(source, target, *inner)
             elif target.weights or layers_with_state(target):
@@ -130,49 +131,10 @@ def _matches(teacher, student, theirs="", own="") -> Iterator[tuple[str, str]]:
 def _alike(parent):
     """Returns the layers in a model or layer by class and unnumbered name."""
     found: dict[tuple, list] = {}
-    for layer in _children(parent):
+    for layer in children_of(parent):
         stem = re.sub(r"[._]?\d+$", "", layer.name)
         found.setdefault((type(layer), stem), []).append(layer)
     return found
-
-
-def _children(parent):
-    if isinstance(parent, keras.Model) and parent.layers:
-        return parent.layers
-    # No public way leads to the layers of a layer.
-    return list(parent._flatten_layers(recursive=False, include_self=False))
-
-
-def _layer_at(model, path):
-    place = model
-    for part in path.split("/"):
-        place = _step(place, part, model, path)
-    if isinstance(place, keras.layers.Layer):
-        return place
-    raise ValueError(
-        f"'{path}' of '{model.name}' must be the path of one layer. "
-        f"Received: a {type(place).__name__}"
-    )
-
-
-def _step(place, part, model, path):
-    if isinstance(place, (list, tuple)):
-        if part.isdecimal() and int(part) < len(place):
-            return place[int(part)]
-        known = [str(index) for index in range(len(place))]
-    else:
-        inner = {layer.name: layer for layer in _children(place)}
-        if part in inner:
-            return inner[part]
-        held = getattr(place, part, None)
-        if isinstance(held, (keras.layers.Layer, list, tuple)):
-            return held
-        known = list(inner)
-    where = f"'{model.name}'" if place is model else "there"
-    raise ValueError(
-        f"'{model.name}' has no layer '{path}': {where} is no '{part}'."
-        f"{did_you_mean(part, known)} Expected one of {known}."
-    )
 
 
 def _check_alike(own, target, theirs, source):

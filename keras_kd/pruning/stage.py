@@ -26,6 +26,7 @@ from keras_kd.core.type_aliases import Split
 from keras_kd.core.type_aliases import TaskLike
 from keras_kd.core.type_aliases import TeacherLike
 from keras_kd.data.parts import take
+from keras_kd.data.reading import strings_for_keras
 from keras_kd.data.splits import Data
 from keras_kd.data.splits import read_split
 from keras_kd.data.splits import split_of
@@ -39,7 +40,6 @@ from keras_kd.pruning.callback import Pruning
 from keras_kd.pruning.kernels import prunable_kernels
 from keras_kd.pruning.kernels import sparsity_table
 from keras_kd.targets.attached import split_targets
-from keras_kd.training.fit_arguments import strings_for_keras
 
 
 def prune(

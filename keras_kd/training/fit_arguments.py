@@ -12,6 +12,7 @@ import tensorflow as tf
 
 from keras_kd.data.batches import length
 from keras_kd.data.parts import labels_of
+from keras_kd.data.reading import strings_for_keras
 from keras_kd.data.splits import UNLABELLED
 from keras_kd.data.splits import with_known_count
 from keras_kd.targets.attached import attach_targets
@@ -66,16 +67,6 @@ def fit_arguments(
     weights = {"sample_weight": weight[0]} if weight else {}
     x = strings_for_keras(x)
     return {"x": x, "y": y, **weights, "batch_size": batch_size}
-
-
-def strings_for_keras(split: Any) -> Any:
-    """Returns arrays with strings as tensors, the form that `fit` takes."""
-
-    def form(array):
-        is_text = isinstance(array, np.ndarray) and array.dtype.kind in "US"
-        return tf.convert_to_tensor(array) if is_text else array
-
-    return tf.nest.map_structure(form, split)
 
 
 def steps_per_epoch(arguments: dict[str, Any]) -> int:

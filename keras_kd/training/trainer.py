@@ -18,6 +18,7 @@ from keras_kd.core.label_losses import loss_name
 from keras_kd.core.progress import TrainingProgress
 from keras_kd.core.type_aliases import DataLike
 from keras_kd.core.type_aliases import OptimizerLike
+from keras_kd.data.reading import strings_for_keras
 from keras_kd.data.splits import as_data
 from keras_kd.distillers import unlabelled
 from keras_kd.distillers.distiller import Distiller
@@ -28,7 +29,6 @@ from keras_kd.tasks import Headline
 from keras_kd.tasks import Task
 from keras_kd.training.fit_arguments import fit_arguments
 from keras_kd.training.fit_arguments import steps_per_epoch
-from keras_kd.training.fit_arguments import strings_for_keras
 from keras_kd.training.optimizers import optimizer_for
 from keras_kd.training.step_tuning import StepSettings
 from keras_kd.training.step_tuning import steps_together

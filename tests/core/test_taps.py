@@ -220,7 +220,10 @@ def test_taps_pass_the_training_flag_on():
     [
         ("hiden", r"No layer or output named 'hiden'.*mean one of \['hidden'"),
         ("nothing like it", "It has: output, "),
-        ("hidden/kernel", "is a Dense, not a model. Name the layer itself"),
+        (
+            "hidden/kernel",
+            "Dense and has no layers in it. Name the layer itself",
+        ),
     ],
 )
 def test_tap_of_a_wrong_name_lists_what_there_is(name, message):

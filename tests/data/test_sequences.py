@@ -9,7 +9,8 @@ import pytest
 from keras import layers
 
 import keras_kd as kd
-from keras_kd.data.sequences import beam_search
+from keras_kd.data.beam_search import beam_search
+from keras_kd.data.decoding import Decoding
 from keras_kd.targets.attached import attach_targets
 from selection import quick
 
@@ -100,7 +101,8 @@ def test_generate_equals_search_written_out(beam):
 
 def test_beam_search_gives_all_beams_in_order_with_their_scores():
     model, x = build(), sources()
-    found, scores = beam_search(model, x, START, END, 4, 3, PADDING)
+    how = Decoding(START, END, 4, 3, PADDING)
+    found, scores = beam_search(model, x, None, how)
     assert found.shape == (5, 3, 4)
     assert (np.diff(scores, axis=1) <= 0).all()
     for sequences, totals, source in zip(found, scores, x, strict=True):
@@ -142,8 +144,8 @@ def test_generate_reads_a_softmax_head_as_its_logits():
     [
         ({"end": START}, "three different ids"),
         ({"padding": END}, "three different ids"),
-        ({"beam": 0}, "`beam` must be at least 1"),
-        ({"max_length": 0}, "`max_length` must be at least 1"),
+        ({"beam": 0}, "`beam` must be a whole number of at least 1"),
+        ({"max_length": 0}, "`max_length` must be a whole number"),
     ],
 )
 def test_generate_refuses(change, text):

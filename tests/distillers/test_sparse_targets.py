@@ -37,6 +37,21 @@ def first_step(x, loss, **compile_arguments):
     return history, distiller.student.get_weights()
 
 
+def test_ranking_needs_the_best_items_only():
+    sparse, _ = attached(TopK(2))
+    dense = attach_targets(tiny.features(), {"output": logits()})
+    (ours, _), (theirs, _) = (
+        first_step(x, losses.Ranking(top_k=2)) for x in (sparse, dense)
+    )
+    assert ours["ranking"] == pytest.approx(theirs["ranking"], rel=1e-6)
+    for refused, text in (
+        (losses.Ranking(top_k=3), "Received: .* of 2 items"),
+        (losses.Ranking(top_k=2, dynamic=True), "with top_k=None"),
+    ):
+        with pytest.raises(ValueError, match=text):
+            first_step(sparse, refused)
+
+
 @pytest.mark.parametrize(
     "arguments", quick(1, [{}, {"run_eagerly": True}, {"jit_compile": True}])
 )

@@ -10,6 +10,7 @@ import tensorflow as tf
 import reference
 from keras_kd.losses import Ranking
 from keras_kd.losses import ranking
+from keras_kd.targets.store.encodings import TopK
 
 RNG = np.random.default_rng(0)
 TEACHER = RNG.normal(size=(4, 12)).astype("float32")
@@ -61,6 +62,14 @@ def test_items_left_out_count_nowhere(left_out, dynamic):
     assert values[-1] == 0.0
     assert np.isfinite(gradient).all()
     assert not gradient[2, :10].any()
+
+
+def test_top_k_target_gives_the_value_of_all_scores():
+    """With items left out, down to one that is not."""
+    teacher = np.where(np.arange(12) < [[12], [9], [3], [1]], TEACHER, -1e9)
+    target = TopK(5).target(TopK(5).fields(teacher))
+    values = Ranking(4, reduction=None)(target, STUDENT)
+    np.testing.assert_allclose(values, ranking(teacher, STUDENT, 4), rtol=1e-6)
 
 
 @pytest.mark.parametrize("dynamic", [False, True])

@@ -78,8 +78,9 @@ def _convert_apart(saved_model_dir, quantize, representative, sparse):
             return pathlib.Path(result).read_bytes()
     raise RuntimeError(
         f"LiteRT's converter cannot quantise {saved_model_dir} (quantize="
-        f"{quantize!r}). Models with recurrent layers or loops can be "
-        f'exported with "float16" or "dynamic". The process {failure}'
+        f"{quantize!r}). A recurrent layer can be with unroll=True, in a model "
+        "that takes over the weights by set_weights; or export this one with "
+        f'"float16" or "dynamic". The process {failure}'
     )
 
 
