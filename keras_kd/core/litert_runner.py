@@ -32,7 +32,7 @@ def name_inputs(inputs: Any, names: Collection[str]) -> dict[str, Any]:
     """
     if isinstance(inputs, dict):
         # An export writes `spectrum-raw` as `spectrum_raw`.
-        written = {re.sub(r"\W", "_", str(key)): key for key in inputs}
+        written = {plain_name(str(key)): key for key in inputs}
         keys = written if len(written) == len(inputs) else {}
         keys = {**keys, **dict(zip(inputs, inputs, strict=True))}
         if set(names) <= set(keys):
@@ -52,6 +52,35 @@ def name_inputs(inputs: Any, names: Collection[str]) -> dict[str, Any]:
     raise ValueError(
         f"The model takes the inputs named {sorted(names)}. Received: "
         f"{received}. Pass a dict of arrays by these names."
+    )
+
+
+def plain_name(name: str) -> str:
+    """Returns a name with letters, digits and '_' only, as exports write it."""
+    name = re.sub(r"\W", "_", name, flags=re.ASCII)
+    return f"input_{name}" if name[:1].isdigit() else name
+
+
+def values_as(values: np.ndarray, dtype: np.dtype, what: str) -> np.ndarray:
+    """Returns values in a dtype that can hold them.
+
+    A cast alone would make black images of pixels between 0 and 1.
+
+    Raises:
+        ValueError: If it cannot hold them; `what` they are is said.
+    """
+    both_text = dtype.kind == "S" and values.dtype.kind in "SUO"
+    if values.dtype == dtype or both_text:
+        return values
+    # Text that looks like a number would be taken for it.
+    if values.dtype.kind in "biuf":
+        with np.errstate(all="ignore"):
+            taken = values.astype(dtype)
+        if dtype.kind not in "biu" or np.array_equal(taken, values):
+            return taken
+    raise ValueError(
+        f"{what} must be {dtype}, or values that {dtype} can hold. "
+        f"Received: {values.dtype}"
     )
 
 
@@ -89,29 +118,16 @@ class Tensor:
         Raises:
             ValueError: If it cannot hold them; `what` they are is said.
         """
-        is_number = values.dtype.kind in "biuf"
-        if self.scale and is_number:
-            steps = np.rint(values.astype(np.float32) / self.scale)
-            steps += self.zero_point
-            if np.isnan(steps).any():
-                raise ValueError(
-                    f"{what} is {self.dtype}, which has no NaN. Received NaN."
-                )
-            limits = np.iinfo(self.dtype)
-            return steps.clip(limits.min, limits.max).astype(self.dtype)
-        both_text = self.dtype.kind == "S" and values.dtype.kind in "SUO"
-        if values.dtype == self.dtype or both_text:
-            return values
-        # Text that looks like a number would be taken for it.
-        if is_number:
-            with np.errstate(all="ignore"):
-                taken = values.astype(self.dtype)
-            if self.dtype.kind == "f" or np.array_equal(taken, values):
-                return taken
-        raise ValueError(
-            f"{what} must be {self.dtype}, or values that {self.dtype} can "
-            f"hold. Received: {values.dtype}"
-        )
+        if not self.scale or values.dtype.kind not in "biuf":
+            return values_as(values, self.dtype, what)
+        steps = np.rint(values.astype(np.float32) / self.scale)
+        steps += self.zero_point
+        if np.isnan(steps).any():
+            raise ValueError(
+                f"{what} is {self.dtype}, which has no NaN. Received NaN."
+            )
+        limits = np.iinfo(self.dtype)
+        return steps.clip(limits.min, limits.max).astype(self.dtype)
 
     def real(self, held: np.ndarray) -> np.ndarray:
         """Returns what the tensor holds as real values."""
