@@ -69,11 +69,11 @@ def values_as(values: np.ndarray, dtype: np.dtype, what: str) -> np.ndarray:
     Raises:
         ValueError: If it cannot hold them; `what` they are is said.
     """
-    both_text = dtype.kind == "S" and values.dtype.kind in "SUO"
-    if values.dtype == dtype or both_text:
+    is_text = values.dtype.kind in "SUO"
+    if values.dtype == dtype or (is_text and dtype.kind == "S"):
         return values
-    # Text that looks like a number would be taken for it.
-    if values.dtype.kind in "biuf":
+    # Text that looks like a number would be taken for it, or the reverse.
+    if values.dtype.kind in "biuf" and dtype.kind != "S":
         with np.errstate(all="ignore"):
             taken = values.astype(dtype)
         if dtype.kind not in "biu" or np.array_equal(taken, values):

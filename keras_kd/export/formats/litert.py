@@ -84,12 +84,10 @@ def write_tflite(
             every Keras layer that LiteRT knows converts; with a free batch
             size recurrent layers do not.
         path: Final path; written atomically.
-        quantize: `None` (float32), `"float16"` (half the size), `"dynamic"`
-            (int8 weights, a quarter), `"int4"` (int4 weights of dense and
-            convolutional layers, an eighth; extra `int4`), `"int8"` (int8
-            weights and activations, float inputs and outputs; a quarter, and
-            faster) or `"full_int8"` (int8 inputs and outputs too, for devices
-            that compute in integers only).
+        quantize: `None` for float32, or a kind: `export_formats` says what
+            each stores. Kernels of float16 take half the bytes, of int8 a
+            quarter, of int4 an eighth; `"int8"` is also faster, `"full_int8"`
+            is for devices that compute in integers only.
         representative: Arrays `(batch, ...)` by input name that look like
             real inputs; the integer kinds take their ranges from them, and
             the first row tries the file. Not needed for a model that learned

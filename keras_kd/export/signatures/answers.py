@@ -140,18 +140,19 @@ def unknown_outputs(
     quantities. `names` are those of `answer_function`; without a model, all
     are known.
     """
-    taps = getattr(model, "output_names", None)
     unknown: set[str] = set()
     if model is None:
         return unknown
+    taps = getattr(model, "output_names", None)
+    is_sole = len(getattr(model, "outputs", None) or ()) == 1
     for name in names:
-        sole = name in ("output", LOGITS, PROBABILITIES)
+        sole = is_sole or name in ("output", LOGITS, PROBABILITIES)
         activation = _activation_or_none(model, None if sole else name)
         tap = "output" if sole else name
         loss = loss_of_tap(getattr(model, "loss", None), tap, taps)
-        if activation not in ("softmax", "sigmoid"):
-            if kind_by_loss(loss).form is None:
-                unknown.add(name)
+        told = activation in ("softmax", "sigmoid") or kind_by_loss(loss).form
+        if not told:
+            unknown.add(name)
     return unknown
 
 

@@ -69,11 +69,11 @@ def cost_of(
     labels = keras.tree.map_structure(lambda part: part[:ROWS], labels)
     figures = headlines_of_both(task, labels, *both)
     for one in task.headlines:
-        model, file = (figures.get(one.name) or NONE).values()
+        before, after = (figures.get(one.name) or NONE).values()
         # Errors have no scale of their own: those of a model on what it was
         # trained with may be next to nothing.
-        if one.direction == "max" and model > 0:
-            shares[one.name] = file / model
+        if one.direction == "max" and before > 0:
+            shares[one.name] = after / before
     return {"kept": shares, "headlines": figures}
 
 
