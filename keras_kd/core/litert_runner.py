@@ -2,8 +2,7 @@
 """LiteRTRunner: a .tflite file as a function of arrays by name.
 
 It needs NumPy and LiteRT only, and nothing of this package: a process that
-loads no TensorFlow can run a file by it. Run by its path, `python
-litert_runner.py MODEL.tflite`, it tries whether a file works at all.
+loads no TensorFlow can run a file by it.
 """
 
 from __future__ import annotations
@@ -11,7 +10,6 @@ from __future__ import annotations
 import dataclasses
 import os
 import re
-import sys
 from collections.abc import Collection
 from typing import Any
 
@@ -288,29 +286,3 @@ def rows_from(array: np.ndarray, start: int, count: int) -> np.ndarray:
     rows = array[start : start + count]
     missing = np.repeat(rows[-1:], count - len(rows), 0)
     return np.concatenate([rows, missing]) if len(missing) else rows
-
-
-def main(path: str, request: str | None = None) -> None:
-    """Loads a file and answers a request, an .npz of arrays by name.
-
-    Without one it answers zeros, or only loads a file of text or open sizes.
-    """
-    print("loading", flush=True)
-    runner = LiteRTRunner(path)
-    if request is not None:
-        print("answering a request", flush=True)
-        runner(dict(np.load(request)))
-    elif runner.takes_zeros:
-        print("answering zeros", flush=True)
-        shapes = {n: np.maximum(1, t.shape) for n, t in runner.inputs.items()}
-        runner({name: np.zeros(shape) for name, shape in shapes.items()})
-
-
-if __name__ == "__main__":
-    sys.path.append(os.path.dirname(__file__))
-    from passing_faults import telling_the_parent
-    from processes import end_with
-
-    end_with(os.getppid())
-    with telling_the_parent():
-        main(*sys.argv[1:])

@@ -10,14 +10,15 @@ from typing import Any
 
 import numpy as np
 
-from keras_kd.core import litert_runner
 from keras_kd.core.arguments import did_you_mean
 from keras_kd.core.array_files import save_arrays
 from keras_kd.core.file_formats import of_tflite
 from keras_kd.core.folders import work_folder
 from keras_kd.core.fresh_process import failure_of
+from keras_kd.core.litert_runner import LiteRTRunner
 from keras_kd.core.records import replacing
 from keras_kd.core.versions import require
+from keras_kd.export.formats import trial
 from keras_kd.export.formats.converting import INTEGER
 from keras_kd.export.formats.converting import bytes_of_kernels
 from keras_kd.export.formats.converting import convert
@@ -57,7 +58,7 @@ def run_tflite(path: str | os.PathLike, inputs: Any) -> dict[str, np.ndarray]:
     run_tflite("student.tflite", {"image": images})["logits"]
     ```
     """
-    return litert_runner.LiteRTRunner(path)(inputs)
+    return LiteRTRunner(path)(inputs)
 
 
 def write_tflite(
@@ -236,7 +237,7 @@ def check_runs(
         RuntimeError: If LiteRT cannot load or run the file, or dies of it.
         OSError: If the process took too long or was killed; no verdict.
     """
-    arguments = [litert_runner.__file__, os.path.abspath(path)]
+    arguments = [trial.__file__, os.path.abspath(path)]
     with work_folder() as folder:
         if request:
             arguments.append(os.path.join(folder, "request.npz"))

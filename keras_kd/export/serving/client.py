@@ -128,7 +128,8 @@ def _typed(name, array):
     dtype, array = INPUTS[name][0], np.asarray(array)
     if dtype == "string":
         return array
-    typed = array.astype(dtype)
+    with np.errstate(invalid="ignore"):
+        typed = array.astype(dtype)
     # Pixels between 0 and 1 would all become 0.
     if typed.dtype.kind in "biu" and not np.array_equal(typed, array):
         raise ValueError(

@@ -212,7 +212,7 @@ def test_check_runs_outlives_a_file_that_kills_its_process(
         litert.check_runs(broken)
     killer = tmp_path / "killer.py"
     killer.write_text("import os\nprint('loading', flush=True)\nos.abort()")
-    monkeypatch.setattr(litert.litert_runner, "__file__", str(killer))
+    monkeypatch.setattr(litert.trial, "__file__", str(killer))
     with pytest.raises(RuntimeError, match="aborted by signal 6 while loading"):
         litert.check_runs(broken)
     killer.write_text("import time\ntime.sleep(60)")
