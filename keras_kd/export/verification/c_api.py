@@ -172,7 +172,8 @@ class SavedModelSession:
     def _to_array(self, tensor):
         tf = self._tf
         code = tf.TF_TensorType(tensor)
-        _check_known(code)
+        if code not in DTYPES and code != STRING:
+            raise RuntimeError(f"No NumPy type for TensorFlow's type {code}")
         shape = [tf.TF_Dim(tensor, i) for i in range(tf.TF_NumDims(tensor))]
         place, size = tf.TF_TensorData(tensor), tf.TF_TensorByteSize(tensor)
         if code == STRING:
@@ -191,11 +192,6 @@ class SavedModelSession:
         if self._tf.TF_GetCode(self._status) != 0:
             text = self._tf.TF_Message(self._status)
             raise RuntimeError(text.decode("utf-8", "replace"))
-
-
-def _check_known(code):
-    if code not in DTYPES and code != STRING:
-        raise RuntimeError(f"No NumPy type for TensorFlow's type {code}")
 
 
 def _code_of(dtype):
