@@ -140,7 +140,8 @@ def to_markdown(results: dict) -> str:
             *([""] if reasons else []),
             "All weights but those of the small CNN are random, their batch "
             "normalisations fitted to one batch; so these are hard cases for "
-            "int8: random models decide by small margins. BERT-tiny needs "
+            "int8: random models decide by small margins. The models of "
+            "keras.applications take pictures of 64 x 64. BERT-tiny needs "
             "`pip install keras-hub`.",
             "",
             footnote(results),

@@ -2,8 +2,7 @@
 """LiteRTRunner: a .tflite file as a function of arrays by name.
 
 It needs NumPy and LiteRT only, and nothing of this package: a process that
-loads no TensorFlow can run a file by it. Run by its path, `python
-litert_runner.py MODEL.tflite`, it tries whether a file works at all.
+loads no TensorFlow can run a file by it.
 """
 
 from __future__ import annotations
@@ -11,7 +10,6 @@ from __future__ import annotations
 import dataclasses
 import os
 import re
-import sys
 from collections.abc import Collection
 from typing import Any
 
@@ -32,7 +30,7 @@ def name_inputs(inputs: Any, names: Collection[str]) -> dict[str, Any]:
     """
     if isinstance(inputs, dict):
         # An export writes `spectrum-raw` as `spectrum_raw`.
-        written = {re.sub(r"\W", "_", str(key)): key for key in inputs}
+        written = {plain_name(str(key)): key for key in inputs}
         keys = written if len(written) == len(inputs) else {}
         keys = {**keys, **dict(zip(inputs, inputs, strict=True))}
         if set(names) <= set(keys):
@@ -52,6 +50,35 @@ def name_inputs(inputs: Any, names: Collection[str]) -> dict[str, Any]:
     raise ValueError(
         f"The model takes the inputs named {sorted(names)}. Received: "
         f"{received}. Pass a dict of arrays by these names."
+    )
+
+
+def plain_name(name: str) -> str:
+    """Returns a name with letters, digits and '_' only, as exports write it."""
+    name = re.sub(r"\W", "_", name, flags=re.ASCII)
+    return f"input_{name}" if name[:1].isdigit() else name
+
+
+def values_as(values: np.ndarray, dtype: np.dtype, what: str) -> np.ndarray:
+    """Returns values in a dtype that can hold them.
+
+    A cast alone would make black images of pixels between 0 and 1.
+
+    Raises:
+        ValueError: If it cannot hold them; `what` they are is said.
+    """
+    is_text = values.dtype.kind in "SUO"
+    if values.dtype == dtype or (is_text and dtype.kind == "S"):
+        return values
+    # Text that looks like a number would be taken for it, or the reverse.
+    if values.dtype.kind in "biuf" and dtype.kind != "S":
+        with np.errstate(all="ignore"):
+            taken = values.astype(dtype)
+        if dtype.kind not in "biu" or np.array_equal(taken, values):
+            return taken
+    raise ValueError(
+        f"{what} must be {dtype}, or values that {dtype} can hold. "
+        f"Received: {values.dtype}"
     )
 
 
@@ -89,29 +116,16 @@ class Tensor:
         Raises:
             ValueError: If it cannot hold them; `what` they are is said.
         """
-        is_number = values.dtype.kind in "biuf"
-        if self.scale and is_number:
-            steps = np.rint(values.astype(np.float32) / self.scale)
-            steps += self.zero_point
-            if np.isnan(steps).any():
-                raise ValueError(
-                    f"{what} is {self.dtype}, which has no NaN. Received NaN."
-                )
-            limits = np.iinfo(self.dtype)
-            return steps.clip(limits.min, limits.max).astype(self.dtype)
-        both_text = self.dtype.kind == "S" and values.dtype.kind in "SUO"
-        if values.dtype == self.dtype or both_text:
-            return values
-        # Text that looks like a number would be taken for it.
-        if is_number:
-            with np.errstate(all="ignore"):
-                taken = values.astype(self.dtype)
-            if self.dtype.kind == "f" or np.array_equal(taken, values):
-                return taken
-        raise ValueError(
-            f"{what} must be {self.dtype}, or values that {self.dtype} can "
-            f"hold. Received: {values.dtype}"
-        )
+        if not self.scale or values.dtype.kind not in "biuf":
+            return values_as(values, self.dtype, what)
+        steps = np.rint(values.astype(np.float32) / self.scale)
+        steps += self.zero_point
+        if np.isnan(steps).any():
+            raise ValueError(
+                f"{what} is {self.dtype}, which has no NaN. Received NaN."
+            )
+        limits = np.iinfo(self.dtype)
+        return steps.clip(limits.min, limits.max).astype(self.dtype)
 
     def real(self, held: np.ndarray) -> np.ndarray:
         """Returns what the tensor holds as real values."""
@@ -272,29 +286,3 @@ def rows_from(array: np.ndarray, start: int, count: int) -> np.ndarray:
     rows = array[start : start + count]
     missing = np.repeat(rows[-1:], count - len(rows), 0)
     return np.concatenate([rows, missing]) if len(missing) else rows
-
-
-def main(path: str, request: str | None = None) -> None:
-    """Loads a file and answers a request, an .npz of arrays by name.
-
-    Without one it answers zeros, or only loads a file of text or open sizes.
-    """
-    print("loading", flush=True)
-    runner = LiteRTRunner(path)
-    if request is not None:
-        print("answering a request", flush=True)
-        runner(dict(np.load(request)))
-    elif runner.takes_zeros:
-        print("answering zeros", flush=True)
-        shapes = {n: np.maximum(1, t.shape) for n, t in runner.inputs.items()}
-        runner({name: np.zeros(shape) for name, shape in shapes.items()})
-
-
-if __name__ == "__main__":
-    sys.path.append(os.path.dirname(__file__))
-    from passing_faults import telling_the_parent
-    from processes import end_with
-
-    end_with(os.getppid())
-    with telling_the_parent():
-        main(*sys.argv[1:])

@@ -16,6 +16,7 @@ from keras_kd.core import output_heads
 from keras_kd.core.file_formats import format_of
 from keras_kd.core.litert_runner import LiteRTRunner
 from keras_kd.core.litert_runner import name_inputs
+from keras_kd.core.litert_runner import values_as
 from keras_kd.core.model_inputs import inputs_for
 from keras_kd.core.progress import no_native_notices
 from keras_kd.data.splits import compile_for
@@ -77,7 +78,8 @@ def load_runner(
     if kind == "saved_model":
         return _saved_model_runner(model_or_path)
     with no_native_notices():
-        return LiteRTRunner(model_or_path, threads)
+        runner = LiteRTRunner(model_or_path, threads)
+    return _taking_columns(runner, runner.inputs)
 
 
 def _keras_runner(model: keras.Model) -> Runner:
@@ -112,14 +114,33 @@ def _saved_model_runner(path: str | os.PathLike) -> Runner:
     # The signature holds its variables weakly: keep their owner alive.
     def run(inputs, owner=loaded):
         named = name_inputs(inputs, set(specs))
-        tensors = {
-            name: tf.cast(value, specs[name].dtype)
-            for name, value in named.items()
-        }
+        tensors = {}
+        for name, value in named.items():
+            dtype = np.dtype(specs[name].dtype.as_numpy_dtype)
+            if dtype.kind != "O":  # of text
+                what = f"Input `{name}` of {path}"
+                value = values_as(np.asarray(value), dtype, what)
+            tensors[name] = tf.convert_to_tensor(value)
         outputs = signature(**tensors)
         return {key: _as_array(value) for key, value in outputs.items()}
 
-    return run
+    return _taking_columns(run, specs)
+
+
+def _taking_columns(run, inputs):
+    """Lets a file take a column `(rows,)` for `(rows, 1)`, as Keras does."""
+    columns = {n for n, t in inputs.items() if tuple(t.shape[1:]) == (1,)}
+    if not columns:
+        return run
+
+    def taking(batch):
+        named = name_inputs(batch, set(inputs))
+        for name in columns:
+            if np.ndim(named[name]) == 1:
+                named[name] = np.asarray(named[name])[:, None]
+        return run(named)
+
+    return taking
 
 
 def _as_array(tensor: tf.Tensor) -> np.ndarray:

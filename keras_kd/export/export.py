@@ -27,6 +27,7 @@ from keras_kd.export.formats.variants import FORMATS
 from keras_kd.export.formats.variants import check_formats
 from keras_kd.export.formats.variants import file_name
 from keras_kd.export.formats.variants import is_judged
+from keras_kd.export.formats.variants import real_examples
 from keras_kd.export.formats.variants import variants
 from keras_kd.export.manifest import model_files
 from keras_kd.export.manifest import write_manifest
@@ -40,22 +41,22 @@ from keras_kd.export.serving.serving_files import serving_files
 from keras_kd.export.serving.warmup import BATCH_SIZES
 from keras_kd.export.serving.warmup import check_batch_sizes
 from keras_kd.export.serving.warmup import write_warmup
+from keras_kd.export.signatures.answers import LOGITS
 from keras_kd.export.signatures.answers import Head
 from keras_kd.export.signatures.answers import head_of
+from keras_kd.export.signatures.answers import unknown_outputs
 from keras_kd.export.signatures.classes import as_settings
 from keras_kd.export.signatures.classes import attach_labels
 from keras_kd.export.signatures.classes import without_classes
 from keras_kd.export.signatures.endpoint import extra_endpoints
 from keras_kd.export.signatures.endpoint import make_endpoint
 from keras_kd.export.signatures.endpoint import names_without_classes
-from keras_kd.export.signatures.requests import random_batch
 from keras_kd.export.verification.cost import cost_of
 from keras_kd.export.verification.cost import telling_the_cost
 from keras_kd.export.verification.expected import expected_answers
 from keras_kd.export.verification.golden import write_golden
 from keras_kd.export.verification.verify import verify
 from keras_kd.quantization.representative import SAMPLES
-from keras_kd.quantization.representative import draw_examples
 
 # Rows that are compared; int8 calibration sees all that it gets.
 VERIFIED_ROWS = 8
@@ -178,17 +179,9 @@ def export(
         task = tasks.Composite(task, headline=next(iter(task), None))
     batch_sizes = check_batch_sizes(warmup)
     base_dir = folder_of(directory, name)
-    drawn, ranged = inputs, any(map(is_judged, kinds.values()))
-    drawn_labels = None
-    if calibration is not None:
-        drawn, drawn_labels = draw_examples(calibration, samples)
-        inputs = drawn if inputs is None else inputs
-    if drawn is None and ranged:
-        raise ValueError(
-            f"quantize={quantize!r} needs real inputs to learn ranges from "
-            "and to be judged by. Pass some, for example calibration=data or "
-            "inputs=x_train[:200]."
-        )
+    ranged = any(map(is_judged, kinds.values()))
+    drawn, drawn_labels = real_examples(ranged, inputs, calibration, samples)
+    inputs = drawn if inputs is None else inputs
 
     def say(text):
         progress.say(f"export {name}: {text}", verbose)
@@ -199,10 +192,9 @@ def export(
     endpoint = make_endpoint(model, **common, **answering)
     extras = extra_endpoints(endpoint, signatures, **common)
     lite = {**common, "head": known, "names": names_without_classes(names)}
-    specs = endpoint.specs
-    batch = random_batch(specs) if inputs is None else endpoint.request(inputs)
+    batch = endpoint.request(inputs)
     sample = {key: array[:VERIFIED_ROWS] for key, array in batch.items()}
-    representative = batch if drawn is None else endpoint.request(drawn)
+    representative = batch if drawn is inputs else endpoint.request(drawn)
     rows = len(next(iter(representative.values())))
     allowed = {
         kind: tolerance_of(choice, tolerance, model, preprocess)
@@ -212,6 +204,13 @@ def export(
         endpoint, sample, allowed["saved_model"], inputs is None, say
     )
     expected = dict.fromkeys(kinds, without_classes(answers, names))
+    # Where nobody said what the outputs are, the model itself is asked.
+    asked = model if head is task is labels is top_k is None else None
+    if unknown_outputs(asked, {LOGITS} & {*answers}):
+        say(
+            "nothing says what the output is; taken for class logits. Pass "
+            "`head` or `task` if it is something else"
+        )
     expected["saved_model"] = answers
     for key, extra in extras.items():
         for output, array in extra.expected(sample).items():
@@ -228,8 +227,8 @@ def export(
             parts = [preprocess, model, *(signatures or {}).values()]
             write_endpoints({"serve": endpoint, **extras}, folder, parts)
             if batch_sizes:
-                asked = ("serving_default", *extras)
-                write_warmup(folder, sample, batch_sizes, name, asked)
+                served = ("serving_default", *extras)
+                write_warmup(folder, sample, batch_sizes, name, served)
         if "tflite" in formats:
             with full_precision(model, preprocess):
                 lite_source = lite_folder / "saved_model"
@@ -256,9 +255,13 @@ def export(
                 "tolerance": allowed[kind],
             }
             choice = kinds.get(kind)
-            if kind in kinds and is_judged(choice):
+            if kind in kinds:
+                metrics[kind]["quantize"] = choice
+            if is_judged(choice):
                 given = (representative, drawn_labels)
-                metrics[kind] |= cost_of(path, endpoint, *given, known, task)
+                metrics[kind] |= cost_of(
+                    path, endpoint, *given, known, task, asked
+                )
             shares = metrics[kind].get("kept", {})
             with telling_the_cost(choice, shares, allowed[kind]):
                 metrics[kind]["max_difference"] = verify(path, *checked)
@@ -266,14 +269,10 @@ def export(
                 f"{kind}: {metrics[kind]['bytes']:,} bytes, differs by "
                 f"{metrics[kind]['max_difference']:.2g} at most"
             )
-        served = endpoint.flat, list(answers), batch_sizes
-        texts = serving_files(base_dir, *served)
+        texts = serving_files(base_dir, endpoint.flat, [*answers], batch_sizes)
         published = release(staged, base_dir, keep, texts, say)
-    for kind, path in published.items():
-        if kind in kinds:
-            metrics[kind]["quantize"] = kinds[kind]
-        else:
-            metrics[kind]["version"] = int(path.name)
+    if "saved_model" in formats:
+        metrics["saved_model"]["version"] = int(published["saved_model"].name)
     artefacts = {
         path.relative_to(directory).as_posix(): file_sha256(path)
         for path in files_of(published)

@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from keras_kd.core import litert_runner
 from keras_kd.core.litert_runner import LiteRTRunner
 from keras_kd.core.litert_runner import name_inputs
+from keras_kd.export.formats import trial
 
 
 @pytest.fixture(scope="module")
@@ -76,7 +76,7 @@ def test_runner_needs_neither_tensorflow_nor_this_package(content, tmp_path):
         "runpy.run_path(sys.argv[0], run_name='__main__')\n"
         "print(json.dumps(sorted(sys.modules)))\n"
     )
-    path = litert_runner.__file__
+    path = trial.__file__
     script = f"import sys; sys.argv[0] = {path!r}\n{script}"
     done = subprocess.run(
         [sys.executable, "-c", script, str(tmp_path / "m.tflite")],

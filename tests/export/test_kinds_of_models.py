@@ -105,6 +105,28 @@ def test_a_model_that_is_another_as_a_graph_is_refused(tmp_path):
         export(model, tmp_path, "m", verbose=False)
 
 
+def test_a_model_that_answers_nan_is_refused_as_such(tmp_path):
+    x = keras.Input((3,))
+    model = keras.Model(x, keras.ops.log(layers.Dense(2)(x) - 9.0))
+    options = {"formats": "saved_model", "verbose": False}
+    with pytest.raises(ValueError, match="is NaN for random ones"):
+        export(model, tmp_path, "m", **options)
+    with pytest.raises(VerificationError, match="answers NaN in its output"):
+        export(model, tmp_path, "m", inputs=PAIR[0], **options)
+
+
+def test_int8_of_unlike_quantities_is_refused_where_nothing_tells(tmp_path):
+    """Its decisions, if it were of classes, are all kept."""
+    x = keras.Input((3,))
+    model = keras.Model(x, layers.Dense(2)(x))
+    kernel = np.array([[1e-3, 1e3], [-1e-3, 1e3], [1e-3, 1e3]], "float32")
+    model.layers[-1].set_weights([kernel, np.zeros(2, "float32")])
+    options = {"formats": "tflite", "quantize": "int8", "verbose": 0}
+    batch = RNG.random((32, 3), "float32")
+    with pytest.raises(VerificationError, match="by `task` or `head` what the"):
+        export(model, tmp_path, "m", inputs=batch, **options)
+
+
 @keras.saving.register_keras_serializable("tests")
 class Decode(layers.Layer):
     def call(self, files):

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import os
 import pathlib
+import re
 from typing import Any
 
 import numpy as np
@@ -77,7 +78,7 @@ def _convert_apart(saved_model_dir, quantize, representative, sparse):
         if failure is None:
             return pathlib.Path(result).read_bytes()
     raise RuntimeError(
-        f"LiteRT's converter cannot quantise {saved_model_dir} (quantize="
+        f"LiteRT's converter cannot quantise the model (quantize="
         f"{quantize!r}). A recurrent layer can be with unroll=True, in a model "
         "that takes over the weights by set_weights; or export this one with "
         f'"float16" or "dynamic". The process {failure}'
@@ -108,9 +109,23 @@ def _convert(saved_model_dir, quantize, representative, sparse):
         if is_passing(error):
             raise
         raise RuntimeError(
-            f"LiteRT's converter refused {saved_model_dir} (quantize="
-            f"{quantize!r}). Received: {str(error)[:500]}"
+            f"LiteRT's converter refused the model (quantize={quantize!r}). "
+            f"{_in_short(str(error))}"
         ) from error
+
+
+def _in_short(text):
+    """Returns what pages of the converter's own notation come down to."""
+    unknown = re.search(r"TF Select ops: (.+)", text)
+    if unknown:
+        return (
+            f"LiteRT has no operations for: {unknown[1].strip()}. Leave the "
+            "layers that use them to the client, or export a SavedModel only."
+        )
+    place = re.search(r'fused\["(\w+):", "([^"@]+)@', text)
+    reason = re.search(r"\)+: ('[\w.]+' op [^\n]+)", text)
+    where = f" {place[1]} in {place[2]}:" if place else ""
+    return f"Received:{where} {(reason[1] if reason else text)[:500]}"
 
 
 def _rows(representative):

@@ -10,14 +10,15 @@ from typing import Any
 
 import numpy as np
 
-from keras_kd.core import litert_runner
 from keras_kd.core.arguments import did_you_mean
 from keras_kd.core.array_files import save_arrays
 from keras_kd.core.file_formats import of_tflite
 from keras_kd.core.folders import work_folder
 from keras_kd.core.fresh_process import failure_of
+from keras_kd.core.litert_runner import LiteRTRunner
 from keras_kd.core.records import replacing
 from keras_kd.core.versions import require
+from keras_kd.export.formats import trial
 from keras_kd.export.formats.converting import INTEGER
 from keras_kd.export.formats.converting import bytes_of_kernels
 from keras_kd.export.formats.converting import convert
@@ -57,7 +58,7 @@ def run_tflite(path: str | os.PathLike, inputs: Any) -> dict[str, np.ndarray]:
     run_tflite("student.tflite", {"image": images})["logits"]
     ```
     """
-    return litert_runner.LiteRTRunner(path)(inputs)
+    return LiteRTRunner(path)(inputs)
 
 
 def write_tflite(
@@ -84,12 +85,10 @@ def write_tflite(
             every Keras layer that LiteRT knows converts; with a free batch
             size recurrent layers do not.
         path: Final path; written atomically.
-        quantize: `None` (float32), `"float16"` (half the size), `"dynamic"`
-            (int8 weights, a quarter), `"int4"` (int4 weights of dense and
-            convolutional layers, an eighth; extra `int4`), `"int8"` (int8
-            weights and activations, float inputs and outputs; a quarter, and
-            faster) or `"full_int8"` (int8 inputs and outputs too, for devices
-            that compute in integers only).
+        quantize: `None` for float32, or a kind: `export_formats` says what
+            each stores. Kernels of float16 take half the bytes, of int8 a
+            quarter, of int4 an eighth; `"int8"` is also faster, `"full_int8"`
+            is for devices that compute in integers only.
         representative: Arrays `(batch, ...)` by input name that look like
             real inputs; the integer kinds take their ranges from them, and
             the first row tries the file. Not needed for a model that learned
@@ -238,7 +237,7 @@ def check_runs(
         RuntimeError: If LiteRT cannot load or run the file, or dies of it.
         OSError: If the process took too long or was killed; no verdict.
     """
-    arguments = [litert_runner.__file__, os.path.abspath(path)]
+    arguments = [trial.__file__, os.path.abspath(path)]
     with work_folder() as folder:
         if request:
             arguments.append(os.path.join(folder, "request.npz"))

@@ -7,6 +7,7 @@ Nor does a server keep a state from one request to the next.
 from __future__ import annotations
 
 import contextlib
+import inspect
 import os
 import pathlib
 
@@ -46,6 +47,23 @@ def check_keeps_no_state(model: keras.Layer) -> None:
             "Expected layers that start afresh with each request. Build "
             "the model with stateful=False and a free batch size, copy the "
             "weights by set_weights, and send whole sequences."
+        )
+
+
+def check_takes_one_batch(model: keras.Layer) -> None:
+    """Raises ValueError if a model is called with several arguments."""
+    parameters = inspect.signature(model.call).parameters.values()
+    named = [
+        p for p in parameters if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)
+    ]
+    needed = [p.name for p in named if p.default is p.empty]
+    if len(needed) > 1:
+        raise ValueError(
+            f"`{model.name}` is called with several arguments, {needed}; a "
+            "request has one batch of named arrays. Expected a `call` of one "
+            "argument, such as a dict: wrap the model in one whose "
+            "`call(self, inputs)` returns "
+            f"self.model({', '.join(f'inputs[{n!r}]' for n in needed)})."
         )
 
 

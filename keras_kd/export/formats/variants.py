@@ -9,8 +9,12 @@ from collections.abc import Sequence
 from keras_kd.core import file_formats
 from keras_kd.core.arguments import did_you_mean
 from keras_kd.core.file_formats import of_tflite
+from keras_kd.core.type_aliases import Arrays
+from keras_kd.core.type_aliases import Split
+from keras_kd.data.splits import Data
 from keras_kd.export.formats.litert import QUANTIZE
 from keras_kd.export.formats.litert import check_quantize
+from keras_kd.quantization.representative import draw_examples
 
 FORMATS = file_formats.formats()
 
@@ -63,6 +67,30 @@ def check_formats(formats: str | Sequence[str]) -> list[str]:
             f"{formats!r}.{hint}"
         )
     return sorted(set(chosen))
+
+
+def real_examples(
+    are_needed: bool,
+    inputs: Arrays | None,
+    calibration: Data | Split | Arrays | None,
+    samples: int,
+) -> tuple[Arrays | None, Arrays | None]:
+    """Returns inputs and labels that files learn ranges from, if any.
+
+    They are drawn from `calibration`, else `inputs`.
+
+    Raises:
+        ValueError: If there are none, and they are needed.
+    """
+    if calibration is not None:
+        return draw_examples(calibration, samples)
+    if inputs is None and are_needed:
+        raise ValueError(
+            "Integers need real inputs to learn ranges from and to be judged "
+            "by. Pass some, for example calibration=data or "
+            "inputs=x_train[:200]."
+        )
+    return inputs, None
 
 
 def is_judged(quantize: str | None) -> bool:

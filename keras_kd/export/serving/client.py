@@ -125,8 +125,18 @@ def verified(path: str) -> dict[str, np.ndarray]:
 
 
 def _typed(name, array):
-    dtype = INPUTS[name][0]
-    return np.asarray(array, None if dtype == "string" else dtype)
+    dtype, array = INPUTS[name][0], np.asarray(array)
+    if dtype == "string":
+        return array
+    with np.errstate(invalid="ignore"):
+        typed = array.astype(dtype)
+    # Pixels between 0 and 1 would all become 0.
+    if typed.dtype.kind in "biu" and not np.array_equal(typed, array):
+        raise ValueError(
+            f"`{name}` must be {dtype}, or whole numbers that {dtype} can "
+            f"hold. Received: {array.dtype}, {array.ravel()[:3]}"
+        )
+    return typed
 
 
 def _to_json(name, array):

@@ -75,8 +75,12 @@ def python_server(
             self._send(*rest.answer(served, self.path))
 
         def do_POST(self):
-            size = int(self.headers.get("Content-Length") or 0)
-            self._send(*rest.answer(served, self.path, self.rfile.read(size)))
+            size = self.headers.get("Content-Length", "")
+            if not size.isdecimal():
+                self._send(411, {"error": "Content-Length is missing"})
+                return
+            body = self.rfile.read(int(size))
+            self._send(*rest.answer(served, self.path, body))
 
         def _send(self, status, content):
             text = json.dumps(content).encode()

@@ -21,9 +21,13 @@ from keras_kd.export.verification.c_api import STRING
 from keras_kd.export.verification.c_api import SavedModelSession
 
 PATH = re.compile(
-    r"/v1/models/([^/:]+)(?:/versions/(\d+))?(:predict|/metadata)?"
+    r"/v1/models/([^/:]+)(?:/versions/(\d+))?"
+    "(:predict|:classify|:regress|/metadata)?",
+    re.IGNORECASE,
 )
 STATUS = {"NOT_FOUND": 404}
+# Of a JSON number that stands for a small integer.
+INT32 = np.iinfo("int32")
 
 
 class ServingError(Exception):
@@ -57,13 +61,17 @@ def answer(
     """Returns HTTP status and JSON for a request; a body makes it a POST."""
     match = PATH.fullmatch(path)
     try:
-        if not match or match[1] != served.name:
-            raise ServingError("NOT_FOUND", f"Malformed or unknown: {path}")
+        if not match:
+            method = "GET" if body is None else "POST"
+            raise invalid(f"Malformed request: {method} {path}")
+        if match[1] != served.name:
+            text = f"Servable not found for request: Latest({match[1]})"
+            raise ServingError("NOT_FOUND", text)
         version = int(match[2]) if match[2] else None
         if body is None:
             return 200, _look(served, version, match[3])
         if match[3] != ":predict":
-            raise invalid(f"Unsupported method {match[3] or ''}")
+            raise invalid(f"{path} is not answered: only :predict is")
         return 200, _predict(served, version, body)
     except ServingError as error:
         return STATUS.get(error.code, 400), {"error": str(error)}
@@ -146,7 +154,9 @@ def _metadata(served, version):
     number, session = served.session(version)
     found = {
         name: json_format.MessageToDict(
-            signature, preserving_proto_field_name=True
+            signature,
+            preserving_proto_field_name=True,
+            always_print_fields_with_no_presence=True,
         )
         for name, signature in session.signatures.items()
     }
@@ -158,12 +168,14 @@ def _metadata(served, version):
 def _predict(served, version, body):
     try:
         request = json.loads(body)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise invalid(f"JSON Parse error: {error}") from error
     by_row = isinstance(request, dict) and "instances" in request
     if not isinstance(request, dict) or by_row == ("inputs" in request):
         raise invalid("Request must have exactly one of 'instances', 'inputs'")
     signature = request.get("signature_name", "") or "serving_default"
+    if not isinstance(signature, str):
+        raise invalid("'signature_name' key must be a string value.")
     _, session = served.session(version)
     if signature not in session.signatures:
         raise invalid(
@@ -215,12 +227,20 @@ def _array(name, values, info):
     kind = _dtype_of(info)
     try:
         if kind is None:
-            return np.array(_bytes(values), "S")
+            # Objects: NumPy's own texts drop the zeros that a file ends with.
+            array = np.array(_bytes(values), object)
+            if not all(isinstance(text, bytes) for text in array.flat):
+                raise ValueError("lists of unequal lengths")
+            return array
         array = np.array(values)
-        if array.dtype.kind not in "iufb":
-            raise ValueError(f"no numbers: {str(values)[:50]}")
-        if kind.kind in "iu" and array.dtype.kind == "f":
-            raise ValueError("not whole numbers")
+        allowed = {"b": "b", "i": "iu", "u": "iu"}.get(kind.kind, "iuf")
+        if array.dtype.kind not in allowed:
+            raise ValueError(f"not of {kind}: {str(values)[:50]}")
+        if kind.kind in "iu":
+            # A server takes small integers as int32, whatever they become.
+            limits = INT32 if kind.itemsize < 4 else np.iinfo(kind)
+            if array.min() < limits.min or array.max() > limits.max:
+                raise ValueError(f"beyond {kind}")
         return array.astype(kind)
     except (ValueError, TypeError, OverflowError) as error:
         text = f"JSON Value of `{name}` does not fit its type: {error}"
@@ -238,7 +258,7 @@ def _bytes(value):
 
 
 def _to_json(name, array):
-    if array.dtype.kind != "S":
+    if array.dtype.kind not in "SO":
         return array.tolist()
 
     def text(value):

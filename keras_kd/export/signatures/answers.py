@@ -4,13 +4,15 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 
 import keras
 import tensorflow as tf
 
 from keras_kd.core import output_heads
+from keras_kd.core.litert_runner import plain_name
 from keras_kd.core.output_kinds import kind_by_loss
-from keras_kd.export.signatures.signature import plain
+from keras_kd.core.output_kinds import loss_of_tap
 from keras_kd.tasks.base import Task
 from keras_kd.tasks.composite import Composite
 
@@ -106,18 +108,52 @@ def answer_function(model: keras.Model, head: Head = None):
             heads = dict.fromkeys(names, *heads.values())
         if not set(heads) <= {"", *names}:
             raise ValueError(
-                "`head` must be a dict by the outputs' names, which are "
-                f"{names}. Received: {sorted(heads)}"
+                "`head` (or `task`) must be a dict by the outputs' names, "
+                f"which are {names}. Received: {sorted(heads)}"
             )
         answers = {}
         for name, (_, tensor) in zip(names, paths, strict=True):
             # As it is, unless it is known to be of classes.
             known = _activation_or_none(model, name or None)
             for key, value in _by_head(tensor, heads.get(name), known).items():
-                answers[_joined(name, key)] = value
+                key = _joined(name, key)
+                if key in answers:
+                    raise ValueError(
+                        f"Two outputs of the model would be called `{key}`. "
+                        "Expected outputs whose names differ by more than "
+                        "punctuation, and none called as the logits or "
+                        f"probabilities of another. Received: {names}"
+                    )
+                answers[key] = value
         return answers
 
     return answer
+
+
+def unknown_outputs(
+    model: keras.Model | None, names: Iterable[str]
+) -> set[str]:
+    """Returns those of a model's answers of which nothing tells what they are.
+
+    Their last activation is neither a softmax nor a sigmoid, and the model
+    was compiled with no loss for them: they may be scores of classes, or
+    quantities. `names` are those of `answer_function`; without a model, all
+    are known.
+    """
+    unknown: set[str] = set()
+    if model is None:
+        return unknown
+    taps = getattr(model, "output_names", None)
+    is_sole = len(getattr(model, "outputs", None) or ()) == 1
+    for name in names:
+        sole = is_sole or name in ("output", LOGITS, PROBABILITIES)
+        activation = _activation_or_none(model, None if sole else name)
+        tap = "output" if sole else name
+        loss = loss_of_tap(getattr(model, "loss", None), tap, taps)
+        told = activation in ("softmax", "sigmoid") or kind_by_loss(loss).form
+        if not told:
+            unknown.add(name)
+    return unknown
 
 
 def outputs_of(head: Head, *kinds: str) -> set[str]:
@@ -166,14 +202,16 @@ def _activation_or_none(model, name):
 
 def _output_names(model, paths):
     if any(isinstance(key, str) for path in paths for key in path):
-        return [plain("_".join(map(str, path))) for path in paths]
+        return [plain_name("_".join(map(str, path))) for path in paths]
     count = len(paths)
     names = list(getattr(model, "output_names", None) or [])
     if len(names) != count or len(set(names)) < count:
         return [f"output_{index}" for index in range(count)]
     layers = {layer.name: layer for layer in model.layers}
     return [
-        f"output_{index}" if _is_automatic(layers.get(name)) else plain(name)
+        f"output_{index}"
+        if _is_automatic(layers.get(name))
+        else plain_name(name)
         for index, name in enumerate(names)
     ]
 

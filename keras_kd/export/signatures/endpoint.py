@@ -19,6 +19,7 @@ import numpy as np
 import tensorflow as tf
 
 from keras_kd.export.formats.python_only import check_keeps_no_state
+from keras_kd.export.formats.python_only import check_takes_one_batch
 from keras_kd.export.formats.python_only import naming_python
 from keras_kd.export.signatures.answers import Head
 from keras_kd.export.signatures.answers import answer_function
@@ -28,6 +29,7 @@ from keras_kd.export.signatures.classes import add_classes
 from keras_kd.export.signatures.classes import blank_ties
 from keras_kd.export.signatures.classes import check_classes
 from keras_kd.export.signatures.requests import as_request
+from keras_kd.export.signatures.requests import random_batch
 from keras_kd.export.signatures.signature import input_specs
 from keras_kd.export.signatures.signature import own_names
 
@@ -56,7 +58,12 @@ class Endpoint:
         return keras.tree.flatten(self.specs)
 
     def request(self, inputs: Any) -> dict[str, np.ndarray]:
-        """Returns a batch as arrays by the specs' names, see `as_request`."""
+        """Returns a batch as arrays by the specs' names, see `as_request`.
+
+        A random one where the inputs are `None`.
+        """
+        if inputs is None:
+            return random_batch(self.specs)
         return as_request(self.specs, inputs, self.own_names)
 
     def serve(self, *tensors):
@@ -151,6 +158,7 @@ def make_endpoint(
     taker = preprocess or model
     for part in filter(None, (preprocess, model)):
         check_keeps_no_state(part)
+        check_takes_one_batch(part)
     specs = input_specs(taker, inputs, batch_size)
     outputs = set(names) - {spec.name for spec in keras.tree.flatten(specs)}
     specs = keras.tree.map_structure(

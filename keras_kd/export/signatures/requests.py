@@ -11,6 +11,7 @@ import numpy as np
 import tensorflow as tf
 
 from keras_kd.core.litert_runner import name_inputs
+from keras_kd.core.litert_runner import values_as
 
 
 def random_batch(specs: Any, rows: int = 4) -> dict[str, np.ndarray]:
@@ -89,8 +90,11 @@ def as_request(
         if spec.dtype == tf.string:
             array = _as_bytes(named[spec.name], spec.name)
         else:
-            dtype = spec.dtype.as_numpy_dtype
-            array = np.asarray(named[spec.name]).astype(dtype)
+            dtype = np.dtype(spec.dtype.as_numpy_dtype)
+            what = f"`inputs`: `{spec.name}`"
+            array = values_as(np.asarray(named[spec.name]), dtype, what)
+        if array.ndim == 1 and spec.shape[1:] == [1]:
+            array = array[:, None]  # Keras takes a column without its axis
         batch[spec.name] = array
         if not spec.shape[1:].is_compatible_with(array.shape[1:]):
             raise ValueError(

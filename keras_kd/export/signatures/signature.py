@@ -14,6 +14,8 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from keras_kd.core.litert_runner import plain_name
+
 _AUTOMATIC = re.compile(r"(keras_tensor|input_layer)(_\d+)?")
 
 
@@ -115,10 +117,4 @@ def _input_name(path, tensor, index, count):
         name = "input" if count == 1 else f"input_{index}"
     if _AUTOMATIC.fullmatch(name) and not path[-1:] == (name,):
         name = "input" if count == 1 else f"input_{index}"
-    return plain(name)
-
-
-def plain(name: str) -> str:
-    """Returns a name with letters, digits and '_' only."""
-    name = re.sub(r"\W", "_", name, flags=re.ASCII)
-    return f"input_{name}" if name[:1].isdigit() else name
+    return plain_name(name)

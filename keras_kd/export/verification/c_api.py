@@ -115,16 +115,11 @@ class SavedModelSession:
             )
         return self.signatures[name]
 
-    def run(
-        self,
-        request: dict,
-        signature: str = "serving_default",
-        as_is: bool = False,
-    ) -> dict:
+    def run(self, request: dict, signature: str = "serving_default") -> dict:
         """Answers one request: arrays by input name to arrays by output name.
 
-        Arrays go in the signature's dtypes, or `as_is` in their own, right
-        or wrong. RuntimeError if the runtime answers with an error status.
+        Arrays go as they are, right or wrong. RuntimeError if the runtime
+        answers with an error status.
         """
         inputs = dict(self.signature(signature).inputs)
         outputs = dict(self.signature(signature).outputs)
@@ -133,10 +128,7 @@ class SavedModelSession:
                 f"It takes the inputs {sorted(inputs)}, "
                 f"received: {sorted(request)}"
             )
-        tensors = [
-            self._to_tensor(request[name], None if as_is else info.dtype)
-            for name, info in inputs.items()
-        ]
+        tensors = [self._to_tensor(request[name]) for name in inputs]
         given = (_Pointer * len(tensors))(*tensors)
         answers = (_Pointer * len(outputs))()
         self._tf.TF_SessionRun(
@@ -151,14 +143,6 @@ class SavedModelSession:
         arrays = [self._to_array(tensor) for tensor in answers]
         return dict(zip(outputs, arrays, strict=True))
 
-    def typed(self, request: dict, signature: str) -> dict:
-        """Returns a request in the signature's dtypes; text stays as it is."""
-        infos = self.signature(signature).inputs
-        return {
-            name: np.asarray(array, DTYPES.get(infos[name].dtype))
-            for name, array in request.items()
-        }
-
     def _points(self, infos):
         """Returns where in the graph the named tensors are."""
         names = [info.name.rsplit(":", 1) for info in infos.values()]
@@ -167,12 +151,10 @@ class SavedModelSession:
             *((find(self._graph, op.encode()), int(at)) for op, at in names)
         )
 
-    def _to_tensor(self, array, code):
-        array = np.asarray(array)
-        code = _code_of(array.dtype) if code is None else code
-        _check_known(code)
+    def _to_tensor(self, array):
+        array = np.asarray(array, order="C")
+        code = _code_of(array.dtype)
         text = code == STRING
-        array = np.asarray(array, None if text else DTYPES[code], order="C")
         size = array.size * TSTRING_BYTES if text else array.nbytes
         shape = (_Int64 * array.ndim)(*array.shape)
         tensor = self._tf.TF_AllocateTensor(code, shape, array.ndim, size)
@@ -190,7 +172,8 @@ class SavedModelSession:
     def _to_array(self, tensor):
         tf = self._tf
         code = tf.TF_TensorType(tensor)
-        _check_known(code)
+        if code not in DTYPES and code != STRING:
+            raise RuntimeError(f"No NumPy type for TensorFlow's type {code}")
         shape = [tf.TF_Dim(tensor, i) for i in range(tf.TF_NumDims(tensor))]
         place, size = tf.TF_TensorData(tensor), tf.TF_TensorByteSize(tensor)
         if code == STRING:
@@ -209,11 +192,6 @@ class SavedModelSession:
         if self._tf.TF_GetCode(self._status) != 0:
             text = self._tf.TF_Message(self._status)
             raise RuntimeError(text.decode("utf-8", "replace"))
-
-
-def _check_known(code):
-    if code not in DTYPES and code != STRING:
-        raise RuntimeError(f"No NumPy type for TensorFlow's type {code}")
 
 
 def _code_of(dtype):

@@ -15,6 +15,7 @@ from typing import Any
 import keras
 import numpy as np
 
+from keras_kd.core.file_formats import of_tflite
 from keras_kd.export.formats.litert import run_tflite
 from keras_kd.export.manifest import VerificationError
 from keras_kd.export.signatures.answers import LOGITS
@@ -23,6 +24,7 @@ from keras_kd.export.signatures.answers import PROBABILITIES
 from keras_kd.export.signatures.answers import YES_NO
 from keras_kd.export.signatures.answers import Head
 from keras_kd.export.signatures.answers import outputs_of
+from keras_kd.export.signatures.answers import unknown_outputs
 from keras_kd.export.signatures.endpoint import Endpoint
 from keras_kd.export.verification.verify import AnswersDifferError
 from keras_kd.tasks.base import Task
@@ -41,6 +43,7 @@ def cost_of(
     labels: Any = None,
     head: Head = None,
     task: Task | None = None,
+    model: keras.Model | None = None,
 ) -> dict[str, dict]:
     """Returns what a .tflite file keeps of the endpoint it was made of.
 
@@ -51,23 +54,26 @@ def cost_of(
         labels: Those of the rows, if they are known.
         head: What the outputs are, see `head_of`.
         task: What outputs and labels mean, if that is known.
+        model: What to ask of outputs where nobody said what they are, see
+            `unknown_outputs`.
 
     Returns:
         `kept`: the share of each output, and of each headline of which more
         is better. With task and labels `headlines`, see `headlines_of_both`.
     """
     both = answers_of_both(path, endpoint, inputs)
-    shares = kept(*both, quantities(head, task), outputs_of(head, YES_NO))
+    regressions = quantities(head, task) | unknown_outputs(model, both[0])
+    shares = kept(*both, regressions, outputs_of(head, YES_NO))
     if task is None or labels is None:
         return {"kept": shares}
     labels = keras.tree.map_structure(lambda part: part[:ROWS], labels)
     figures = headlines_of_both(task, labels, *both)
     for one in task.headlines:
-        model, file = (figures.get(one.name) or NONE).values()
+        before, after = (figures.get(one.name) or NONE).values()
         # Errors have no scale of their own: those of a model on what it was
         # trained with may be next to nothing.
-        if one.direction == "max" and model > 0:
-            shares[one.name] = file / model
+        if one.direction == "max" and before > 0:
+            shares[one.name] = after / before
     return {"kept": shares, "headlines": figures}
 
 
@@ -121,10 +127,18 @@ def telling_the_cost(
     """
     figures = ", ".join(f"{share:.3f} of `{k}`" for k, share in shares.items())
     found = f"It keeps {figures}." if shares else ""
+    row = of_tflite()[quantize]
+    ways = ["allow more by `tolerance`"]
+    if row.is_judged:
+        ways.append("say by `task` or `head` what the outputs are")
+    if row.is_integer:
+        ways.append("calibrate on more or more typical inputs")
+        ways.append("train with quantization_aware")
+    if quantize != "float16":
+        ways.append('quantise less ("float16")')
     advice = (
-        f'quantize="{quantize}" costs more than is allowed. {found} Calibrate '
-        "on more or more typical inputs, train with quantization_aware, "
-        'quantise less ("float16"), or allow more by `tolerance`. '
+        f'quantize="{quantize}" costs more than is allowed. {found} What may '
+        f"help: {'; '.join(reversed(ways))}. "
     )
     if any(not share >= 1 - tolerance for share in shares.values()):
         raise VerificationError(
@@ -150,7 +164,8 @@ def kept(
 
     Of class logits it is the share of equal decisions. Of other outputs it
     is R2, the share of their variance: 0.0 for a file that answers the same
-    to everything. An output that does not vary is left out.
+    to everything. Of logits that may be quantities it is the lower of the
+    two. An output that does not vary is left out.
 
     Args:
         expected: What the model answers: arrays `(batch, ...)` by name.
@@ -179,11 +194,13 @@ def kept(
         if pair <= set(expected) and name in pair:
             by_unit = base + PROBABILITIES in yes_no or wanted.shape[-1] == 1
             if name != base + (PROBABILITIES if by_unit else LOGITS):
-                continue  # the other one tells
+                if name not in regressions or name.endswith(PROBABILITIES):
+                    continue  # the other one tells
         if name.endswith(LOGITS) and wanted.shape[-1] > 1:
             same = wanted.argmax(-1) == found.argmax(-1)
             shares[name] = float(same.mean())
-            continue
+            if name not in regressions:
+                continue
         # About the mean of each unit: to tell units apart is no answer.
         centred = wanted - wanted.mean(axis=0)
         units = name in regressions and wanted.ndim > 1
@@ -192,7 +209,7 @@ def kept(
         errors = np.mean(np.square(found - wanted), axis=axes)
         if np.any(variance > 0):
             share = 1 - errors[variance > 0] / variance[variance > 0]
-            shares[name] = float(share.min())
+            shares[name] = min(float(share.min()), shares.get(name, 1.0))
     return shares
 
 

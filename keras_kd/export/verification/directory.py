@@ -79,7 +79,7 @@ def _exported(directory):
 def repair_directory(
     directory: str | os.PathLike, trust: bool = False
 ) -> list[tuple[pathlib.Path, str | None]]:
-    """Checks a model's folder and moves damaged newest versions aside.
+    """Checks models' folders and moves damaged newest versions aside.
 
     A server that starts takes the highest number, and serves nothing if that
     one is damaged. So it is renamed, never deleted, to `damaged-<number>`,
@@ -87,7 +87,7 @@ def repair_directory(
     this one could only not be checked (a full disk, a busy machine).
 
     Args:
-        directory: The folder `export` wrote.
+        directory: See `verify_directory`.
         trust: See `verify_directory`.
 
     Returns:
@@ -102,18 +102,19 @@ def repair_directory(
     ```
     """
     found = dict(verify_directory(directory, trust))
-    versions = [v for v in versions_in(directory) if v in found]
-    while versions and _is_damaged(found[versions[-1]]):
-        damaged = versions.pop()
-        sound = [v.name for v in versions if found[v] is None]
-        if sound:
-            aside = _unused(damaged.with_name(f"{ASIDE}{damaged.name}"))
-            os.rename(damaged, aside)
-            sync_folder(damaged.parent)
-            found[damaged] += (
-                f" Moved aside to {aside}: a server that starts takes "
-                f"version {sound[-1]} now."
-            )
+    for folder in dict.fromkeys(path.parent for path in found):
+        versions = [v for v in versions_in(folder) if v in found]
+        while versions and _is_damaged(found[versions[-1]]):
+            damaged = versions.pop()
+            sound = [v.name for v in versions if found[v] is None]
+            if sound:
+                aside = _unused(damaged.with_name(f"{ASIDE}{damaged.name}"))
+                os.rename(damaged, aside)
+                sync_folder(folder)
+                found[damaged] += (
+                    f" Moved aside to {aside}: a server that starts takes "
+                    f"version {sound[-1]} now."
+                )
     return list(found.items())
 
 

@@ -44,6 +44,16 @@ def expected_answers(
     for name, array in eager.items():
         if array.dtype.kind not in "fiub":
             continue
+        if np.isnan(array).any():
+            if is_random:
+                why = f"Its output `{name}` is NaN for random ones"
+                raise needs_inputs(endpoint.specs, why)
+            raise VerificationError(
+                f"The model answers NaN in its output `{name}` to some of the "
+                f"first {len(array)} rows of `inputs`, with which no file can "
+                "be compared. Expected numbers: its weights, or these rows, "
+                "may hold NaN."
+            )
         gaps = np.abs(array.astype("float64") - answers[name])
         gap = float(np.nan_to_num(gaps).max(initial=0.0))
         if gap > allowed_difference(array, max(tolerance, GRAPH_TOLERANCE)):
@@ -51,8 +61,8 @@ def expected_answers(
                 "The model gives other answers as a graph, which is what a "
                 f"server runs: its output `{name}` differs by up to {gap:.3g} "
                 "from the model called layer by layer. Expected the same. Its "
-                "`call`, or that of `preprocess`, may depend on Python state "
-                "or on random numbers drawn by NumPy."
+                "`call`, or that of `preprocess`, may draw random numbers or "
+                "depend on Python state."
             )
         if gap > allowed_difference(array, tolerance):
             say(

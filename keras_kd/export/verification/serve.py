@@ -22,25 +22,33 @@ SIGNATURE = "/signature"
 
 
 def _serve_saved_model(path, request, warmups):
+    from c_api import DTYPES
     from c_api import SavedModelSession
     from litert_runner import name_inputs
+    from litert_runner import values_as
 
     session = SavedModelSession(path)
     for index, warmup in enumerate(warmups):
         _say(f"answering warm-up record {index}")
         signature = str(warmup.pop(SIGNATURE))
         yield session.run(warmup, signature)
-    request = name_inputs(request, set(session.inputs))
+    request = {
+        name: values_as(
+            np.asarray(array),
+            np.dtype(DTYPES.get(session.inputs[name].dtype, bytes)),
+            f"Input `{name}`",
+        )
+        for name, array in name_inputs(request, set(session.inputs)).items()
+    }
     signatures = _asked(session)
     for signature in signatures:
         _check_batch_is_free(session, signature)
     _answer_by_all(session, signatures, request)
     for signature in signatures:
         infos = session.signature(signature).inputs
-        typed = session.typed(request, signature)
         _check_refuses(
-            functools.partial(session.run, signature=signature, as_is=True),
-            typed,
+            functools.partial(session.run, signature=signature),
+            request,
             _shapes(infos),
             refused=("shape", "dtype", "text"),
         )

@@ -13,6 +13,7 @@ from ai_edge_litert.interpreter import Interpreter
 from keras_kd.export import run_tflite
 from keras_kd.export import write_saved_model
 from keras_kd.export import write_tflite
+from keras_kd.export.formats import converting
 from keras_kd.export.formats import litert
 from selection import quick
 
@@ -215,6 +216,26 @@ def test_write_tflite_outlives_a_converter_that_dies(tmp_path):
     assert np.abs(answer - expected).max() < 0.05
 
 
+def test_a_refusal_of_the_converter_is_told_in_short():
+    """Of its own pages of notation, what a reader can act on."""
+    place = (
+        'fused["BatchMatMulV3:", "net/dense_1/MatMul@__inference_1"] at '
+        'callsite(fused["Call:", "Call@__inference_2"])))'
+    )
+    text = f"Could not translate.<unknown>:0: error: loc(callsite({place}): "
+    text += (
+        "'tfl.fully_connected' op operand #0 must be tensor\n" + 99 * "note\n"
+    )
+    assert converting._in_short(text) == (
+        "Received: BatchMatMulV3 in net/dense_1/MatMul: "
+        "'tfl.fully_connected' op operand #0 must be tensor"
+    )
+    text += "TF Select ops: StringLower, StringSplitV2\nDetails:\n"
+    told = converting._in_short(text)
+    assert told.startswith("LiteRT has no operations for: StringLower, StringS")
+    assert converting._in_short("out of luck") == "Received: out of luck"
+
+
 def test_check_runs_outlives_a_file_that_kills_its_process(
     tmp_path, monkeypatch
 ):
@@ -224,7 +245,7 @@ def test_check_runs_outlives_a_file_that_kills_its_process(
         litert.check_runs(broken)
     killer = tmp_path / "killer.py"
     killer.write_text("import os\nprint('loading', flush=True)\nos.abort()")
-    monkeypatch.setattr(litert.litert_runner, "__file__", str(killer))
+    monkeypatch.setattr(litert.trial, "__file__", str(killer))
     with pytest.raises(RuntimeError, match="aborted by signal 6 while loading"):
         litert.check_runs(broken)
     killer.write_text("import time\ntime.sleep(60)")

@@ -77,6 +77,21 @@ def test_kept_is_agreement_of_decisions_and_r2_of_numbers():
     assert kept({"output": np.ones(4)}, {"output": np.ones(4)}) == {}
 
 
+def test_what_may_be_classes_or_quantities_is_judged_as_both():
+    rng = np.random.default_rng(0)
+    numbers = rng.normal(size=(50, 2)) * [1.0, 1e-3] + [10.0, 0.0]
+    steps = np.round(numbers, 1)  # the small unit is lost
+    expected = {"logits": numbers, "probabilities": numbers}
+    answers = {"logits": steps, "probabilities": steps}
+    assert kept(expected, answers) == {"logits": 1.0}
+    shares = kept(expected, answers, {"logits", "probabilities"})
+    assert set(shares) == {"logits"} and shares["logits"] < 0.1
+    one = {name: array[:, :1] for name, array in expected.items()}
+    lost = {"logits": one["logits"] * 0, "probabilities": one["logits"]}
+    assert kept(one, lost) == {"probabilities": 1.0}
+    assert kept(one, lost, {"logits"})["logits"] < 0
+
+
 def test_units_count_by_themselves_where_they_are_quantities():
     assert quantities("regression") == {"output"}
     assert quantities("regression", kd.tasks.Regression()) == {"output"}

@@ -32,7 +32,9 @@ from keras_kd.export import publish
 from keras_kd.export import server_command
 from keras_kd.export.manifest import write_manifest
 from keras_kd.export.publishing.staging import staging
+from keras_kd.export.serving.rest import ServingError
 from keras_kd.export.serving.warmup import warmup_path
+from keras_kd.export.verification.malformed import hostile_requests
 
 layers = keras.layers
 
@@ -216,16 +218,36 @@ def test_double_answers_as_tensorflows_own_loader_does(articles):
                 key: tf.make_ndarray(tensor)
                 for key, tensor in request.inputs.items()
             }
-            answers = session.run(
-                {key: info.name for key, info in signature.outputs.items()},
-                {signature.inputs[k].name: a for k, a in arrays.items()},
-            )
+
+            def ask(arrays, signature=signature):
+                return session.run(
+                    {key: info.name for key, info in signature.outputs.items()},
+                    {signature.inputs[k].name: a for k, a in arrays.items()},
+                )
+
+            answers = ask(arrays)
             found = double.predict(arrays, name)
             assert set(found) == set(answers)
             for key, array in answers.items():
                 if array.dtype == object:
                     array = array.astype("S")
                 np.testing.assert_array_equal(found[key], array)
+            shapes = {
+                key: tuple(dim.size for dim in info.tensor_shape.dim)
+                for key, info in signature.inputs.items()
+            }
+            refused = [
+                hostile.request
+                for hostile in hostile_requests(arrays, shapes)
+                if hostile.kind == "shape"
+            ]
+            assert len(refused) > 5
+            for wrong in refused:
+                with pytest.raises(ValueError, match="Cannot feed value"):
+                    ask(wrong)
+                with pytest.raises(ServingError) as caught:
+                    double.predict(wrong, name)
+                assert caught.value.code == "INVALID_ARGUMENT"
 
 
 def test_client_sends_bytes_and_reads_labels_and_features(start, articles):

@@ -43,6 +43,12 @@ def test_export_writes_serving_files_beside_the_versions(exported):
     guide = (folder / "SERVING.md").read_text()
     for part in server_command(exported.folder / "cnn"):
         assert part in guide
+    for said in (
+        "Predict, by REST and gRPC. Classify and Regress take",
+        "takes the highest number only",
+        "keras-kd verify --repair",
+    ):
+        assert said in guide
     compose = (folder / "docker-compose.yml").read_text()
     for flag in RETRIES:
         assert flag in compose and flag in docker_command(folder.parent)

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import errno
+import itertools
 import os
 import shutil
 import types
@@ -42,6 +43,21 @@ def test_verify_repair_leaves_the_only_version_where_it_is(copied, capsys):
     assert "Moved aside" not in capsys.readouterr().out
     assert (folder / "1").is_dir()
     assert not any(name.startswith("damaged") for name in os.listdir(folder))
+
+
+def test_verify_repair_looks_into_every_folder(tmp_path, monkeypatch, capsys):
+    for model, version in itertools.product("ab", "12"):
+        (tmp_path / model / version).mkdir(parents=True)
+    broken = tmp_path / "b" / "2"
+    monkeypatch.setattr(
+        directory,
+        "_problem",
+        lambda path, trust: "It is damaged." if path == broken else None,
+    )
+    assert main(["verify", "--repair", str(tmp_path)]) == 1
+    assert "takes version 1 now" in capsys.readouterr().out
+    assert sorted(os.listdir(tmp_path / "b")) == ["1", "damaged-2"]
+    assert sorted(os.listdir(tmp_path / "a")) == ["1", "2"]
 
 
 @pytest.mark.parametrize("at", ["check_manifest", "read_golden", "verify"])
