@@ -56,6 +56,8 @@ COMMANDS = {
     "snippets": "keras-kd run snippets",
     "tags": "keras-kd run tags",
     "debtags": "keras-kd run debtags",
+    "stamps": "keras-kd run stamps",
+    "voices": "keras-kd run voices",
 }
 
 
