@@ -55,6 +55,9 @@ COMMANDS = {
     "land_and_sea": "keras-kd run land_and_sea",
     "snippets": "keras-kd run snippets",
     "tags": "keras-kd run tags",
+    "debtags": "keras-kd run debtags",
+    "stamps": "keras-kd run stamps",
+    "voices": "keras-kd run voices",
 }
 
 

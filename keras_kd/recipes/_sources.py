@@ -15,6 +15,7 @@ import tempfile
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
+from collections.abc import Mapping
 
 from keras_kd.recipes._fetch import home
 
@@ -101,6 +102,26 @@ def member_of(archive: bytes, path: str) -> bytes:
         if file is None:
             raise KeyError(f"{path} is no file of the archive")
         return file.read()
+
+
+def archive_of(files: Mapping[str, bytes]) -> bytes:
+    """Returns files as one .tar, which depends on their content alone."""
+    archive = io.BytesIO()
+    with tarfile.open(
+        fileobj=archive, mode="w", format=tarfile.USTAR_FORMAT
+    ) as opened:
+        for name in sorted(files):
+            member = tarfile.TarInfo(name)
+            member.size = len(files[name])
+            opened.addfile(member, io.BytesIO(files[name]))
+    return archive.getvalue()
+
+
+def files_of(archive: bytes) -> dict[str, bytes]:
+    """Returns the files of a .tar by their names, in the order of these."""
+    with tarfile.open(fileobj=io.BytesIO(archive)) as opened:
+        files = {m.name: opened.extractfile(m) for m in opened if m.isfile()}
+        return {name: f.read() for name, f in sorted(files.items()) if f}
 
 
 @contextlib.contextmanager

@@ -79,6 +79,11 @@ ALL_COLUMNS = (
     Column("max. difference", "max_difference", _difference, True),
 )
 COLUMNS = tuple(column for column in ALL_COLUMNS if not column.page_only)
+BESIDE = {
+    "mean_average_precision": Column("macro-F1 (%)", "macro_f1", _percent),
+    "ap": Column("AP50 (%)", "ap50", _percent),
+}
+"""By the headline: another figure that its field looks for."""
 
 
 def order(records: Sequence[StageRecord]) -> list[StageRecord]:
@@ -125,6 +130,9 @@ def with_headline(
     if headline == ACCURACY:
         return list(columns)
     judged = [_column(headline, headline.title), *_by_class(records)]
+    judged += [
+        column for name, column in BESIDE.items() if name == headline.name
+    ]
     for record in records:
         if found := record.metrics.get("agreement_is"):
             agreement = Headline(**found)

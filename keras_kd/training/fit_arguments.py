@@ -37,8 +37,8 @@ def fit_arguments(
         seed: Of the shuffling, where the data set does it.
         targets: See `train`.
         cache: See `train`.
-        labelled_only: Whether examples without any label are left out, and
-            the others repeated to as many steps.
+        labelled_only: Whether examples without any label, at any output, are
+            left out, and the others repeated to as many steps.
         augment: See `augmented`; for arrays.
     """
     if cache is not None:
@@ -46,9 +46,10 @@ def fit_arguments(
     if isinstance(split, tf.data.Dataset):
         split = with_known_count(split)
     if labelled_only:
-        labels = labels_of(split)
-        # Positions and units without a label are passed over in the loss.
-        has_label = (labels != UNLABELLED).reshape(len(labels), -1).any(axis=1)
+        # Positions and units without a label are passed over in the loss,
+        # and so are outputs.
+        parts = tf.nest.flatten(labels_of(split))
+        has_label = np.any([_is_known(part) for part in parts], axis=0)
         if not has_label.all():
             return _labelled_batches(
                 split, has_label, batch_size, seed, augment
@@ -78,6 +79,16 @@ def steps_per_epoch(arguments: dict[str, Any]) -> int:
     return math.ceil(length(arguments["y"]) / arguments["batch_size"])
 
 
+def _is_known(labels):
+    """Whether each example has a label that is not -1."""
+    return (labels != UNLABELLED).reshape(len(labels), -1).any(axis=1)
+
+
+def _any_label(labels):
+    parts = tf.nest.flatten(labels)
+    return tf.reduce_any([tf.reduce_any(p != UNLABELLED) for p in parts])
+
+
 def _labelled_batches(split, has_label, batch_size, seed, augment):
     """Only the labelled examples, repeated to as many steps an epoch."""
     keep = np.flatnonzero(has_label)
@@ -88,9 +99,7 @@ def _labelled_batches(split, has_label, batch_size, seed, augment):
         )
     if isinstance(split, tf.data.Dataset):
         steps = int(split.cardinality())
-        examples = split.unbatch().filter(
-            lambda x, y, *_: tf.reduce_any(y != UNLABELLED)
-        )
+        examples = split.unbatch().filter(lambda x, y, *_: _any_label(y))
         batch_size = math.ceil(len(has_label) / steps)
     else:
         steps = math.ceil(len(has_label) / batch_size)

@@ -83,6 +83,13 @@ def test_recipe_settings_are_in_range(name):
     assert all(settings[k] > 0 for k in counts)
 
 
+def four_of(symbol):
+    values = np.random.default_rng(0).random((4, *symbol.shape[1:]))
+    if symbol.dtype == "string":
+        return keras.ops.convert_to_tensor(values.astype(str))
+    return values.astype(symbol.dtype)
+
+
 @each_recipe
 def test_recipe_models_give_outputs_alike_and_student_is_smaller(name):
     recipe = recipes.load(name)
@@ -94,15 +101,15 @@ def test_recipe_models_give_outputs_alike_and_student_is_smaller(name):
         assert not model.compiled
         assert model.input_shape == models[0].input_shape
         assert model.output_shape == models[0].output_shape
-        inputs = np.random.default_rng(0).random((4, *model.input_shape[1:]))
-        if model.inputs[0].dtype == "string":
-            inputs = keras.ops.convert_to_tensor(inputs.astype(str))
-        else:
-            inputs = inputs.astype(model.inputs[0].dtype)
-        outputs = keras.ops.convert_to_numpy(model(inputs))
-        assert outputs.shape == (4, *model.output_shape[1:])
-        # Logits or values: no probabilities.
-        assert not np.allclose(outputs.sum(axis=-1), 1.0, atol=1e-3)
+        inputs = {symbol.name: four_of(symbol) for symbol in model.inputs}
+        if len(inputs) == 1:
+            (inputs,) = inputs.values()
+        outputs = keras.tree.flatten(model(inputs))
+        for output, symbol in zip(outputs, model.outputs, strict=True):
+            values = keras.ops.convert_to_numpy(output)
+            assert values.shape == (4, *symbol.shape[1:])
+            # Logits or values: no probabilities.
+            assert not np.allclose(values.sum(axis=-1), 1.0, atol=1e-3)
 
 
 @each_recipe

@@ -290,6 +290,16 @@ def test_picture_of_an_int8_file_that_was_judged_by_its_headline():
     assert picture.render(shown)
 
 
+def test_figure_beside_a_headline_is_shown_beside_that_alone():
+    names = ("mean_average_precision", "accuracy")
+    for name, shown in zip(names, (True, False), strict=True):
+        headline = {"name": name, "direction": "max", "unit": ""}
+        metrics = {name: 0.5, "macro_f1": 0.4, "headline": headline}
+        record = StageRecord("teacher", "teacher", metrics=metrics)
+        header, (row,) = table.to_cells([record])
+        assert ("macro-F1 (%)" in header) == ("40.00" in row) == shown
+
+
 def test_picture_leaves_the_users_matplotlib_alone():
     import matplotlib
     from matplotlib import pyplot

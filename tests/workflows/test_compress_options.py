@@ -14,6 +14,7 @@ from keras_kd.tasks import Headline
 from keras_kd.training.augmenting import augmented
 from keras_kd.training.fit_arguments import fit_arguments
 from keras_kd.training.optimizers import optimizer_for
+from keras_kd.training.trainer import has_missing
 from keras_kd.training.trainer import train
 from keras_kd.workflows.choosing import is_better
 from keras_kd.workflows.choosing import still_improving
@@ -152,6 +153,23 @@ def test_a_control_with_few_labels_sees_views_too():
     assert (y.numpy() >= 0).all()
     distances = np.abs(x.numpy()[:, None] - X[None, :8]).sum(axis=-1)
     assert distances.min() > 1e-3
+
+
+@pytest.mark.parametrize("form", ["arrays", "tf.data"])
+def test_a_control_leaves_out_what_has_no_label_at_any_output(form):
+    assert has_missing({"heat": "binary_crossentropy", "sides": "mae"})
+    assert not has_missing({"heat": "mse", "sides": "mae"})
+    numbers = np.arange(12, dtype="float32")
+    heat = np.where(numbers[:, None] < 3, [[0.0, 1.0]], -1.0)
+    sides = np.where(numbers[:, None] % 4 == 3, 2.0, -1.0)
+    split = numbers[:, None], {"heat": heat, "sides": sides}
+    if form == "tf.data":
+        split = tf.data.Dataset.from_tensor_slices(split).batch(4)
+    arguments = fit_arguments(split, 4, seed=0, labelled_only=True)
+    assert arguments["steps_per_epoch"] == 3
+    batches = arguments["x"].take(3).as_numpy_iterator()
+    shown = np.concatenate([x.ravel() for x, _ in batches])
+    assert set(shown) == {0, 1, 2, 3, 7, 11} and len(shown) == 12
 
 
 def records(*values):

@@ -12,6 +12,7 @@ from keras_kd.export.formats.tolerance import allowed_difference
 from keras_kd.export.manifest import VerificationError
 from keras_kd.export.signatures.endpoint import Endpoint
 from keras_kd.export.signatures.requests import needs_inputs
+from keras_kd.export.verification.batches import across_batch
 
 # Rounding of whole pixels is far below, another computation far above.
 GRAPH_TOLERANCE = 0.1
@@ -69,4 +70,6 @@ def expected_answers(
                 f"as a graph, `{name}` differs by up to {gap:.2g} from the "
                 "model called layer by layer"
             )
+    if told := across_batch(endpoint, sample, answers, tolerance):
+        say(told)
     return answers
