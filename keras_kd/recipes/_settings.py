@@ -39,6 +39,8 @@ DEFAULT_SETTINGS: dict[str, Any] = {
     "quantize": None,
     "tolerance": None,
     "head": None,
+    "workers": 1,
+    "engine": None,
 }
 """What a recipe's `settings` may set, and what holds where it does not: the
 arguments of `compress` by their names, and how the teacher is trained."""

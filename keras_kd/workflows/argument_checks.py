@@ -21,6 +21,7 @@ from keras_kd.core.arguments import check_sparsity
 from keras_kd.data.sample_shapes import check_inputs
 from keras_kd.data.splits import Data
 from keras_kd.distillers.distiller import Distiller
+from keras_kd.engines.named import check_engine
 from keras_kd.export.formats.variants import check_formats
 from keras_kd.export.formats.variants import variants
 from keras_kd.export.signatures.answers import check_head
@@ -55,6 +56,8 @@ CHECKS: dict[str, Callable[[str, Any], Any]] = {
     "quantize": lambda _, value: variants(value),
     "tolerance": _unless_none(check_number),
     "head": lambda _, value: check_head(value),
+    "workers": check_count,
+    "engine": lambda _, value: check_engine(value),
 }
 """How each setting of `compress` and of recipes is checked, by its name."""
 

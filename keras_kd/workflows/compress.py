@@ -12,7 +12,6 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from keras_kd.core.records import StageRecord
 from keras_kd.core.type_aliases import DataLike
 from keras_kd.core.type_aliases import LabelLossLike
 from keras_kd.core.type_aliases import LearningRateLike
@@ -24,6 +23,8 @@ from keras_kd.core.type_aliases import TaskLike
 from keras_kd.core.type_aliases import TeacherLike
 from keras_kd.data.parts import labels_of
 from keras_kd.data.splits import as_data
+from keras_kd.engines import Engine
+from keras_kd.engines.named import opened
 from keras_kd.export.publishing.versions import check_name
 from keras_kd.export.publishing.versions import folder_of
 from keras_kd.export.signatures.answers import Head
@@ -38,6 +39,7 @@ from keras_kd.workflows.choosing import still_improving
 from keras_kd.workflows.export_stages import exported
 from keras_kd.workflows.export_stages import refusals
 from keras_kd.workflows.export_stages import teacher_file
+from keras_kd.workflows.seeds import train_seeds
 from keras_kd.workflows.stages import CompressionStages
 from keras_kd.workflows.teacher_checks import warn_of_teacher
 
@@ -71,6 +73,8 @@ def compress(
     quantize: str | Sequence[str | None] | None = None,
     tolerance: float | None = None,
     head: Head = None,
+    workers: int = 1,
+    engine: Engine | str | None = None,
     verbose: int = 1,
 ) -> Report:
     """Distils, prunes, exports and verifies a student, and reports it.
@@ -142,6 +146,9 @@ def compress(
             `export`. int8 learns its ranges from the training split.
         tolerance: See `export`.
         head: See `export`.
+        workers: Processes that train controls, students and trials of a
+            search side by side.
+        engine: Where, see `search`.
         verbose: 0 prints nothing, else a line or a bar for each stage.
 
     Returns:
@@ -202,6 +209,8 @@ def compress(
             "quantize": quantize,
             "tolerance": tolerance,
             "head": head,
+            "workers": workers,
+            "engine": engine,
         }
     )
     files: dict[str, Any] = {"formats": list(formats), "quantize": quantize}
@@ -227,25 +236,24 @@ def compress(
         task=task,
         headline=headline,
     )
-    judged = stages.task.headline
+    judged, labels = stages.task.headline, labels_of(data.validation)
     figure = f"val_{judged.name}"
-    labels = labels_of(data.validation)
-    of_teacher = stages.teacher()
-    of_control = None
+    of_teacher, of_control = stages.teacher(), None
     teacher_value = of_teacher.metrics.get(figure)
     at_first = warn_of_teacher(teacher_value, labels, None, judged)
     for warning in sized + at_first:
         stages.say(warning)  # now, before hours are spent on its students
     found = None
-    if search is not None:
-        found = stages.search(search, seed=max(seeds) + 1)
+    kinds = ["control", "student"] if control else ["student"]
+    with opened(engine, workers, directory / "stages" / "workers.log") as where:
+        if search is not None:
+            found = stages.search(search, max(seeds) + 1, where)
+        trained = train_seeds(stages, kinds, seeds, where)
     records = [of_teacher]
-    controls: list[StageRecord] = []
-    if control:
-        controls = [stages.control(seed) for seed in seeds]
+    students, controls = trained["student"], trained.get("control", [])
+    if controls:
         of_control = last_control = best_of(controls, "control", judged)
         records.append(of_control)
-    students = [stages.student(seed) for seed in seeds]
     shipped = best_of(students, "distilled", judged)
     records.append(shipped)
     if prune:
