@@ -92,12 +92,18 @@ class Pool(Engine):
     def _packed(self, value):
         return shipping.packed(value)
 
+    def _has_begun(self, of: Any) -> bool:
+        """Waits a moment for a new worker; whether it can be called."""
+        return True
+
     def _run(self, content, numbers):
-        place = self._free.get()
+        place, tries_left = self._free.get(), self.retries
         try:
-            for tries_left in reversed(range(self.retries + 1)):
+            while True:
                 try:
-                    return self._run_once(place, content, numbers)
+                    if self._has_begun(self._worker(place)):
+                        return self._run_once(place, content, numbers)
+                    place = self._exchanged(place)
                 except self.died as error:
                     log = self._log(place.worker)
                     self._leave(place)
@@ -108,19 +114,31 @@ class Pool(Engine):
                         raise TaskLostError(
                             f"its process died {self.retries + 1} times{where}"
                         ) from error
+                    tries_left -= 1
         finally:
             self._free.put(place)
 
-    def _run_once(self, place, content, numbers):
+    def _worker(self, place):
         with self._lock:
             if not self._is_open:
                 raise RuntimeError("The engine was closed.")
             if place.worker is None:
                 place.worker = self._start()
-            used = place.worker
+            return place.worker
+
+    def _exchanged(self, place):
+        """Returns a place that is free by now, or the same."""
+        try:
+            other = self._free.get_nowait()
+        except queue.Empty:
+            return place
+        self._free.put(place)
+        return other
+
+    def _run_once(self, place, content, numbers):
+        used = self._worker(place)
         for number in sorted(numbers - place.has):
-            value = self._shared[number]
-            self._call(used, worker.receive, number, value)
+            self._call(used, worker.receive, number, self._shared[number])
             place.has.add(number)
         answer = self._call(used, worker.run, content)
         return worker.answer_of(answer, self._log(used))

@@ -5,11 +5,17 @@ from __future__ import annotations
 
 import dataclasses
 import logging
+import os
+import pathlib
+import time
+from collections.abc import Callable
 from typing import Any
 
 from keras_kd.core.extras import import_extra
 from keras_kd.engines import shipping
 from keras_kd.engines import worker
+from keras_kd.engines.one_student import Training
+from keras_kd.engines.one_student import train_together
 from keras_kd.engines.pool import Pool
 
 LOCAL = "local"
@@ -92,6 +98,58 @@ class Ray(Pool):
             self._is_mine = False
             self._ray.shutdown()
 
+    def fit(
+        self,
+        build: Callable[[], Any],
+        data: Any,
+        *,
+        batch_size: int = 128,
+        seed: int = 0,
+        backup: str | os.PathLike | None = None,
+        **options: Any,
+    ) -> tuple[bytes, dict[str, list[float]]]:
+        """Trains one student on all workers at once. Experimental.
+
+        Each worker takes its share of every batch, and all make the same
+        step (`tf.distribute.MultiWorkerMirroredStrategy`), so that the losses
+        are those of one process. It overrides two private methods of Keras,
+        whose `fit` fails there, and works with the Keras of constraints.txt.
+
+        Args:
+            build: Returns a new, compiled `Distiller`, or model; called on
+                each worker.
+            data: Arrays `(x, y)` as `tf.data.Dataset.from_tensor_slices`
+                takes them (`attach_targets` brings a teacher's answers), or
+                a function that returns a `tf.data.Dataset` of batches over
+                all workers, equal on each.
+            batch_size: For arrays: over all workers. A rest is left out.
+            seed: Of the weights and of the shuffling.
+            backup: Folder for what a rerun goes on from after a death, one
+                in it for each worker.
+            **options: Arguments of `fit`, such as `epochs`.
+
+        Returns:
+            The content of the student's `.keras` file, which the first
+            worker saves, and the history.
+
+        Raises:
+            TaskLostError: If a worker died.
+        """
+        folder = None if backup is None else pathlib.Path(backup).absolute()
+        training = Training(build, data, batch_size, seed, folder, options)
+        same = self.address, self.slots, self.threads, self.gpus, 0
+        with Ray(*same) as fresh:  # TensorFlow has to start with the others
+            return train_together(fresh, training)
+
+    def call_on(self, rank: int, function: Callable, *arguments: Any) -> Any:
+        """Returns what a function returns on one of the workers, by number."""
+        self._connect()
+        place = self._places[rank]
+        while not self._has_begun(self._worker(place)):
+            pass
+        content = self._packed((function, arguments))
+        return self._run_once(place, content, set())
+
     def _connect(self):
         if self._ray.is_initialized():
             return
@@ -138,8 +196,6 @@ class Ray(Pool):
         return _Actor(actor, actor.begin.remote(wanted))
 
     def _call(self, of, function, *arguments):
-        if of.log is None:
-            self._wait_for(of)
         if function is worker.receive:
             number, content = arguments
             with self._lock:
@@ -155,13 +211,17 @@ class Ray(Pool):
     def _log(self, of):
         return of and of.log
 
-    def _wait_for(self, of):
-        """Waits until a process has started; says so where that takes long."""
-        while not self._ray.wait([of.begun], timeout=PATIENCE)[0]:
-            # Imports Keras, which a process of an engine begins without.
-            from keras_kd.core.progress import say
+    def _has_begun(self, of):
+        if of.log is not None:
+            return True
+        if not self._ray.wait([of.begun], timeout=1.0)[0]:
+            if time.monotonic() - of.since > PATIENCE:
+                # Imports Keras, which a process of an engine begins without.
+                from keras_kd.core.progress import say
 
-            say(self._why_waiting())
+                say(self._why_waiting())
+                of.since = time.monotonic()
+            return False
         of.log, theirs = self._ray.get(of.begun)
         ours = _worker_class().versions()
         if theirs != ours:
@@ -171,6 +231,7 @@ class Ray(Pool):
                 f"{of.log}. Install them there: pip install 'keras_kd[ray]' "
                 "with the same constraints."
             )
+        return True
 
     def _why_waiting(self):
         free, whole = (
@@ -198,11 +259,12 @@ class Ray(Pool):
 
 @dataclasses.dataclass
 class _Actor:
-    """A process of Ray's: its handle, its first answer, where it prints."""
+    """A process of Ray's: its first answer, where it prints, since when."""
 
     actor: Any
     begun: Any
     log: str | None = None
+    since: float = dataclasses.field(default_factory=time.monotonic)
 
 
 def _worker_class():

@@ -16,6 +16,7 @@ import tensorflow as tf
 from keras_kd.core.seals import reading
 from keras_kd.core.type_aliases import Examples
 from keras_kd.core.type_aliases import TeacherLike
+from keras_kd.engines import Engine
 from keras_kd.targets.attach.attaching import attach
 from keras_kd.targets.build.building import build
 from keras_kd.targets.build.merging import merge
@@ -116,7 +117,7 @@ class TeacherCache:
         part: tuple[int, int] | None = None,
         verbose: int = 1,
         agreement: float | None = None,
-        engine: str | None = None,
+        engine: str | Engine | None = None,
     ) -> TeacherCache:
         """Labels a data set; what was labelled before is kept.
 
@@ -140,7 +141,8 @@ class TeacherCache:
                 teacher, int8 arithmetic, must give the same class; it leaves
                 close decisions to the teacher. `None`: its own call labels all.
             engine: Way to run the teacher: `"keras"`, `"litert-int8"`, or
-                `None` for the faster one that `agreement` allows.
+                `None` for the faster one that `agreement` allows; or, to ask
+                it in several processes, an engine of `kd.engines`.
 
         Returns:
             This cache.

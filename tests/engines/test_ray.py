@@ -54,8 +54,9 @@ def test_each_worker_has_cards_of_its_own_and_takes_memory_as_it_needs(cluster):
 def test_a_cluster_without_room_is_told_of(cluster, monkeypatch, capsys):
     monkeypatch.setattr(ray_engine, "PATIENCE", 1.0)
     with kd.engines.Ray(workers=3, threads=2) as engine:
-        tasks = [engine.submit(time.sleep, 3) for _ in range(3)]
-        concurrent.futures.wait(tasks)
+        tasks = [engine.submit(time.sleep, 4) for _ in range(3)]
+        # The two that found room run the third.
+        assert not concurrent.futures.wait(tasks, timeout=60).not_done
     assert "no free CPUs in the cluster for 1 s" in capsys.readouterr().out
 
 
