@@ -17,6 +17,7 @@ from keras_kd.engines import worker
 from keras_kd.engines.one_student import Training
 from keras_kd.engines.one_student import train_together
 from keras_kd.engines.pool import Pool
+from keras_kd.engines.ray_worker import worker_class
 
 LOCAL = "local"
 PATIENCE = 30.0
@@ -189,7 +190,7 @@ class Ray(Pool):
     def _start(self):
         actor = self._ray.remote(
             num_cpus=self.threads, num_gpus=self.gpus, max_restarts=0
-        )(_worker_class()).remote()
+        )(worker_class()).remote()
         wanted = worker.environment(self.threads)
         if not self.gpus:
             wanted["CUDA_VISIBLE_DEVICES"] = "-1"
@@ -223,7 +224,7 @@ class Ray(Pool):
                 of.since = time.monotonic()
             return False
         of.log, theirs = self._ray.get(of.begun)
-        ours = _worker_class().versions()
+        ours = worker_class().versions()
         if theirs != ours:
             raise RuntimeError(
                 "Driver and workers must run the same versions. Expected: "
@@ -265,43 +266,3 @@ class _Actor:
     begun: Any
     log: str | None = None
     since: float = dataclasses.field(default_factory=time.monotonic)
-
-
-def _worker_class():
-    # Within a function, so that it is packed whole: a machine that lacks
-    # keras_kd, or has another one, is to say so itself.
-    class Worker:
-        def begin(self, environment):
-            import os
-            import signal
-            import socket
-
-            os.environ.update(environment)
-            os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-            # Ctrl-C goes to all of a terminal; the driver ends us.
-            signal.signal(signal.SIGINT, signal.SIG_IGN)
-            try:
-                log = os.readlink("/proc/self/fd/2")
-            except OSError:  # not on Linux
-                log = f"the log that `ray logs` lists for pid {os.getpid()}"
-            return f"{socket.gethostname()}:{log}", self.versions()
-
-        @staticmethod
-        def versions():
-            import importlib.metadata
-            import platform
-
-            found = {"python": platform.python_version()}
-            for package in ("keras_kd", "keras", "tensorflow"):
-                try:
-                    found[package] = importlib.metadata.version(package)
-                except importlib.metadata.PackageNotFoundError:
-                    found[package] = None
-            return found
-
-        def call(self, function, *arguments):
-            from keras_kd.engines import worker
-
-            return getattr(worker, function)(*arguments)
-
-    return Worker

@@ -16,6 +16,7 @@ import itertools
 import pathlib
 from collections.abc import Callable
 from collections.abc import Iterator
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -235,15 +236,37 @@ class Labelling:
         fields = {"fingerprint": marks[0]}
         if self.views is not None:
             fields["view_fingerprint"] = np.stack(of_views, axis=1)
-        for tap_number, (tap, encoding) in enumerate(self.encodings.items()):
-            values = [np.asarray(answer[tap], "float32") for answer in answers]
-            values = np.stack(values, axis=1)
-            check_finite(values, tap, place)
-            if not isinstance(encoding, Dense):
-                values = class_logits(values, self.output_key)
-            for name, array in encoding.fields(values).items():
-                fields[f"tap{tap_number}.{name}"] = array
-        return fields
+        stored = stored_fields(self.encodings, answers, self.output_key, place)
+        return {**fields, **stored}
+
+
+def stored_fields(
+    encodings: dict[str, Any],
+    answers: Sequence[dict[str, Any]],
+    output_key: str | None,
+    place: int,
+) -> dict[str, np.ndarray]:
+    """Returns what is stored of a batch, by field.
+
+    Args:
+        encodings: How each tap is stored.
+        answers: To each view of the batch, as `{tap: array}`.
+        output_key: What the teacher's output is; see `target_keys`.
+        place: Place of its first sample in the data.
+
+    Raises:
+        ValueError: If an answer is NaN or infinity.
+    """
+    fields = {}
+    for tap_number, (tap, encoding) in enumerate(encodings.items()):
+        values = [np.asarray(answer[tap], "float32") for answer in answers]
+        values = np.stack(values, axis=1)
+        check_finite(values, tap, place)
+        if not isinstance(encoding, Dense):
+            values = class_logits(values, output_key)
+        for name, array in encoding.fields(values).items():
+            fields[f"tap{tap_number}.{name}"] = array
+    return fields
 
 
 def _up_to(batches, count: int) -> Iterator:
