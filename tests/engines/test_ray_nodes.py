@@ -43,7 +43,7 @@ def test_a_worker_and_a_node_die_and_the_search_is_the_same(tmp_path, cluster):
             time.sleep(1)
             os.kill(min(pids), signal.SIGKILL)
             time.sleep(3)
-            cluster.remove_node(cluster.pair[1])
+            cluster.remove_node(cluster.pair[1], allow_graceful=False)
 
         killer = threading.Thread(target=kills)
         killer.start()

@@ -86,7 +86,7 @@ def test_finished_files_are_not_asked_again(tmp_path, monkeypatch):
     with pytest.raises(ValueError, match="teacher"):
         label(tmp_path, who=teacher(seed=5))
     x = X.copy()
-    x[3] = np.nan
+    x[3] = np.inf  # a ReLU hides NaN
     with pytest.raises(ValueError, match="must be finite"):
         label(tmp_path / "other", x)
 
@@ -128,6 +128,8 @@ def test_labels_on_a_cluster(tmp_path):
         dataset = ray.from_items([{"image": row} for row in x])
         given = dataset, teacher(), tmp_path / "files", "image"
         options = {"file_size": 100, "dtype": "float32", "verbose": 0}
+        with pytest.raises(ValueError, match="has 4 CPUs"):
+            kd.targets.label_with_ray(*given, workers=4)
         files = kd.targets.label_with_ray(*given, **options)
         assert len(files) >= 5
         again = kd.targets.label_with_ray(*given, **options)

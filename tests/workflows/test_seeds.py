@@ -72,8 +72,21 @@ def stages_in(folder, teacher=None):
         build,
         Data((X, Y), (X[:16], Y[:16])),
         pathlib.Path(folder),
-        {"epochs": 2, "batch_size": 8, "learning_rate": 1e-2, "loss": None},
-        {"temperature": 2.0, "alpha": 0.5, "distillation_losses": None},
+        {
+            "epochs": 2,
+            "batch_size": 8,
+            "learning_rate": keras.optimizers.schedules.CosineDecay(1e-2, 8),
+            "loss": keras.losses.SparseCategoricalCrossentropy(True),
+            # Objects that hold variables have to travel, too.
+            "optimizer": keras.optimizers.SGD(1e-2, momentum=0.5),
+            "metrics": [keras.metrics.SparseCategoricalAccuracy("accuracy")],
+            "callbacks": [keras.callbacks.TerminateOnNaN()],
+        },
+        {
+            "temperature": None,
+            "alpha": 0.5,
+            "distillation_losses": [kd.losses.SoftTargets(2.0)],
+        },
         verbose=0,
         task=kd.tasks.Classification(),
     )

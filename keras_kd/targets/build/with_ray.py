@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import logging
 import os
@@ -84,7 +85,8 @@ def label_with_ray(
 
     Raises:
         ValueError: If the folder holds files of another teacher or other
-            options, or the teacher gives NaN or infinity.
+            options, the teacher gives NaN or infinity, or workers take all
+            CPUs of the cluster.
 
     Example:
 
@@ -95,11 +97,13 @@ def label_with_ray(
     ```
     """
     data = import_extra("ray.data", "ray", "label_with_ray")
+    _check_room(workers * threads)
     directory = check_folder(pathlib.Path(directory).absolute())
     directory.mkdir(parents=True, exist_ok=True)
     teacher = checked_teacher(teacher)
     taps = (taps,) if isinstance(taps, str) else tuple(taps)
     if outputs is not None:
+        teacher = copy.copy(teacher)
         teacher.say_outputs(outputs)
     options = Options(taps, dtype, top_k, shard_size=file_size, outputs=outputs)
     settings = {
@@ -214,6 +218,17 @@ class _Actor:
 
 def _spec_of(array):
     return tf.TensorSpec([None, *array.shape[1:]], array.dtype)
+
+
+def _check_room(wanted):
+    ray = import_extra("ray", "ray", "label_with_ray")
+    cpus = ray.cluster_resources().get("CPU", 0) if ray.is_initialized() else 0
+    if 0 < cpus <= wanted:
+        raise ValueError(
+            f"The cluster has {cpus:.0f} CPUs. Expected workers * threads "
+            "below that, or nothing is left to read the data with. Received: "
+            f"{wanted}"
+        )
 
 
 def _known(directory, settings):
