@@ -79,7 +79,12 @@ def train(content: bytes, rank: int, workers: list[str]) -> tuple | None:
         model = training.build()
         model.__class__ = _for_several_workers(type(model))
         # By hand, since Keras would look into what is spread over workers.
-        model._symbolic_build(data_batch=next(iter(batches.take(1))))
+        # Zeros, since to read a batch would change the order of all others.
+        zeros = tf.nest.map_structure(
+            lambda spec: tf.zeros([d or 1 for d in spec.shape], spec.dtype),
+            batches.element_spec,
+        )
+        model._symbolic_build(data_batch=zeros)
     history = model.fit(
         batches,
         callbacks=[*callbacks, *options.pop("callbacks", ())],

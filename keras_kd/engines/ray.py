@@ -126,7 +126,7 @@ class Ray(Pool):
             batch_size: For arrays: over all workers. A rest is left out.
             seed: Of the weights and of the shuffling.
             backup: Folder for what a rerun goes on from after a death, one
-                in it for each worker.
+                in it for each worker. Shuffling then begins anew.
             **options: Arguments of `fit`, such as `epochs`.
 
         Returns:
@@ -138,13 +138,15 @@ class Ray(Pool):
         """
         folder = None if backup is None else pathlib.Path(backup).absolute()
         training = Training(build, data, batch_size, seed, folder, options)
+        for place in self._places:  # which would take the room
+            self._leave(place)
         same = self.address, self.slots, self.threads, self.gpus, 0
         with Ray(*same) as fresh:  # TensorFlow has to start with the others
+            fresh._connect()
             return train_together(fresh, training)
 
     def call_on(self, rank: int, function: Callable, *arguments: Any) -> Any:
         """Returns what a function returns on one of the workers, by number."""
-        self._connect()
         place = self._places[rank]
         while not self._has_begun(self._worker(place)):
             pass

@@ -64,13 +64,12 @@ def test_two_workers_learn_what_one_process_does(tmp_path):
     with pytest.raises(kd.engines.TaskLostError, match="goes on from.*backup"):
         engine.fit(build, (X, Y), **given)
     _, rest = engine.fit(build, (X, Y), **given)
-    assert rest["loss"] == pytest.approx(expected["loss"][2:], abs=1e-6)
+    # The last epoch alone, of examples in another order.
+    assert rest["loss"] == pytest.approx(expected["loss"][2:], rel=0.05)
     content, history = engine.fit(build, (X, Y), **OPTIONS)
     assert set(history) == set(expected)
-    for name in ("loss", "distillation_loss", "accuracy"):
-        if name in expected:
-            found = history[name]
-            assert found == pytest.approx(expected[name], abs=1e-6), name
+    for name, values in expected.items():
+        assert history[name] == pytest.approx(values, abs=1e-6), name
     path = pathlib.Path(tmp_path / "student.keras")
     path.write_bytes(content)
     student = keras.saving.load_model(path)
