@@ -73,7 +73,7 @@ def stages_in(folder, teacher=None):
         Data((X, Y), (X[:16], Y[:16])),
         pathlib.Path(folder),
         {
-            "epochs": 2,
+            "epochs": 1,
             "batch_size": 8,
             "learning_rate": keras.optimizers.schedules.CosineDecay(1e-2, 8),
             "loss": keras.losses.SparseCategoricalCrossentropy(True),
@@ -94,7 +94,7 @@ def stages_in(folder, teacher=None):
 
 def trained_in(folder, engine):
     stages = stages_in(folder)
-    found = seeds.train_seeds(stages, ("control", "student"), SEEDS, engine)
+    found = seeds.train_seeds(stages, ("control", "student"), (3,), engine)
     records = [*found["control"], *found["student"]]
     weights = [stages.folder.model(r).get_weights() for r in records]
     return [
@@ -129,12 +129,12 @@ def test_what_ended_beside_a_failure_is_kept(tmp_path, monkeypatch):
         return train(*arguments, seed=seed, **options)
 
     monkeypatch.setattr(seeds, "train", fails_once)
-    run = stages_in(tmp_path), ("control", "student"), SEEDS, Serial()
+    run = stages_in(tmp_path), ("control",), SEEDS, Serial()
     with pytest.raises(ValueError, match="no such width"):
         seeds.train_seeds(*run)
     assert calls == [0, 3]
     seeds.train_seeds(*run)
-    assert calls == [0, 3, 3, 0, 3]
+    assert calls == [0, 3, 3]
 
 
 def test_another_process_builds_with_the_precision_of_this_one():
