@@ -31,7 +31,7 @@ from keras_kd.targets.hashing.index import FingerprintIndex
 
 SCRIPT = "cache_index"
 SIZES = (10_000, 100_000) if FAST else (100_000, 1_000_000, 10_000_000)
-CLASSES, BATCH, SHARD, LOOKED_UP = 4, 8192, 4096, 200
+CLASSES, BATCH, SHARD, LOOKED_UP = 4, 8192, 4096, 50
 
 
 def dataset(samples: int, batch: int) -> tf.data.Dataset:

@@ -7,6 +7,7 @@ import dataclasses
 import logging
 import os
 import pathlib
+import sys
 import time
 from collections.abc import Callable
 from typing import Any
@@ -196,7 +197,9 @@ class Ray(Pool):
         wanted = worker.environment(self.threads)
         if not self.gpus:
             wanted["CUDA_VISIBLE_DEVICES"] = "-1"
-        return _Actor(actor, actor.begin.remote(wanted))
+        # Modules of this machine are imported there, those of others sent.
+        path = sys.path if self._is_local else []
+        return _Actor(actor, actor.begin.remote(wanted, path))
 
     def _call(self, of, function, *arguments):
         if function is worker.receive:

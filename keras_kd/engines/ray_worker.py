@@ -12,11 +12,13 @@ def worker_class() -> type:
     """
 
     class Worker:
-        def begin(self, environment):
+        def begin(self, environment, path):
             import os
             import signal
             import socket
+            import sys
 
+            sys.path += [place for place in path if place not in sys.path]
             os.environ.update(environment)
             os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
             # Ctrl-C goes to all of a terminal; the driver ends us.
