@@ -86,7 +86,7 @@ def test_finished_files_are_not_asked_again(tmp_path, monkeypatch):
     with pytest.raises(ValueError, match="teacher"):
         label(tmp_path, who=teacher(seed=5))
     x = X.copy()
-    x[3] = np.inf  # a ReLU hides NaN
+    x[3, 0] = np.inf  # a ReLU hides NaN
     with pytest.raises(ValueError, match="must be finite"):
         label(tmp_path / "other", x)
 
