@@ -116,25 +116,26 @@ class Search:
     def ours(self, median_stopping: bool = True, workers: int = 1) -> dict:
         """kd.search with all that it does."""
 
-        def search(folder):
-            return kd.search(
-                self.teacher,
-                self.pair.build_student,
-                self.data,
-                trials=TRIALS,
-                directory=folder,
-                tuner="random",
-                temperature=TEMPERATURE,
-                alpha=ALPHA,
-                learning_rate=RATE,
-                epochs=EPOCHS,
-                batch_size=BATCH,
-                median_stopping=median_stopping,
-                confirm=0,
-                workers=workers,
-            )
+        how = {"median_stopping": median_stopping, "workers": workers}
+        return measured(lambda folder: self.search(folder, **how))
 
-        return measured(search)
+    def search(self, folder, **options):
+        """Returns what kd.search finds."""
+        return kd.search(
+            self.teacher,
+            self.pair.build_student,
+            self.data,
+            trials=TRIALS,
+            directory=folder,
+            tuner="random",
+            temperature=TEMPERATURE,
+            alpha=ALPHA,
+            learning_rate=RATE,
+            epochs=EPOCHS,
+            batch_size=BATCH,
+            confirm=0,
+            **options,
+        )
 
     def pass_in_epochs(self) -> float:
         """Returns what a teacher pass costs, in epochs of the student."""

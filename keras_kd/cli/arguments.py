@@ -14,6 +14,7 @@ from typing import Any
 
 from keras_kd.core.arguments import did_you_mean
 from keras_kd.core.printable import printable
+from keras_kd.engines.named import NAMES
 
 
 def add_command(
@@ -47,6 +48,20 @@ def add_recipe(
         parser.add_argument(
             flag, metavar="KEY=VALUE", action="append", default=[], help=text
         )
+
+
+def add_engine(parser: argparse.ArgumentParser, what: str) -> None:
+    """Adds where trainings run, and how many of them at a time."""
+    parser.add_argument(
+        "--workers", type=int, default=argparse.SUPPRESS, help=what
+    )
+    parser.add_argument(
+        "--engine",
+        choices=NAMES,
+        default=argparse.SUPPRESS,
+        help="where they run (default: loky for several workers); ray is the "
+        "cluster of RAY_ADDRESS, else one of its own on this machine",
+    )
 
 
 def run_directory(options: argparse.Namespace) -> pathlib.Path:

@@ -12,6 +12,7 @@ from rich.table import Table
 
 import keras_kd as kd
 from keras_kd.cli.arguments import add_command
+from keras_kd.cli.arguments import add_engine
 from keras_kd.cli.arguments import add_recipe
 from keras_kd.cli.arguments import options_of
 from keras_kd.cli.arguments import pairs_of
@@ -93,6 +94,7 @@ def _parser():
         metavar="TRIALS",
         help="first search temperature and alpha in so many trials",
     )
+    add_engine(run, "models trained at a time")
     add_search(commands)
     add_command(commands, _report, "of the run")
     verify = add_command(
@@ -125,6 +127,8 @@ def _run(options):
     if options.quantize:
         kinds = [_KINDS[name].quantize for name in options.quantize]
         settings["quantize"] = kinds[0] if len(kinds) == 1 else kinds
+    given = vars(options)
+    settings |= {k: given[k] for k in ("workers", "engine") if k in given}
     recipe = kd.recipes.load(options.recipe)
     report = recipe_runs.run_recipe(
         recipe,

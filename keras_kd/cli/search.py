@@ -7,6 +7,7 @@ import argparse
 
 import keras_kd as kd
 from keras_kd.cli.arguments import add_command
+from keras_kd.cli.arguments import add_engine
 from keras_kd.cli.arguments import add_recipe
 from keras_kd.cli.arguments import options_of
 from keras_kd.cli.arguments import pairs_of
@@ -45,9 +46,7 @@ def add_search(commands: argparse._SubParsersAction) -> None:
         default=3,
         help="fresh seeds for the best settings, the defaults and the control",
     )
-    parser.add_argument(
-        "--workers", type=int, default=1, help="trials at a time"
-    )
+    add_engine(parser, "trials at a time")
     parser.add_argument("--overwrite", action="store_true", help="begin again")
 
 

@@ -9,6 +9,7 @@ import os
 import pathlib
 import stat
 import tempfile
+from collections.abc import Callable
 from collections.abc import Iterator
 
 from keras_kd.core.leases import STAGED
@@ -125,3 +126,11 @@ def work_folder() -> Iterator[pathlib.Path]:
     with tempfile.TemporaryDirectory(prefix="keras_kd-") as folder:
         with telling_of_a_full_disk(folder):
             yield pathlib.Path(folder)
+
+
+def file_content(save: Callable[[pathlib.Path], object], suffix: str) -> bytes:
+    """Returns what `save` writes into a file whose name ends so."""
+    with work_folder() as folder:
+        path = folder / f"saved{suffix}"
+        save(path)
+        return path.read_bytes()

@@ -69,21 +69,23 @@ class StageFolder:
         Args:
             key: Name of the stage's files.
             depends_on: Everything the result depends on, as JSON values.
-            make: Returns `(model or None, record)`.
+            make: Returns `(model, record)`; the model may be the content of
+                its file, or `None`.
         """
-        depends_on = fingerprint(depends_on)
-        record = self._finished(key, depends_on)
+        record = self.finished(key, depends_on)
         if record is not None:
-            self.say(f"{key}: done before")
             return record
         sweep(self.directory)
         model, record = make()
-        record.settings["fingerprint"] = depends_on
+        record.settings["fingerprint"] = fingerprint(depends_on)
         record.settings["made_with"] = versions()
         if model is not None:
             path = self.directory / f"{key}.keras"
             with replacing(path) as temporary:
-                model.save(temporary)
+                if isinstance(model, bytes):
+                    temporary.write_bytes(model)
+                else:
+                    model.save(temporary)
             record.artefacts[path.name] = file_sha256(path)
         record.save(self.directory / f"{key}.json")
         return record
@@ -97,7 +99,14 @@ class StageFolder:
         """Loads the model of a finished stage."""
         return keras.saving.load_model(self.model_path(record), compile=False)
 
-    def _finished(self, key, depends_on):
+    def finished(self, key: str, depends_on: Any) -> StageRecord | None:
+        """Returns the stage's record if it still holds; see `run`."""
+        record = self._found(key, fingerprint(depends_on))
+        if record is not None:
+            self.say(f"{key}: done before")
+        return record
+
+    def _found(self, key, depends_on):
         try:
             record = StageRecord.load(self.directory / f"{key}.json")
             if record.settings.get("fingerprint") != depends_on:

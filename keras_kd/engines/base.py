@@ -56,6 +56,9 @@ class Engine(abc.ABC):
     def close(self) -> None:  # noqa: B027 (not every engine holds something)
         """Ends all that the engine has started, at once."""
 
+    def __str__(self):
+        return f"{type(self).__name__} ({self.slots} at a time)"
+
     def __enter__(self):
         return self
 

@@ -27,3 +27,6 @@ class Serial(Engine):
         except Exception as error:  # Ctrl-C is no result
             future.set_exception(error)
         return future
+
+    def __str__(self):
+        return "Serial (this process)"

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import functools
 import os
@@ -63,6 +64,16 @@ class Evaluator:
     def test_answers(self) -> dict:
         """The teacher's answers to the test split, as a meter takes them."""
         return self._answers(self.data.test)
+
+    def without_teacher(self) -> Evaluator:
+        """Returns one that measures alike, for another process.
+
+        It has the answers to the test split, and no teacher.
+        """
+        self.test_answers  # noqa: B018 (asks the teacher, once)
+        other = copy.copy(self)
+        other.teacher = None  # type: ignore[assignment]
+        return other
 
     def _answers(self, split):
         names = list(self.task.tasks) if self._is_composite else None

@@ -41,6 +41,8 @@ DEFAULT_SETTINGS: dict[str, Any] = {
     "head": None,
     "preprocess": None,
     "dry_run": True,
+    "workers": 1,
+    "engine": None,
 }
 """What a recipe's `settings` may set, and what holds where it does not: the
 arguments of `compress` by their names, and how the teacher is trained."""

@@ -8,7 +8,6 @@ so labels, class weights and sample weights stay what Keras expects.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -30,7 +29,7 @@ SAMPLE_INDEX = "sample_index"
 
 
 def attach_targets(
-    x: Arrays, targets: Any, outputs: str | dict | None = None
+    x: Arrays, targets: Arrays, outputs: str | dict | None = None
 ) -> dict:
     """Returns inputs that carry a teacher's taps.
 

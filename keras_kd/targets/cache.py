@@ -16,8 +16,10 @@ import tensorflow as tf
 from keras_kd.core.seals import reading
 from keras_kd.core.type_aliases import Examples
 from keras_kd.core.type_aliases import TeacherLike
+from keras_kd.engines import Engine
 from keras_kd.targets.attach.attaching import attach
 from keras_kd.targets.build.building import build
+from keras_kd.targets.build.from_parquet import take_parquet
 from keras_kd.targets.build.merging import merge
 from keras_kd.targets.store import manifest as manifests
 from keras_kd.targets.store.options import AUTO
@@ -116,7 +118,7 @@ class TeacherCache:
         part: tuple[int, int] | None = None,
         verbose: int = 1,
         agreement: float | None = None,
-        engine: str | None = None,
+        engine: str | Engine | None = None,
     ) -> TeacherCache:
         """Labels a data set; what was labelled before is kept.
 
@@ -140,7 +142,8 @@ class TeacherCache:
                 teacher, int8 arithmetic, must give the same class; it leaves
                 close decisions to the teacher. `None`: its own call labels all.
             engine: Way to run the teacher: `"keras"`, `"litert-int8"`, or
-                `None` for the faster one that `agreement` allows.
+                `None` for the faster one that `agreement` allows; or, to ask
+                it in several processes, an engine of `kd.engines`.
 
         Returns:
             This cache.
@@ -194,6 +197,14 @@ class TeacherCache:
         merge(directories, into)
         return TeacherCache.open(into)
 
+    @staticmethod
+    def from_parquet(
+        source: str | os.PathLike, into: str | os.PathLike
+    ) -> TeacherCache:
+        """Returns a cache of files that `kd.targets.label_with_ray` wrote."""
+        take_parquet(source, into)
+        return TeacherCache.open(into)
+
     def attach(
         self,
         data: Examples,
@@ -241,18 +252,7 @@ class TeacherCache:
 
     def info(self) -> dict[str, Any]:
         """Returns what there is to know of the cache, as JSON values."""
-        files = self.directory.rglob("*")
-        size = sum(path.stat().st_size for path in files if path.is_file())
-        rows = len(self) * self.options.views
-        return {
-            **self.manifest["settings"],
-            "samples": len(self),
-            "shards": len(self.manifest["shards"]),
-            "bytes": size,
-            "bytes_per_sample_and_view": round(size / rows, 1) if rows else 0,
-            "labelled_with": self.manifest["labelled_with"],
-            "data": self.manifest["data"],
-        }
+        return manifests.info(self.directory, self.manifest)
 
     @functools.cached_property
     def manifest(self) -> dict[str, Any]:

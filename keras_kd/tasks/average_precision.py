@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from keras_kd.tasks.extras import import_extra
+from keras_kd.core.extras import import_extra
 
 BOX, KIND, SCORE = slice(4), 4, 5
 

@@ -9,12 +9,12 @@ import keras
 import numpy as np
 
 from keras_kd import losses
+from keras_kd.core.extras import import_extra
 from keras_kd.tasks import drawing
 from keras_kd.tasks.base import Meter
 from keras_kd.tasks.base import Task
 from keras_kd.tasks.base import check_choice
 from keras_kd.tasks.base import ends_in_logits
-from keras_kd.tasks.extras import import_extra
 from keras_kd.tasks.headline import Headline
 from keras_kd.tasks.reading import Reader
 from keras_kd.tasks.reading import weights_of

@@ -29,6 +29,7 @@ from keras_kd.tasks import Headline
 from keras_kd.tasks import Task
 from keras_kd.training.fit_arguments import fit_arguments
 from keras_kd.training.fit_arguments import steps_per_epoch
+from keras_kd.training.keep_best import KeepBest
 from keras_kd.training.optimizers import optimizer_for
 from keras_kd.training.step_tuning import StepSettings
 from keras_kd.training.step_tuning import steps_together
@@ -253,30 +254,6 @@ def fit_best(
     }
 
 
-class KeepBest(keras.callbacks.EarlyStopping):
-    """Ends a training with the weights of its best epoch.
-
-    It never stops early: every training takes the same number of steps.
-
-    Args:
-        monitor: Metric to watch; it has to be measured.
-        mode: `"max"` or `"min"`.
-    """
-
-    def __init__(self, monitor: str, mode: str):
-        super().__init__(
-            monitor, mode=mode, patience=2**31, restore_best_weights=True
-        )
-
-    def on_epoch_end(self, epoch, logs=None):
-        if self.monitor not in (logs or {}):
-            raise ValueError(
-                f"{self.monitor!r} is not among what is measured. Expected "
-                f"one of {sorted(logs or {})}. Pass it in `metrics`, too."
-            )
-        super().on_epoch_end(epoch, logs)
-
-
 def default_metrics(loss: Any) -> list[str]:
     """Returns what is measured where nothing is asked for."""
     classifies = "crossentropy" in (loss_name(loss) or "")
@@ -292,9 +269,16 @@ def loss_and_metrics(
     """Returns what a student is compiled with; see `train` for `None`."""
     if task is not None:
         loss = task.label_loss(student) if loss is None else loss
-        return loss, task.metrics(student) if metrics is None else metrics
-    loss = output_heads.default_loss(student) if loss is None else loss
-    return loss, default_metrics(loss) if metrics is None else metrics
+        metrics = task.metrics(student) if metrics is None else metrics
+    else:
+        loss = output_heads.default_loss(student) if loss is None else loss
+        metrics = default_metrics(loss) if metrics is None else metrics
+    for metric in keras.tree.flatten(metrics):
+        # Keras empties it after the first epoch only, and what it counted in
+        # an earlier training would be in this one's figures.
+        if isinstance(metric, keras.Metric):
+            metric.reset_state()
+    return loss, metrics
 
 
 def copies_of(distillation_losses: Any) -> list | None:

@@ -14,6 +14,7 @@ from typing import Any
 import keras
 import keras_tuner
 
+from keras_kd import engines
 from keras_kd.core.arguments import check_count
 from keras_kd.core.file_lock import file_lock
 from keras_kd.core.folders import check_folder
@@ -42,8 +43,8 @@ from keras_kd.tuning.space.hyper_distiller import HyperDistiller
 from keras_kd.tuning.space.objective import objective_of
 from keras_kd.tuning.space.objective import task_to_search
 from keras_kd.tuning.trials.confirmed import confirm_settings
-from keras_kd.tuning.trials.driver import engine_for
 from keras_kd.tuning.trials.driver import run_trials
+from keras_kd.tuning.trials.driver import warm
 from keras_kd.tuning.trials.job import Job
 from keras_kd.tuning.trials.logs import log_trial
 from keras_kd.tuning.trials.study import AHEAD
@@ -76,7 +77,7 @@ def search(
     median_stopping: bool = True,
     confirm: int = 3,
     workers: int = 1,
-    engine: Engine | None = None,
+    engine: Engine | str | None = None,
     ahead: int = AHEAD,
     overwrite: bool = False,
     verbose: int = 1,
@@ -132,8 +133,10 @@ def search(
             than the median of the others at the same epoch.
         confirm: Fresh seeds to train the best settings with, the defaults
             and the control; 0 for none.
-        workers: Processes on this machine that run trials side by side.
-        engine: Where trials run instead, of `kd.engines`. It is left open.
+        workers: Processes that run trials side by side.
+        engine: Where trials run: an engine of `kd.engines`, which is left
+            open, or `"loky"` (this machine) or `"ray"`, see
+            `kd.engines.get`. `None`: loky for several workers.
         ahead: How many trials are under way, proposed and not ended, so how
             many can run side by side. Another number is another search.
         overwrite: Whether to begin again where `directory` holds a search.
@@ -175,6 +178,8 @@ def search(
     data = as_data(data)
     _check_counts(trials, epochs, batch_size, confirm, workers, control, ahead)
     oracles.check_tuner(tuner)
+    given = engine
+    engine = engines.get(given, workers, directory / "workers.log")
     space: dict[str, Any] = {
         "temperature": temperature,
         "alpha": alpha,
@@ -225,10 +230,12 @@ def search(
         study = Study(directory, definition, oracle, control, ahead)
         study.propose()
         with contextlib.ExitStack() as stack:
-            if engine is None:
-                count = workers if study.unfinished() else 1
-                engine = engine_for(count, directory / "workers.log")
+            if engine is not given:
                 stack.callback(engine.close)
+            if study.unfinished():
+                warm(engine)
+            else:
+                engine = engines.Serial()
             job = Job(
                 directory,
                 build_student,
@@ -262,7 +269,8 @@ def _run(job, study, trials, engine, verbose):
             f"{slots} workers of {engine.slots} are used: ahead={slots}.",
             verbose,
         )
-    table = LiveTable(name, trials, direction, slots, console_for(verbose))
+    shown = name, trials, direction, slots, console_for(verbose), str(engine)
+    table = LiveTable(*shown)
     table.begin(study.rows())
     for row in study.rows():  # a log may be missing, if that was the end
         if row.status != RUNNING:

@@ -24,6 +24,7 @@ from keras_kd.data.splits import Data
 from keras_kd.distillers.distiller import Distiller
 from keras_kd.distillers.value_checks import check_labels
 from keras_kd.distillers.value_checks import check_values
+from keras_kd.engines.named import check_engine
 from keras_kd.export.formats.variants import check_formats
 from keras_kd.export.formats.variants import variants
 from keras_kd.export.signatures.answers import check_head
@@ -57,6 +58,8 @@ CHECKS: dict[str, Callable[[str, Any], Any]] = {
     "tolerance": _unless_none(check_number),
     "head": lambda _, value: check_head(value),
     "preprocess": lambda _, value: check_preprocess(value),
+    "workers": check_count,
+    "engine": lambda _, value: check_engine(value),
 }
 """How each setting of `compress` and of recipes is checked, by its name."""
 

@@ -4,12 +4,15 @@
 from __future__ import annotations
 
 import dataclasses
+import pathlib
 from collections.abc import Sequence
 
 import numpy as np
+import tensorflow as tf
 
 from keras_kd import tasks
 from keras_kd.core.records import StageRecord
+from keras_kd.core.type_aliases import Split
 from keras_kd.training.trainer import validation_value
 
 
@@ -21,6 +24,24 @@ def still_improving(students: Sequence[StageRecord], epochs: int) -> list[str]:
     return [
         f"Every student was best in its last epoch ({epochs}): more epochs "
         "may help."
+    ]
+
+
+def ship_the_control(place: pathlib.Path) -> str:
+    """Returns the advice where a control is better, whose files are there."""
+    return (
+        "On the validation split the control is better than the student of "
+        f"the teacher. Ship the control: its files are in {place}."
+    )
+
+
+def order_of_examples(train: Split) -> list[str]:
+    """Returns a sentence if students and controls may see another order."""
+    if not isinstance(train, tf.data.Dataset):
+        return []
+    return [
+        "A control has the initial weights of its student and as many steps. "
+        "The order of its examples is what the data set gives."
     ]
 
 

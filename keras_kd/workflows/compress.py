@@ -10,9 +10,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import keras
-import tensorflow as tf
 
-from keras_kd.core.records import StageRecord
 from keras_kd.core.type_aliases import DataLike
 from keras_kd.core.type_aliases import LabelLossLike
 from keras_kd.core.type_aliases import LearningRateLike
@@ -25,6 +23,8 @@ from keras_kd.core.type_aliases import TeacherLike
 from keras_kd.data.parts import labels_of
 from keras_kd.data.preprocessing import preprocessed
 from keras_kd.data.splits import as_data
+from keras_kd.engines import Engine
+from keras_kd.engines.named import opened
 from keras_kd.export.publishing.versions import check_name
 from keras_kd.export.publishing.versions import folder_of
 from keras_kd.export.signatures.answers import Head
@@ -36,6 +36,8 @@ from keras_kd.workflows.argument_checks import check_settings
 from keras_kd.workflows.artifact_metrics import artifact_metrics
 from keras_kd.workflows.choosing import best_of
 from keras_kd.workflows.choosing import is_better
+from keras_kd.workflows.choosing import order_of_examples
+from keras_kd.workflows.choosing import ship_the_control
 from keras_kd.workflows.choosing import still_improving
 from keras_kd.workflows.dry_run import dry_run as through_every_stage
 from keras_kd.workflows.export_stages import exported
@@ -43,6 +45,7 @@ from keras_kd.workflows.export_stages import refusal_of_teacher
 from keras_kd.workflows.export_stages import refusals
 from keras_kd.workflows.export_stages import teacher_file
 from keras_kd.workflows.export_stages import withdrawn
+from keras_kd.workflows.seeds import train_seeds
 from keras_kd.workflows.stages import CompressionStages
 from keras_kd.workflows.teacher_checks import warn_of_teacher
 
@@ -78,6 +81,8 @@ def compress(
     head: Head = None,
     preprocess: keras.Layer | None = None,
     dry_run: bool = True,
+    workers: int = 1,
+    engine: Engine | str | None = None,
     verbose: int = 1,
 ) -> Report:
     """Distils, prunes, exports and verifies a student, and reports it.
@@ -153,6 +158,9 @@ def compress(
             teacher and students see what this layer makes of it.
         dry_run: Whether one batch first goes through every stage, so that
             what cannot work fails at once. It changes no figure.
+        workers: Processes that train controls, students and trials of a
+            search side by side.
+        engine: Where, see `search`.
         verbose: 0 prints nothing, else a line or a bar for each stage.
 
     Returns:
@@ -207,6 +215,8 @@ def compress(
             "formats": formats,
             "quantize": quantize,
             **exporting,
+            "workers": workers,
+            "engine": engine,
         }
     )
     files: dict[str, Any] = {"formats": list(formats), "quantize": quantize}
@@ -236,24 +246,24 @@ def compress(
     )
     if dry_run:
         through_every_stage(stages, prune, files)
-    judged = stages.task.headline
+    judged, labels = stages.task.headline, labels_of(data.validation)
     figure = f"val_{judged.name}"
-    labels = labels_of(data.validation)
     of_teacher = stages.teacher()
     of_control = teacher_lite = None
     teacher_value = of_teacher.metrics.get(figure)
     for warning in sized + warn_of_teacher(teacher_value, labels, None, judged):
         stages.say(warning)  # now, before hours are spent on its students
     found = None
-    if search is not None:
-        found = stages.search(search, seed=max(seeds) + 1)
+    kinds = ["control", "student"] if control else ["student"]
+    with opened(engine, workers, directory / "stages" / "workers.log") as where:
+        if search is not None:
+            found = stages.search(search, max(seeds) + 1, where)
+        trained = train_seeds(stages, kinds, seeds, where)
     records = [of_teacher]
-    controls: list[StageRecord] = []
-    if control:
-        controls = [stages.control(seed) for seed in seeds]
+    students, controls = trained["student"], trained.get("control", [])
+    if controls:
         of_control = last_control = best_of(controls, "control", judged)
         records.append(of_control)
-    students = [stages.student(seed) for seed in seeds]
     shipped = best_of(students, "distilled", judged)
     records.append(shipped)
     if prune:
@@ -271,29 +281,19 @@ def compress(
     records += artifact_metrics(stages, records, files_of, teacher_lite)
     rows, refused = refusals(files_of, directory.name)
     records += rows
-    control_value = of_control.metrics[figure] if of_control else None
-    notes = sized + warn_of_teacher(
-        teacher_value, labels, control_value, judged
-    )
+    other = of_control.metrics[figure] if of_control else None
+    notes = sized + warn_of_teacher(teacher_value, labels, other, judged)
     notes += [*refused, *still_improving(students, epochs)]
     if controls and is_better(controls, students, judged):
         exported(stages, last_control, files, "control")
-        notes.append(
-            "On the validation split the control is better than the student "
-            "of the teacher. Ship the control: its files are in "
-            f"{directory / 'control'}."
-        )
+        notes.append(ship_the_control(directory / "control"))
     else:
         withdrawn(stages, "control")
-    if controls and isinstance(data.train, tf.data.Dataset):
-        notes.append(
-            "A control has the initial weights of its student and as many "
-            "steps. The order of its examples is what the data set gives."
-        )
+    if controls:
+        notes += order_of_examples(data.train)
     if teacher_lite is not None:
         notes += refusal_of_teacher(teacher_lite)
-    if found is not None:
-        notes.append(found)
+    notes += [found] if found is not None else []
     report = Report(directory, records, notes=notes, split=data.reported_split)
     report.save()
     return report

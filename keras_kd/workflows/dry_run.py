@@ -22,6 +22,7 @@ from keras_kd.core.records import StageRecord
 from keras_kd.data.parts import take
 from keras_kd.data.splits import Data
 from keras_kd.data.splits import first_batches
+from keras_kd.engines import Serial
 from keras_kd.export.formats.litert import write_tflite
 from keras_kd.export.formats.saved_model import full_precision
 from keras_kd.export.formats.saved_model import write_saved_model
@@ -32,6 +33,7 @@ from keras_kd.export.signatures.endpoint import make_endpoint
 from keras_kd.report import Report
 from keras_kd.training.settings_json import as_json
 from keras_kd.training.trainer import copies_of
+from keras_kd.workflows.seeds import train_seeds
 from keras_kd.workflows.stages import CompressionStages
 
 JUDGED_ROWS = 32
@@ -146,7 +148,7 @@ def _through_all(stages, prune, files, folder: pathlib.Path) -> dict[str, str]:
         files=raw,
     )
     with _telling("training a student"), _eagerly():
-        student = tried.student(0)
+        (student,) = train_seeds(tried, ["student"], [0], Serial())["student"]
     records = [student]
     if prune:
         with _telling("pruning"), _eagerly():

@@ -20,6 +20,7 @@ from keras_kd.core.stage_cache import fingerprint_of_builder
 from keras_kd.data.masks import with_labels_of
 from keras_kd.data.masks import with_masked
 from keras_kd.data.splits import Data
+from keras_kd.engines import Engine
 from keras_kd.evaluation.evaluator import Evaluator
 from keras_kd.pruning import prune
 from keras_kd.training.fit_arguments import fit_arguments
@@ -31,7 +32,6 @@ from keras_kd.training.teacher_targets import TeacherTargets
 from keras_kd.training.teacher_targets import say_unseen
 from keras_kd.training.teacher_targets import targets_folder
 from keras_kd.training.trainer import has_missing
-from keras_kd.training.trainer import train
 
 
 class CompressionStages:
@@ -140,7 +140,7 @@ class CompressionStages:
             lambda: (None, self.evaluator.teacher_record()),
         )
 
-    def search(self, trials: int, seed: int) -> str:
+    def search(self, trials: int, seed: int, engine: Engine) -> str:
         """Looks for a better temperature and alpha, and takes them.
 
         Returns:
@@ -165,6 +165,7 @@ class CompressionStages:
             task=self.given_task,
             headline=self.headline,
             verbose=self.verbose,
+            engine=engine,
             **self.training,
         )
         self.distilling = {**self.distilling, **result.best_settings}
@@ -174,45 +175,6 @@ class CompressionStages:
         return (
             f"A search of {len(result.rows)} trials with seed {seed} chose "
             f"{settings} by the validation split (search/search.html)."
-        )
-
-    def control(self, seed: int) -> StageRecord:
-        return self._trained("control", seed, self.common, dict)
-
-    def student(self, seed: int) -> StageRecord:
-        return self._trained(
-            "student",
-            seed,
-            self.taught,
-            lambda: {**self.distilling, **self.teacher_targets.for_training()},
-        )
-
-    def _trained(self, kind, seed, depends_on, distilling):
-        def make():
-            title = f"{kind}, seed {seed}"
-            model, facts = train(
-                self.build_student,
-                self.data,
-                title=title if self.verbose else None,
-                seed=seed,
-                task=self.task,
-                **{**self.training, **distilling()},
-            )
-            seconds = facts.pop("seconds")
-            facts["history"] = {
-                name: [round(value, 6) for value in values]
-                for name, values in facts["history"].items()
-            }
-            metrics = {**self.evaluator.measure(model), **facts}
-            settings = {"seed": seed, **as_json(self.training)}
-            if kind == "student":
-                settings |= as_json(self.distilling)
-            return model, StageRecord(
-                kind, kind, settings, metrics, seconds=seconds
-            )
-
-        return self.folder.run(
-            f"{kind}-{seed}", {**depends_on, "seed": seed}, make
         )
 
     def pruned(

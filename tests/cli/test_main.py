@@ -194,7 +194,7 @@ def test_run_again_trains_nothing(run, capsys, monkeypatch):
     def fail(*args, **kwargs):
         raise AssertionError("trained again")
 
-    monkeypatch.setattr("keras_kd.workflows.stages.train", fail)
+    monkeypatch.setattr("keras_kd.workflows.seeds.train", fail)
     monkeypatch.setattr("keras_kd.workflows.recipe_runs.train", fail)
     monkeypatch.setattr("keras_kd.workflows.stages.prune", fail)
     monkeypatch.setattr("keras_kd.workflows.export_stages.export", fail)
@@ -210,7 +210,7 @@ def test_run_goes_on_after_a_kill(run, capsys, monkeypatch):
     call, directory = run
     # As a kill in the middle of pruning leaves it: no record of the stage.
     (directory / "stages" / "pruned.json").unlink()
-    monkeypatch.setattr("keras_kd.workflows.stages.train", None)
+    monkeypatch.setattr("keras_kd.workflows.seeds.train", None)
     assert main(call) == 0
     out = capsys.readouterr().out
     assert "student-1: done before" in out

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import concurrent.futures
+import importlib
 import os
 import pathlib
 import signal
@@ -20,6 +21,7 @@ from keras_kd import recipes
 from keras_kd.core.processes import is_running
 from keras_kd.engines import shipping
 from selection import quick
+from selection import slow
 
 
 @pytest.mark.parametrize("make", [engines.Serial, engines.Loky])
@@ -53,7 +55,13 @@ class Odd(Exception):
         super().__init__(first)
 
 
-def test_loky_loses_only_the_task_whose_process_dies(tmp_path):
+def ray_if_there(**options):
+    pytest.importorskip("ray", reason="pip install 'keras_kd[ray]'")
+    return engines.Ray(**options)
+
+
+@pytest.mark.parametrize("make", quick(1, [engines.Loky, ray_if_there]))
+def test_only_the_task_is_lost_whose_process_dies(make, tmp_path):
     died, ran = tmp_path / "died", tmp_path / "ran"
 
     def dies_once():
@@ -71,7 +79,7 @@ def test_loky_loses_only_the_task_whose_process_dies(tmp_path):
     def raises_what_cannot_travel():
         raise Odd(1, 2)
 
-    with engines.Loky(2) as engine:
+    with make(workers=2) as engine:
         beside = engine.submit(waits)
         engine.submit(dies_once).result()
         beside.result()
@@ -90,9 +98,9 @@ def test_loky_refuses_numbers_that_make_no_sense(wrong):
 
 DRIVER = """
 import os, sys, time
-from keras_kd.engines import Loky
+from keras_kd import engines
 if __name__ == "__main__":
-    with Loky(2) as engine:
+    with engines.get(sys.argv[1], 2) as engine:
         pids = {engine.submit(os.getpid).result() for _ in range(4)}
         both = [engine.submit(time.sleep, 60) for _ in range(2)]
         print(*pids, flush=True)
@@ -100,10 +108,11 @@ if __name__ == "__main__":
 """
 
 
+@pytest.mark.parametrize("name", ["loky", slow("ray")])
 @pytest.mark.parametrize("number", quick(1, [signal.SIGKILL, signal.SIGINT]))
-def test_processes_end_with_the_one_that_started_them(number):
+def test_processes_end_with_the_one_that_started_them(name, number):
     driver = subprocess.Popen(
-        [sys.executable, "-c", DRIVER],
+        [sys.executable, "-c", DRIVER, name],
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
         text=True,
@@ -130,6 +139,35 @@ def test_functions_of_a_file_that_others_cannot_import_are_packed(tmp_path):
     content = shipping.packed({"build": module.build_student})
     sys.modules.pop(module.__name__)  # as in a process that has not read it
     assert shipping.unpacked(content)["build"]() == "a student"
+
+
+def test_modules_of_ones_own_are_packed_for_other_machines(
+    tmp_path, monkeypatch
+):
+    (tmp_path / "on_my_path.py").write_text("def width():\n    return 7\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    module = importlib.import_module("on_my_path")
+    content = shipping.packed((module.width, kd.Data), everywhere=True)
+    monkeypatch.delitem(sys.modules, "on_my_path")
+    monkeypatch.setattr(sys, "path", sys.path[1:])
+    width, data = shipping.unpacked(content)
+    assert width() == 7 and data is kd.Data
+
+
+def test_ray_that_is_not_installed_is_named_with_its_line(monkeypatch):
+    monkeypatch.setitem(sys.modules, "ray", None)
+    with pytest.raises(ImportError, match=r"pip install 'keras_kd\[ray\]'"):
+        engines.get("ray")
+
+
+def test_engines_have_names():
+    assert isinstance(engines.get(), engines.Serial)
+    assert engines.get(None, 2).slots == 2
+    given = engines.Serial()
+    assert engines.get(given, 3) is given
+    for wrong in (("dask", 1), ("serial", 2)):
+        with pytest.raises(ValueError, match="one of.*'ray'"):
+            engines.get(*wrong)
 
 
 def test_packing_imports_nothing():

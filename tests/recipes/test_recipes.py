@@ -216,7 +216,7 @@ def test_load_runs_a_users_own_file(tmp_path):
     [
         ("digit", "Did you mean 'digits'"),
         ("fashion-mnist", "Did you mean 'fashion_mnist'"),
-        ("zzz", r"\['digits', 'fashion_mnist'"),
+        ("zzz", r"\['debtags', 'digits', 'fashion_mnist'"),
         ("_fetch", "no recipe named '_fetch'"),
     ],
 )

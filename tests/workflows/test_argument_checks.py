@@ -88,7 +88,7 @@ WRONG = {
 def test_compress_says_what_is_wrong_before_any_training(
     tmp_path, monkeypatch, change, message
 ):
-    monkeypatch.setattr("keras_kd.workflows.stages.train", None)
+    monkeypatch.setattr("keras_kd.workflows.seeds.train", None)
     given = {
         "teacher": build(),
         "build_student": build,

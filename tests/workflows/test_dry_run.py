@@ -13,9 +13,11 @@ import keras_kd as kd
 from keras_kd.core.records import StageRecord
 from keras_kd.core.stage_cache import StageFolder
 from keras_kd.data.splits import Data
+from keras_kd.engines import Serial
 from keras_kd.workflows import dry_run as module
 from keras_kd.workflows.dry_run import dry_run
 from keras_kd.workflows.dry_run import one_batch
+from keras_kd.workflows.seeds import train_seeds
 from keras_kd.workflows.stages import CompressionStages
 
 X = np.random.default_rng(0).normal(size=(64, 4)).astype("float32")
@@ -113,8 +115,8 @@ def test_a_student_that_pruning_does_not_fit_is_named(stages_of):
 @pytest.fixture
 def trained(monkeypatch):
     """Takes the training for granted."""
-    record = StageRecord("student", "student")
-    monkeypatch.setattr(CompressionStages, "student", lambda *_: record)
+    records = {"student": [StageRecord("student", "student")]}
+    monkeypatch.setattr(module, "train_seeds", lambda *_: records)
     monkeypatch.setattr(StageFolder, "model", lambda *_: build())
 
 
@@ -147,11 +149,11 @@ def test_an_optimizer_is_told_the_steps_of_the_whole_training(
         told.append(steps)
         return keras.optimizers.SGD()
 
-    def student(stages, seed):
+    def train(stages, *_):
         stages.training["optimizer"](1)
-        return StageRecord("student", "student")
+        return {"student": [StageRecord("student", "student")]}
 
-    monkeypatch.setattr(CompressionStages, "student", student)
+    monkeypatch.setattr(module, "train_seeds", train)
     monkeypatch.setattr(module, "convert", lambda *_: ({}, {}))
     monkeypatch.setattr(kd.Report, "save", lambda self: None)
     stages = stages_of()
@@ -169,7 +171,7 @@ def test_nothing_of_the_run_changes(stages_of, eager, monkeypatch):
     dry_run(after, 0.5, FILES)
     figures = []
     for stages in (alone, after):
-        student = stages.student(0)
+        (student,) = train_seeds(stages, ["student"], [0], Serial())["student"]
         pruned = stages.pruned(student, 0.5, 1)
         weights = stages.folder.model(pruned).get_weights()
         figures.append((student.metrics["history"], weights))

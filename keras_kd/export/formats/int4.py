@@ -7,8 +7,8 @@ import contextlib
 import io
 import pathlib
 
+from keras_kd.core.extras import import_extra
 from keras_kd.core.folders import work_folder
-from keras_kd.tasks.extras import import_extra
 
 
 def with_int4_weights(content: bytes) -> bytes:

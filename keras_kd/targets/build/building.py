@@ -18,12 +18,15 @@ from keras_kd.data.reading import Streams
 from keras_kd.data.reading import parts_of
 from keras_kd.data.sample_shapes import check_inputs
 from keras_kd.data.sample_shapes import shapes_of
+from keras_kd.engines import Engine as Workers
 from keras_kd.targets.augment.views import Views
 from keras_kd.targets.augment.views import check_replayable
 from keras_kd.targets.build import labelling
 from keras_kd.targets.build import streaming
 from keras_kd.targets.build.keeping import encodings_for
 from keras_kd.targets.inference import engines
+from keras_kd.targets.inference.spread import Asked
+from keras_kd.targets.inference.spread import spread
 from keras_kd.targets.store import manifest as manifests
 from keras_kd.targets.store import shards
 from keras_kd.targets.store.options import Options
@@ -41,7 +44,7 @@ def build(
     part: tuple[int, int] | None = None,
     verbose: int = 1,
     agreement: float | None = None,
-    engine: str | None = None,
+    engine: str | Workers | None = None,
     extend: bool = False,
 ) -> None:
     """Labels a data set, or what of it is not labelled yet.
@@ -59,6 +62,12 @@ def build(
         teacher = copy.copy(teacher)
         teacher.say_outputs(options.outputs)
     part = _checked_part(part)
+    if isinstance(engine, Workers) and agreement is not None:
+        raise ValueError(
+            "Other processes run the teacher's own call. Expected "
+            f"agreement=None with engine={engine}. Received: "
+            f"agreement={agreement}"
+        )
     data = data if isinstance(data, Streams) else parts_of(data, "dataset")
     inputs = streaming.inputs_of(data, batch_size)
     spec = inputs.element_spec["x"]
@@ -84,7 +93,12 @@ def build(
         seen = inputs if views is None else inputs.map(views.first)
         batches = seen.map(lambda element: element["x"])
 
+        workers = engine if isinstance(engine, Workers) else None
+
         def choose(held):
+            if workers is not None:
+                asked = Asked(teacher, options.taps, batches.element_spec)
+                return spread(workers, asked)
             return engines.choose(
                 teacher,
                 options.taps,
@@ -104,6 +118,7 @@ def build(
             part or (0, 1),
             lambda line: progress.say(line, verbose),
             output_key=keys.get("output"),
+            shards_ahead=0 if workers is None else workers.slots,
         )
         before = []
         if extend:

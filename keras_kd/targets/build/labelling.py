@@ -8,6 +8,7 @@ pass is the first, a resumed one, or one of several machines'.
 
 from __future__ import annotations
 
+import collections
 import dataclasses
 import functools
 import hashlib
@@ -15,6 +16,7 @@ import itertools
 import pathlib
 from collections.abc import Callable
 from collections.abc import Iterator
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -85,6 +87,8 @@ class Labelling:
         closed: Samples of each shard of a finished cache, by number: none
             is added.
         output_key: What the teacher's output is; see `target_keys`.
+        shards_ahead: How many shards may be begun before the first of them
+            is written, where the answers come from other processes.
     """
 
     folder: pathlib.Path
@@ -97,6 +101,7 @@ class Labelling:
     start: tuple[int, int] = (0, 0)
     closed: dict[int, int] | None = None
     output_key: str | None = None
+    shards_ahead: int = 0
 
     def __post_init__(self):
         self.samples = 0
@@ -110,18 +115,29 @@ class Labelling:
             batches: What `batches_of` returns.
             advance: Told of each batch how many samples it held.
         """
-        number, first = self.start
-        batches = iter(batches)
+        numbers = itertools.count(self.start[0])
+        firsts = itertools.count(self.start[1], self.shard_size)
+        batches, begun = iter(batches), collections.deque()
         # One batch ahead, so that no shard is begun at the end of the data.
         for ahead in batches:
             stream = _up_to(itertools.chain([ahead], batches), self.shard_size)
-            marks = self._shard(number, first, stream, advance)
-            self.digest.update(marks.tobytes())
-            self.samples += len(marks)
-            number, first = number + 1, first + len(marks)
+            place = next(numbers), next(firsts)
+            begun.append(self._begin_shard(*place, stream, advance))
+            while len(begun) > self.shards_ahead:
+                self._end_shard(begun.popleft())
+        while begun:
+            self._end_shard(begun.popleft())
 
-    def _shard(self, number, first, stream, advance):
-        """Handles one shard; returns the fingerprints of its samples."""
+    def _end_shard(self, end):
+        marks = end()
+        self.digest.update(marks.tobytes())
+        self.samples += len(marks)
+
+    def _begin_shard(self, number, first, stream, advance):
+        """Returns a function that ends a shard.
+
+        It returns the fingerprints of the shard's samples.
+        """
         index, count = self.part
         mine = number % count == index
         kept = self._kept(number) if mine else None
@@ -133,16 +149,22 @@ class Labelling:
             found = np.concatenate(found)
             if mine:
                 same_samples(kept, found, first)
-                self.shards.append(kept)
-            return found
+            return lambda: self._pass_over(kept, found)
         if self.closed is not None and number not in self.closed:
             raise ValueError(
                 f"The data set continues after the {first} samples that the "
                 f"finished cache {self.folder.parent} holds. Call "
                 "`extend(teacher, dataset)` to label the new ones too."
             )
-        batches, place = [], first
         answered = self.engine.answers(self._seen(stream, advance))
+        return lambda: self._write(number, first, answered)
+
+    def _pass_over(self, kept, marks):
+        self.shards += [] if kept is None else [kept]
+        return marks
+
+    def _write(self, number, first, answered):
+        batches, place = [], first
         each = 1 if self.views is None else len(self.views)
         for views in iter(lambda: [*itertools.islice(answered, each)], []):
             batches.append(self._fields(views, place))
@@ -214,15 +236,37 @@ class Labelling:
         fields = {"fingerprint": marks[0]}
         if self.views is not None:
             fields["view_fingerprint"] = np.stack(of_views, axis=1)
-        for tap_number, (tap, encoding) in enumerate(self.encodings.items()):
-            values = [np.asarray(answer[tap], "float32") for answer in answers]
-            values = np.stack(values, axis=1)
-            check_finite(values, tap, place)
-            if not isinstance(encoding, Dense):
-                values = class_logits(values, self.output_key)
-            for name, array in encoding.fields(values).items():
-                fields[f"tap{tap_number}.{name}"] = array
-        return fields
+        stored = stored_fields(self.encodings, answers, self.output_key, place)
+        return {**fields, **stored}
+
+
+def stored_fields(
+    encodings: dict[str, Any],
+    answers: Sequence[dict[str, Any]],
+    output_key: str | None,
+    place: int,
+) -> dict[str, np.ndarray]:
+    """Returns what is stored of a batch, by field.
+
+    Args:
+        encodings: How each tap is stored.
+        answers: To each view of the batch, as `{tap: array}`.
+        output_key: What the teacher's output is; see `target_keys`.
+        place: Place of its first sample in the data.
+
+    Raises:
+        ValueError: If an answer is NaN or infinity.
+    """
+    fields = {}
+    for tap_number, (tap, encoding) in enumerate(encodings.items()):
+        values = [np.asarray(answer[tap], "float32") for answer in answers]
+        values = np.stack(values, axis=1)
+        check_finite(values, tap, place)
+        if not isinstance(encoding, Dense):
+            values = class_logits(values, output_key)
+        for name, array in encoding.fields(values).items():
+            fields[f"tap{tap_number}.{name}"] = array
+    return fields
 
 
 def _up_to(batches, count: int) -> Iterator:

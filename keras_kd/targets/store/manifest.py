@@ -190,6 +190,22 @@ def problems(directory: pathlib.Path) -> list[tuple[str, str]]:
     return found
 
 
+def info(directory: pathlib.Path, manifest: dict[str, Any]) -> dict[str, Any]:
+    """Returns what there is to know of a cache, as JSON values."""
+    files = directory.rglob("*")
+    size = sum(path.stat().st_size for path in files if path.is_file())
+    rows = manifest["samples"] * manifest["settings"]["views"]
+    return {
+        **manifest["settings"],
+        "samples": manifest["samples"],
+        "shards": len(manifest["shards"]),
+        "bytes": size,
+        "bytes_per_sample_and_view": round(size / rows, 1) if rows else 0,
+        "labelled_with": manifest["labelled_with"],
+        "data": manifest["data"],
+    }
+
+
 def all_fingerprints(shards: list[Shard]) -> np.ndarray:
     """Returns the fingerprints of all samples, uint64 `(samples,)`."""
     found = [np.array(shard.read("fingerprint")) for shard in shards]

@@ -100,6 +100,7 @@ class LiveTable:
         direction: `"max"` or `"min"`.
         workers: How many trials run at a time.
         console: Where to print. Defaults to the standard output.
+        engine: What runs them, to be said.
     """
 
     def __init__(
@@ -109,7 +110,9 @@ class LiveTable:
         direction: str = "max",
         workers: int = 1,
         console: Console | None = None,
+        engine: str | None = None,
     ):
+        self.engine = engine
         self.objective = objective
         self.trials = trials
         self.direction = direction
@@ -131,6 +134,8 @@ class LiveTable:
         self._title += f"({better} is better)"
         if self._ended:
             self._title += f"; {len(self._ended)} had ended before"
+        if self.engine:
+            self._title += f"; on {self.engine}"
         self._title += "."
         self._is_open = True
         if self.console.is_interactive and not self.console.is_jupyter:

@@ -6,7 +6,6 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import importlib
-import pathlib
 from collections.abc import Callable
 from collections.abc import Sequence
 from concurrent import futures
@@ -14,8 +13,6 @@ from concurrent import futures
 from keras_kd.core.passing_faults import PASSING
 from keras_kd.core.records import write_atomically
 from keras_kd.engines import Engine
-from keras_kd.engines import Loky
-from keras_kd.engines import Serial
 from keras_kd.engines import TaskLostError
 from keras_kd.tuning.trials.job import Job
 from keras_kd.tuning.trials.logs import log_trial
@@ -38,14 +35,10 @@ class SearchError(RuntimeError):
     """A search ended because its trials fail; what it has is kept."""
 
 
-def engine_for(workers: int, log: pathlib.Path) -> Engine:
-    """Returns an engine whose processes load TensorFlow at once."""
-    if workers == 1:
-        return Serial()
-    engine = Loky(workers, log=log)
-    for _ in range(workers):
+def warm(engine: Engine) -> None:
+    """Lets the processes of an engine load TensorFlow at once."""
+    for _ in range(engine.slots):
         engine.submit(importlib.import_module, __name__)
-    return engine
 
 
 def run_trials(

@@ -13,6 +13,7 @@ import keras
 import keras_tuner
 import tensorflow as tf
 
+from keras_kd.core.keras_settings import current_settings
 from keras_kd.core.type_aliases import Split
 from keras_kd.data.splits import Data
 from keras_kd.targets.cache import TeacherCache
@@ -33,6 +34,7 @@ class Job:
         teaching: The arguments of `train` that bring the teaching.
         space: Arguments of `HyperDistiller` that say what is searched.
         keep_all: Whether the weights of each trial are kept, to go on from.
+        keras_settings: See `core.keras_settings`.
     """
 
     directory: pathlib.Path
@@ -46,6 +48,9 @@ class Job:
     seed: int
     median_stopping: bool
     keep_all: bool
+    keras_settings: dict[str, Any] = dataclasses.field(
+        default_factory=current_settings
+    )
 
     def train_arguments(self) -> dict[str, Any]:
         """Returns the arguments of `fit` that bring the training split.

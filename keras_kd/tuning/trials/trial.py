@@ -3,20 +3,20 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import functools
 import math
 import pathlib
 import statistics
 import time
-from collections.abc import Callable
 from collections.abc import Sequence
 
 import keras
 import keras_tuner
 
+from keras_kd.core.folders import file_content
 from keras_kd.core.folders import work_folder
+from keras_kd.core.keras_settings import apply_settings
 from keras_kd.core.passing_faults import is_passing
 from keras_kd.training.trainer import fit_best
 from keras_kd.tuning.trials.job import Job
@@ -71,6 +71,7 @@ def run_trial(
     """
     outcome, message = Outcome(row, hp), None
     began = time.perf_counter()
+    apply_settings(job.keras_settings)
     try:
         if hp is None:
             outcome = _control(job, row)
@@ -106,7 +107,8 @@ def _taught(job, row, hp, rows, weights):
     median_stop = MedianStop(job.objective, rows)
     is_whole = "tuner/epochs" not in hp.values
     if weights is not None:
-        with _file(WEIGHTS) as path:
+        with work_folder() as folder:
+            path = folder / f"earlier{WEIGHTS}"
             path.write_bytes(weights)
             distiller.load_weights(path)
     history = fit_best(
@@ -126,8 +128,8 @@ def _taught(job, row, hp, rows, weights):
     return Outcome(
         row,
         hp,
-        _saved(distiller.student.save, STUDENT) if may_be_best else None,
-        _saved(distiller.save_weights, WEIGHTS) if job.keep_all else None,
+        file_content(distiller.student.save, STUDENT) if may_be_best else None,
+        file_content(distiller.save_weights, WEIGHTS) if job.keep_all else None,
     )
 
 
@@ -192,15 +194,3 @@ def best_value(objective, history: dict[str, list]) -> float | None:
 
 def _better(objective):
     return max if objective.direction == "max" else min
-
-
-@contextlib.contextmanager
-def _file(suffix):
-    with work_folder() as folder:
-        yield folder / f"of_trial{suffix}"
-
-
-def _saved(save: Callable, suffix: str) -> bytes:
-    with _file(suffix) as path:
-        save(path)
-        return path.read_bytes()

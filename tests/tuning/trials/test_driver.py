@@ -25,7 +25,6 @@ from keras_kd import recipes
 from keras_kd.core.file_lock import file_lock
 from keras_kd.core.processes import is_running
 from keras_kd.engines import Engine
-from keras_kd.engines import Serial
 from keras_kd.engines import TaskLostError
 from keras_kd.tuning.trials import driver
 from keras_kd.tuning.trials import trial
@@ -116,18 +115,26 @@ def check_whole(directory, expected_count=TRIALS):
 
 
 @pytest.mark.slow
-def test_search_with_two_workers_is_the_search_with_one(tmp_path):
-    options = {"trials": 6, "confirm": 0, "epochs": 2, "learning_rate": 0.03}
-    found = quickly(tmp_path / "two", workers=2, **options)
-    check_whole(tmp_path / "two", 6)
-    assert found.best_model.predict(DATA.test[0], verbose=0).shape == (64, 3)
-    names = [p.name for p in (tmp_path / "two" / "trials").iterdir()]
-    assert names == [f"{found.best.name}.keras"]
-    alone = quickly(tmp_path / "alone", engine=Serial(), **options)
-    for one, other in zip(alone.rows, found.rows, strict=True):
-        assert dataclasses.replace(one, seconds=0.0) == dataclasses.replace(
-            other, seconds=0.0
+@pytest.mark.parametrize("tuner", ["random", "bayesian", "hyperband"])
+def test_one_seed_gives_one_search_on_any_engine(tmp_path, tuner, capfd):
+    pytest.importorskip("ray", reason="pip install 'keras_kd[ray]'")
+    options = {"tuner": tuner, "trials": 8, "confirm": 0, "epochs": 3}
+    options |= {"learning_rate": 0.03, "alpha": (0.0, 1.0)}
+    tables = []
+    for name, count in (("serial", 1), ("loky", 2), ("ray", 2)):
+        directory = tmp_path / name
+        found = quickly(directory, workers=count, engine=name, **options)
+        assert f"on {name.capitalize()} (" in capfd.readouterr().out
+        assert found.best_model.predict(DATA.test[0], verbose=0).shape[1] == 3
+        if tuner != "hyperband":
+            check_whole(directory, 8)
+            (kept,) = (directory / "trials").iterdir()
+            assert kept.name == f"{found.best.name}.keras"
+        tables.append(
+            [dataclasses.replace(row, seconds=0.0) for row in found.rows]
         )
+    assert len(tables[0]) > 4
+    assert tables[0] == tables[1] == tables[2]
 
 
 @pytest.mark.slow

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Extras: libraries that only some tasks need."""
+"""Extras: libraries that only some parts need."""
 
 from __future__ import annotations
 
