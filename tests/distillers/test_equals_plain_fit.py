@@ -265,6 +265,7 @@ def test_distiller_alpha_0_equals_student_fit_with_several_outputs(as_dict):
     )
 
 
+@pytest.mark.slow
 def test_distiller_alpha_0_equals_student_fit_with_a_list_of_losses():
     compare(
         lambda: two_outputs(False),
@@ -275,6 +276,7 @@ def test_distiller_alpha_0_equals_student_fit_with_a_list_of_losses():
     )
 
 
+@pytest.mark.slow
 def test_distiller_alpha_above_0_differs_from_student_fit():
     """The comparison above can fail: a little distillation shows."""
     student = mlp()

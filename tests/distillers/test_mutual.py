@@ -203,6 +203,7 @@ def test_mutual_alpha_0_equals_independent_fits(policy):
     assert len(set(history["loss"])) == 3
 
 
+@pytest.mark.slow
 def test_mutual_alpha_above_0_differs_from_independent_fits():
     one, two = mlp(seed=2), mlp(seed=2)
     mutual = compiled(kd.MutualDistiller([one, mlp(seed=1)], alpha=0.01))
@@ -257,6 +258,7 @@ def test_mutual_learning_rate_callbacks_act_on_every_student():
     assert float(mutual.students[1].optimizer.learning_rate) == 0.125
 
 
+@pytest.mark.slow
 def test_mutual_averaged_weights_are_put_in_place():
     one, two = mlp(), mlp()
     average = {"use_ema": True, "ema_momentum": 0.5}
@@ -379,6 +381,7 @@ class Stop(keras.callbacks.Callback):
             raise KeyboardInterrupt
 
 
+@pytest.mark.slow
 def test_mutual_resumes_from_a_backup_to_the_same_weights(tmp_path):
     reference = build()
     reference.fit(X, Y, epochs=4, **FIT)

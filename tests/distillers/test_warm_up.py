@@ -106,6 +106,7 @@ def test_assigned_weight_is_what_the_warm_up_rises_to():
     assert Traced.traces == 1
 
 
+@pytest.mark.slow
 def test_saved_distiller_goes_on_in_its_warm_up(tmp_path):
     def build():
         distiller = kd.Distiller(

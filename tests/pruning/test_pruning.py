@@ -201,6 +201,7 @@ def test_default_schedule_reaches_the_target_and_leaves_time(steps):
     assert end / frequency < 60
 
 
+@pytest.mark.slow
 def test_pruning_block_and_m_by_n():
     pruning = Pruning(0.5, block_size=(2, 2))
     fit(compiled(dense_model()), pruning)
@@ -567,6 +568,7 @@ def test_prune_returns_an_ordinary_model_and_leaves_the_student(tmp_path):
     assert len(loaded.weights) == len(student.weights)
 
 
+@pytest.mark.slow
 def test_prune_trains_on_a_dataset_and_a_pair_alike(recwarn):
     x, y = arrays()
     student = dense_model()
@@ -602,6 +604,7 @@ def test_prune_takes_strings_and_a_data_set_of_unknown_length():
         assert record.settings["schedule"]["config"]["end_step"] == 2
 
 
+@pytest.mark.slow
 def test_prune_passes_callbacks_validation_scores():
     x, y = arrays()
     seen = {}
@@ -650,6 +653,7 @@ def test_prune_with_alpha_zero_equals_pruning_without_a_teacher():
         np.testing.assert_allclose(plain, distilled, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_prune_is_a_function_of_its_arguments():
     student = keras.Sequential(
         [

@@ -133,6 +133,7 @@ def test_training_on_another_attached_set_is_equal_to_the_bit(tmp_path):
     assert_equal(train(make, data=attached()), train(make, between, attached()))
 
 
+@pytest.mark.slow
 def test_settings_and_counters_are_put_back():
     model = distiller(steps_per_execution=2)
     model._guard.batch = 5
@@ -171,6 +172,7 @@ def test_data_set_is_begun_once():
     assert len(begun) == 1
 
 
+@pytest.mark.slow
 def test_bad_data_raises_and_everything_is_put_back():
     y = Y.copy()
     y[3] = 7
@@ -295,6 +297,7 @@ def test_xla_is_left_out_where_it_does_not_compile():
 # How it is used.
 
 
+@pytest.mark.slow
 def test_settings_are_printed_in_one_line(capsys):
     found = measured(plain(), verbose=True)
     assert capsys.readouterr().out == f"{found}\n"
@@ -330,6 +333,7 @@ def test_model_that_is_not_compiled_is_refused():
         measured(build())
 
 
+@pytest.mark.slow
 def test_default_candidates_are_what_the_line_compares():
     found = measured(plain(), candidates=None)
     assert list(found.speedups) == [

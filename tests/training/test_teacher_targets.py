@@ -128,6 +128,7 @@ def test_another_preprocessing_replaces_the_labels(tmp_path):
     np.testing.assert_array_equal(second, again)
 
 
+@pytest.mark.slow
 def test_features_are_stored_and_train_the_students(tmp_path):
     found = targets_of(tmp_path, features())
     for _ in range(2):

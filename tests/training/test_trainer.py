@@ -42,6 +42,7 @@ def make_data(labelled=None, dataset=False):
     return kd.Data(train=train_split, validation=(x[60:80], y[60:80]))
 
 
+@pytest.mark.slow
 def test_same_seed_gives_the_same_student():
     first, _ = train(build, make_data(), seed=3, **LEARN)
     second, _ = train(build, make_data(), seed=3, **LEARN)

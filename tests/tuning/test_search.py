@@ -255,6 +255,7 @@ def test_search_goes_on_after_ctrl_c(tmp_path, monkeypatch):
     assert [r.history for r in again.rows] == [r.history for r in whole.rows]
 
 
+@pytest.mark.slow
 def test_search_runs_the_teacher_once(tmp_path):
     asked = []
 

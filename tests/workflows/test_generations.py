@@ -98,6 +98,7 @@ def test_born_again_first_generation_may_have_a_teacher():
     assert_same_weights(result.best, expected)
 
 
+@pytest.mark.slow
 def test_born_again_records_what_was_done():
     data = make_data()
     result = kd.born_again(

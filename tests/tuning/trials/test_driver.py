@@ -210,6 +210,7 @@ def instant(monkeypatch):
     monkeypatch.setattr(driver, "run_trial", outcome_of)
 
 
+@pytest.mark.slow
 def test_search_is_the_same_whatever_ends_first(tmp_path, instant):
     options = {"trials": 12, "confirm": 0, "alpha": 0.5, "verbose": 0}
     alone = quickly(tmp_path / "alone", **options)
@@ -232,6 +233,7 @@ def test_trial_whose_process_always_dies_has_failed(tmp_path, monkeypatch):
     assert rows[2].message == "its process died 3 times"
 
 
+@pytest.mark.slow
 def test_full_disk_or_memory_is_no_fault_of_a_trial(tmp_path, monkeypatch):
     # As often as a trial whose process dies is tried.
     full_disk = OSError(errno.ENOSPC, "No space left on device")
