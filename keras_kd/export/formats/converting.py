@@ -119,8 +119,9 @@ def _in_short(text):
     unknown = re.search(r"TF Select ops: (.+)", text)
     if unknown:
         return (
-            f"LiteRT has no operations for: {unknown[1].strip()}. Leave the "
-            "layers that use them to the client, or export a SavedModel only."
+            "LiteRT lacks these operations in the form that is used here: "
+            f"{unknown[1].strip()}. Leave the layers that use them to the "
+            "client, or export a SavedModel only."
         )
     place = re.search(r'fused\["(\w+):", "([^"@]+)@', text)
     reason = re.search(r"\)+: ('[\w.]+' op [^\n]+)", text)

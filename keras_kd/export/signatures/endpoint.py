@@ -18,6 +18,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from keras_kd.core.litert_runner import plain_name
 from keras_kd.export.formats.python_only import check_keeps_no_state
 from keras_kd.export.formats.python_only import check_takes_one_batch
 from keras_kd.export.formats.python_only import naming_python
@@ -160,6 +161,9 @@ def make_endpoint(
         check_keeps_no_state(part)
         check_takes_one_batch(part)
     specs = input_specs(taker, inputs, batch_size)
+    known, made = own_names(taker, inputs)
+    written = dict(zip(known, made, strict=True))
+    names = {written.get(k, plain_name(k)): v for k, v in names.items()}
     outputs = set(names) - {spec.name for spec in keras.tree.flatten(specs)}
     specs = keras.tree.map_structure(
         lambda spec: tf.TensorSpec(
@@ -175,7 +179,7 @@ def make_endpoint(
         return add_classes(inner(given), labels, top_k)
 
     renamed = {key: names[key] for key in outputs}
-    endpoint = Endpoint(specs, answer, renamed, own_names(taker, inputs))
+    endpoint = Endpoint(specs, answer, renamed, [known, made])
     taken = [spec.name for spec in endpoint.flat]
     if len(set(taken)) < len(taken):
         raise ValueError(

@@ -95,6 +95,10 @@ def test_names_are_known_however_an_export_writes_them():
     given = {"2d": y, size: x}
     assert (endpoint.request(given)["gr__e"] == 1).all()
     assert (as_request(list(endpoint.flat), given)["gr__e"] == 1).all()
+    names = {size: "size", "2d": "flat", "output": "out"}
+    renamed = make_endpoint(model, head="regression", names=names)
+    assert [spec.name for spec in renamed.flat] == ["size", "flat"]
+    assert set(renamed.expected(renamed.request(given))) == {"out"}
 
 
 def outputs_named(*names):
