@@ -114,8 +114,9 @@ class Ranking(DistillationLoss):
     loss, which alone supplies negatives.
     Do not: alone (all scores would rise forever); on probabilities: name the
     layer before the sigmoid or softmax; with teacher scores of -inf inside a
-    `Distiller`, which refuses infinite targets: use -1e9 there; `dynamic` from
-    a cache with `top_k`, which does not hold what is left out.
+    `Distiller`, which refuses infinite targets: use -1e9 there; from a cache
+    with `top_k` with `dynamic`, or where all items of a user are left out: it
+    does not say which are.
     Suggested: top_k = 10, position_decay = 1, discrepancy = 0.1 and `dynamic`
     after some 10 epochs; alpha = 0.5 (the authors weigh both losses alike).
     Paper: Tang, Wang 2018, https://arxiv.org/abs/1809.07428
@@ -164,8 +165,8 @@ class Ranking(DistillationLoss):
 
     @property
     def accepts_sparse(self):
-        # A cache of "auto" holds the likeliest, in their order.
-        return not self.dynamic and self.top_k <= sparse.LIKELIEST
+        # What is left out, `dynamic` must know and a top-k target does not.
+        return not self.dynamic
 
     def call(self, y_true, y_pred):
         if sparse.is_sparse(y_true):

@@ -40,9 +40,6 @@ from keras import ops
 GRID = (1.0, 2.0, 4.0, 8.0, 20.0)
 """Temperatures at which `tail` holds the log-mass of the other classes."""
 
-LIKELIEST = 64
-"""Classes that a cache of `top_k="auto"` keeps."""
-
 _TOP_K = {"ids", "log_probs", "tail"}
 _SAMPLED = {"ids", "weights", "temperature"}
 

@@ -98,8 +98,12 @@ class TeacherTargets:
         losses = copies_of(distillation_losses) or []
         taps = {tap for loss in losses for tap in loss.taps[0]}
         self.taps = tuple(sorted(taps)) or ("output",)
+        # Of one that ranks items, all scores: it may have to know those that
+        # are left out.
         self.takes_sparse = all(
-            loss.accepts_sparse for loss in losses if "output" in loss.taps[0]
+            loss.accepts_sparse and loss.logits
+            for loss in losses
+            if "output" in loss.taps[0]
         )
         self.directory = directory
         self.verbose = verbose

@@ -6,7 +6,6 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
-from keras_kd.losses.sparse import LIKELIEST
 from keras_kd.targets.build.checks import OF_CLASSES
 from keras_kd.targets.store.encodings import Dense
 from keras_kd.targets.store.encodings import TopK
@@ -16,6 +15,7 @@ from keras_kd.teachers.base import Teacher
 
 VOCABULARY = 1000
 """Classes from which on the likeliest are kept instead of all."""
+LIKELIEST = 64
 
 
 def encodings_for(
