@@ -173,10 +173,7 @@ def train(
 
 
 def has_missing(loss: Any) -> bool:
-    """Whether labels of a loss may be missing: class ids, zeros and ones.
-
-    Of several losses, those of any output.
-    """
+    """Whether labels of any loss may be missing: class ids, zeros and ones."""
     if isinstance(loss, dict):
         return any(map(has_missing, loss.values()))
     return unlabelled.is_sparse(loss) or unlabelled.is_binary(loss)
