@@ -119,6 +119,8 @@ def _check_class_ids(labels, student, loss, name):
     shape = getattr(student, "output_shape", None)
     is_one = isinstance(shape, tuple) and isinstance(shape[-1], int)
     labels = np.asarray(labels)
+    if len(given := keras.tree.flatten(loss)) == 1:
+        (loss,) = given  # in a dict or list
     if not (is_one and is_sparse(loss)) or labels.dtype.kind not in "iuf":
         return
     ends = labels.min(initial=0), labels.max(initial=0)
