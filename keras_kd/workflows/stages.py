@@ -233,6 +233,9 @@ class CompressionStages:
                 f"{name}: to {settings['sparsity']:.0%} zeros in "
                 f"{settings['epochs']} epochs"
             )
+            # A data set that shuffles takes its order from it, so that a run
+            # that goes on has the order of one that was never stopped.
+            keras.utils.set_random_seed(source.settings["seed"])
             data, teacher = data_and_teacher()
             bar = [TrainingProgress(name, "sparsity")]
             model, record = prune(

@@ -78,3 +78,34 @@ def test_control_and_student_are_pruned_alike(
     assert asked[0]["epochs"] == 20 and asked[0]["steps"] == 80
     assert asked[1] == asked[0]
     assert (pruned.stage, pruned.name) == ("control", "pruned control")
+
+
+def test_order_of_examples_is_not_that_of_what_ran_before(
+    tmp_path, monkeypatch
+):
+    training = {"epochs": 1, "batch_size": 4, "learning_rate": 0.1}
+    distilling = {"temperature": None, "distillation_losses": None}
+    orders = []
+
+    def prune(model, data, **_):
+        orders.append(next(iter(data.train))[0].numpy())
+        return network(), StageRecord("prune", "pruned")
+
+    monkeypatch.setattr(module, "prune", prune)
+    monkeypatch.setattr(StageFolder, "model", lambda *_: network())
+    monkeypatch.setattr(Evaluator, "measure", lambda *_: {})
+    for before in (1, 2):
+        stages = CompressionStages(
+            network(),
+            network,
+            Data(train=(X, FEW), validation=(X[:8], Y[:8])),
+            tmp_path / str(before),
+            {**training, "loss": None},
+            {"alpha": 0.5, **distilling},
+            verbose=0,
+        )
+        keras.utils.set_random_seed(before)
+        files = {"seed": 3}, {}, {"it.keras": "0"}
+        record = StageRecord("control", "control", *files)
+        stages.pruned_control(record, 0.8, 20)
+    np.testing.assert_array_equal(*orders)
