@@ -86,17 +86,21 @@ def _keras_runner(model: keras.Model) -> Runner:
     activation = output_heads.activation_of(model)
     name = OUTPUT_NAMES.get(activation or "", "output")
 
-    compiled: dict[str, Callable] = {}  # by the sizes of an example
+    def call(x):
+        return model(x, training=False)
+
+    compiled: dict[str, Callable] = {}  # for the first size of an example
+    # For others, such as texts of many lengths: free sizes from the second on.
+    of_any_size = tf.function(call, reduce_retracing=True)
 
     def run(inputs):
         inputs = inputs_for(model, inputs)
         inputs = tf.nest.map_structure(tf.convert_to_tensor, inputs)
         sizes = str([part.shape[1:] for part in tf.nest.flatten(inputs)])
-        if sizes not in compiled:
-            compiled[sizes] = compile_for(
-                lambda x: model(x, training=False), inputs
-            )
-        outputs = output_heads.outputs_by_name(model, compiled[sizes](inputs))
+        if not compiled:
+            compiled[sizes] = compile_for(call, inputs)
+        answer = compiled.get(sizes, of_any_size)
+        outputs = output_heads.outputs_by_name(model, answer(inputs))
         if not isinstance(outputs, dict):
             flat = tf.nest.flatten(outputs)
             numbered = {f"output_{i}": value for i, value in enumerate(flat)}

@@ -10,6 +10,7 @@ import tensorflow as tf
 
 from keras_kd import tasks
 from keras_kd.evaluation import measure
+from keras_kd.evaluation.runtimes import load_runner
 
 RNG = np.random.default_rng(0)
 X = RNG.normal(size=(12, 4)).astype("float32")
@@ -127,3 +128,20 @@ def test_batches_of_other_lengths_are_judged():
     ]
     expected = np.exp(-np.concatenate(of_each).mean())
     assert found["perplexity"] == pytest.approx(expected, rel=1e-5)
+
+
+def test_many_lengths_are_not_traced_one_by_one():
+    traced = []
+
+    class Counting(keras.layers.Layer):
+        def call(self, x):
+            traced.append(tuple(x.shape))
+            return x
+
+    inputs = keras.Input((None, 2))
+    model = keras.Model(inputs, Counting()(inputs))
+    run = load_runner(model)
+    before = len(traced)
+    for length in range(3, 12):
+        run(np.zeros((4, length, 2), "float32"))
+    assert len(traced) - before <= 3
