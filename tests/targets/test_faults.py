@@ -116,6 +116,25 @@ def test_damaged_manifest_is_refused_and_written_anew(tmp_path, whole):
     assert contents(tmp_path) == contents(whole)
 
 
+def test_manifest_that_lacks_anything_is_refused_in_words(tmp_path, whole):
+    """Sealed anew, as by somebody who knows how."""
+    folder = tmp_path / "cache"
+    shutil.copytree(whole, folder)
+    path = folder / "manifest.json"
+    content = checksummed_json.read_checksummed(path)
+    refused = []
+    for part in (content, content["settings"]):
+        for name in sorted(part):
+            value = part.pop(name)
+            checksummed_json.write_checksummed(path, content)
+            part[name] = value
+            try:
+                kd.TeacherCache.open(folder).info()
+            except ValueError:
+                refused.append(name)
+    assert {"settings", "shards", "labelled_with", "views"} <= {*refused}
+
+
 def test_order_that_changes_is_refused_on_resume(tmp_path, monkeypatch):
     with monkeypatch.context() as patch:
         stop_at(patch, "sync_folder", 5)

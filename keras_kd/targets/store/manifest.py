@@ -94,7 +94,10 @@ def read_manifest(directory: pathlib.Path) -> dict[str, Any] | None:
         return None
     content = read_checksummed(path)
     with reading(path, "a manifest"):
-        dict.items(content["settings"])
+        settings = content["settings"]
+        settings["views"] + 0, settings["part"], settings["augment"]
+        settings["agreement"], settings["taps"]
+        content["data"], content["labelled_with"]
         dict.items(content["encodings"])
         content["samples"] + 0
         for entry in content["shards"]:
