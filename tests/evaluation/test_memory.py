@@ -16,7 +16,8 @@ def hold(megabytes):
     return lambda: len(bytearray(b"x" * (megabytes * MEGABYTE)))
 
 
-@pytest.mark.parametrize("megabytes", [16, 64])
+# Above 32 MB, which the C library never takes from what earlier tests freed.
+@pytest.mark.parametrize("megabytes", [40, 80])
 def test_peak_growth_is_what_the_work_held(megabytes):
     # The bytes and the copy that bytearray makes of them.
     found = peak_growth(hold(megabytes)) / MEGABYTE
