@@ -296,4 +296,5 @@ class Distiller(  # type: ignore[misc]  # two of these wrap `fit`
             made = self._loss_terms.make_projectors(targets, taps)
             self._tracker.unlock()  # predict() before fit() has locked it
             self.projectors = made or {}
-            self.built = self.student.built and made is not None
+            self._is_complete = self.student.built and made is not None
+            self.built = self._is_complete

@@ -18,6 +18,7 @@ from keras import ops
 
 from keras_kd.distillers.finite_weights import FiniteWeights
 from keras_kd.distillers.finite_weights import spoilt_weights
+from keras_kd.distillers.step_variables import make_step_variables
 from keras_kd.distillers.value_checks import check_fit
 from keras_kd.targets.attached import split_targets
 
@@ -177,6 +178,7 @@ class StepChecked:
         x, y = map(given.arguments.get, ("x", "y"))
         students = getattr(self, "students", None) or [self.student]
         check_fit(split_targets(x)[0], y, students, self.loss)
+        make_step_variables(self, x, y)
         watch = FiniteWeights()
         callbacks = given.arguments.get("callbacks")
         if isinstance(callbacks, keras.callbacks.CallbackList):

@@ -35,6 +35,7 @@ from keras_kd.distillers.default_losses import task_to_train
 from keras_kd.distillers.distiller import Distiller
 from keras_kd.distillers.finite_weights import FiniteWeights
 from keras_kd.distillers.guarded import guard_labels
+from keras_kd.distillers.step_variables import make_step_variables
 from keras_kd.distillers.value_checks import check_values
 from keras_kd.pruning.callback import Pruning
 from keras_kd.pruning.kernels import prunable_kernels
@@ -156,9 +157,10 @@ def prune(
         loss=loss,
         loss_weights=loss_weights,
     )
+    parts = strings_for_keras(split) if arrays else (split,)
     if not distilled:
         guard_labels(copy)
-    parts = strings_for_keras(split) if arrays else (split,)
+        make_step_variables(copy, *parts[:2])
     watched = bool(callbacks) and isinstance(data, (Data, Mapping))
     finite = [] if distilled else [FiniteWeights()]  # a distiller has its own
     trained.fit(

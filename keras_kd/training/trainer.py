@@ -24,6 +24,7 @@ from keras_kd.distillers import unlabelled
 from keras_kd.distillers.distiller import Distiller
 from keras_kd.distillers.finite_weights import FiniteWeights
 from keras_kd.distillers.guarded import guard_labels
+from keras_kd.distillers.step_variables import make_step_variables
 from keras_kd.targets.cache import TeacherCache
 from keras_kd.tasks import Headline
 from keras_kd.tasks import Task
@@ -143,6 +144,7 @@ def train(
     if not distilled:
         guard_labels(model)
         callbacks = [*callbacks, FiniteWeights()]  # as a distiller has it
+        make_step_variables(model, arguments["x"], arguments.get("y"))
     together = steps_together(
         steps, trained.distribute_strategy, "steps_per_epoch" in arguments
     )

@@ -24,6 +24,7 @@ from keras_kd.core.canonical_form import canonical_form
 from keras_kd.core.scalars import Scalar
 from keras_kd.core.stage_cache import fingerprint
 from keras_kd.distillers.distiller import Distiller
+from keras_kd.distillers.step_variables import symbolic_batch
 from keras_kd.teachers import EnsembleTeacher
 from keras_kd.teachers import Teacher
 
@@ -115,11 +116,8 @@ def build_for(distiller: Distiller, x: Any) -> None:
     if isinstance(x, tf.data.Dataset):
         x = x.element_spec
         x = x[0] if isinstance(x, tuple) else x
-    try:
-        specs = keras.tree.map_structure(
-            lambda a: keras.KerasTensor((None, *a.shape[1:]), a.dtype), x
-        )
-    except (AttributeError, TypeError, ValueError):
+    specs = symbolic_batch(x)
+    if specs is None:
         return
     with distiller.distribute_strategy.scope():
         distiller(specs)
