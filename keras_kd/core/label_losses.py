@@ -38,8 +38,20 @@ def loss_function(loss: Any) -> Callable | None:
 
 
 def loss_name(loss: Any) -> str | None:
-    """Returns the snake-case name of a `compile` loss, if it is one loss."""
-    return getattr(loss_function(loss), "__name__", None)
+    """Returns the snake-case name of a `compile` loss, if it is one loss.
+
+    That of a function of the user's ends in "(own)": called as one of Keras'
+    it need not be like it.
+    """
+    name = getattr(loss_function(loss), "__name__", None)
+    return f"{name} (own)" if name and is_own(loss) else name
+
+
+def is_own(loss: Any) -> bool:
+    """Whether a `compile` loss is none of Keras' own, whatever its name."""
+    function = loss_function(loss)
+    module = getattr(function, "__module__", "keras")  # none: Keras chooses
+    return module.split(".")[0] != "keras"
 
 
 def is_chosen_by_keras(loss: Any) -> bool:

@@ -104,6 +104,8 @@ def kind_by_loss(loss: Any) -> OutputKind:
     name = loss_name(loss)
     if name in OF_VALUES:
         return OutputKind("values")
+    if name == "ctc":
+        return OutputKind("logits", "classes")
     for names, over in ((OF_CLASSES, "classes"), (OF_UNITS, "units")):
         if name in names:
             loss = keras.losses.get(loss)

@@ -13,10 +13,21 @@ from keras_kd.core.output_kinds import OutputKind
 from keras_kd.core.output_kinds import are_distributions
 from keras_kd.core.taps import ForwardPass
 from keras_kd.distillers.forms_by_values import FormByValues
+from keras_kd.distillers.own_losses import has_unknown_loss
+from keras_kd.distillers.own_losses import kind_by_answers
+from keras_kd.distillers.own_losses import unknown_loss_error
+from keras_kd.distillers.per_output import Output
 from keras_kd.losses import sparse
 from keras_kd.losses.base import DistillationLoss
+from keras_kd.tasks.base import Task
+from keras_kd.tasks.distilling import over_by_task
 
 _SPARSE = OutputKind("logits", "classes")
+_OTHERWISE = (
+    ", or say it beside your own: task=kd.tasks.Classification(), "
+    "kd.tasks.MultiLabel(), or a dict of tasks by output. For numbers use "
+    "distillation_losses=kd.losses.Regression()"
+)
 
 
 class ClassScores:
@@ -31,6 +42,7 @@ class ClassScores:
         student_pass: The student's forward pass.
         outputs: What was said of the student's outputs.
         is_default: Whether nobody asked for this loss.
+        task: What the student's outputs mean, if that was said.
     """
 
     def __init__(
@@ -40,12 +52,15 @@ class ClassScores:
         student_pass: ForwardPass,
         outputs: str | dict | None,
         is_default: bool,
+        task: Task | None = None,
     ):
         self._loss = loss
         self._teacher = teacher
         self._student_pass = student_pass
         self._said = output_kinds.said(outputs, loss.student)
         self._is_default = is_default
+        names = getattr(student_pass.model, "output_names", None) or ()
+        self._over_by_task = over_by_task(task, loss.student, names)
         self._forms = FormByValues("teacher"), FormByValues("student")
 
     def kinds(
@@ -69,6 +84,8 @@ class ClassScores:
         """
         activation = self._student_pass.activation(self._loss.student)
         student = output_kinds.trained_kind(activation, self._said, label_loss)
+        if student.over is None:
+            student = student._replace(over=self._over_by_task)
         teacher = output_kinds.TARGETS.get(key, OutputKind())
         if live and self._teacher is not None:
             teacher = self._teacher.kind_of(self._loss.teacher)
@@ -94,7 +111,12 @@ class ClassScores:
         return teacher, student
 
     def compared(
-        self, teacher: Any, student: Any, kinds: tuple, guard: Any
+        self,
+        teacher: Any,
+        student: Any,
+        kinds: tuple,
+        guard: Any,
+        output: Output | None = None,
     ) -> tuple:
         """Returns both sides as logits; see `output_heads.comparable`.
 
@@ -103,11 +125,20 @@ class ClassScores:
             student: Tensor `(batch, ..., n)`.
             kinds: What `kinds` returned.
             guard: A `StepChecks`.
+            output: The student's output that this is.
+
+        Raises:
+            ValueError: If it is not certain what its units are.
         """
         theirs, ours = kinds
         if sparse.is_sparse(teacher):
             theirs = _SPARSE
+        ours = kind_by_answers(output, ours)
         over = self._over(teacher, theirs, student, ours)
+        if over is None and has_unknown_loss(output):
+            if ours.form is not None:
+                raise unknown_loss_error(output, _OTHERWISE)
+            ours = OutputKind("probabilities")  # whose rows must sum to 1
         student = self._logits(1, student, ours, over, guard)
         if sparse.is_sparse(teacher):
             if self._loss.accepts_sparse and over != "units":

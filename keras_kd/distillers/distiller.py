@@ -152,9 +152,8 @@ class Distiller(  # type: ignore[misc]  # two of these wrap `fit`
         self._learn_from(teacher, self.distillation_losses, is_default)
 
     def _learn_from(self, teacher, losses, is_default):
-        self._loss_terms = LossTerms(
-            teacher, self.student, losses, self._outputs, is_default
-        )
+        said = self._outputs, is_default, self._task
+        self._loss_terms = LossTerms(teacher, self.student, losses, *said)
         self._make_projectors()
         self.supports_jit = self._loss_terms.supports_jit
         self.train_function = None

@@ -39,7 +39,13 @@ class LossTerms:
     """
 
     def __init__(
-        self, teacher, student: keras.Model, losses, outputs=None, default=False
+        self,
+        teacher,
+        student: keras.Model,
+        losses,
+        outputs=None,
+        default=False,
+        task=None,
     ):
         self.losses = losses_by_name(losses)
         self.agreements = _agreements(self.losses.values())
@@ -61,7 +67,7 @@ class LossTerms:
             for loss in losses:
                 check_not_itself(loss, self._own_taps)
                 check_known_shapes(loss, self.teacher, self.student_pass)
-        given = self.teacher, self.student_pass, outputs, default
+        given = self.teacher, self.student_pass, outputs, default, task
         self._class_scores = {
             name: ClassScores(loss, *given)
             for name, loss in self.losses.items()
@@ -198,13 +204,8 @@ class LossTerms:
                 layer = projectors[name]
                 student = loss.project(layer, teacher, student, index)
             if loss.logits:
-                teacher, student = self._scores(
-                    name,
-                    teacher,
-                    student,
-                    targets,
-                    output and output.loss,
-                )
+                pair = teacher, student
+                teacher, student = self._scores(name, pair, targets, output)
                 if combines:
                     ids = None
                     if self.teacher.label_aware:
@@ -268,13 +269,14 @@ class LossTerms:
             return "linear", head
         return self.teacher.activation_of(loss.teacher), head
 
-    def _scores(self, name, teacher, student, targets, label_loss):
+    def _scores(self, name, pair, targets, output):
         """Returns both sides as comparable logits."""
         scores, key = self._class_scores[name], None
         if targets.attached:
             key = targets.keys.get(self.losses[name].teacher)
+        label_loss = output and output.loss
         kinds = scores.kinds(label_loss, key, live=not targets.attached)
-        return scores.compared(teacher, student, kinds, targets.guard)
+        return scores.compared(*pair, kinds, targets.guard, output)
 
 
 def _agreements(losses) -> dict:

@@ -11,7 +11,11 @@ from keras_kd.core import output_kinds
 from keras_kd.core.taps import ForwardPass
 from keras_kd.distillers.guarded import guard_labels
 from keras_kd.distillers.mutual_optimizers import copies
+from keras_kd.distillers.own_losses import has_unknown_loss
+from keras_kd.distillers.own_losses import kind_by_answers
+from keras_kd.distillers.own_losses import unknown_loss_error
 from keras_kd.distillers.own_step import check_own_step
+from keras_kd.distillers.per_output import Output
 from keras_kd.models.ensemble import common_activation
 from keras_kd.models.ensemble import mean_prediction
 
@@ -82,7 +86,7 @@ class MutualStudents:
 
     def mean(self, answers: list, loss):
         """Returns the ensemble's answer; `loss` is that of `compile`."""
-        kind = self._kind(loss)
+        kind = self._kind(loss, answers[0])
         head = None
         if kind.form == "probabilities":
             head = "sigmoid" if kind.over == "units" else "softmax"
@@ -92,7 +96,7 @@ class MutualStudents:
 
     def scores(self, answers: list, loss) -> list:
         """Returns the answers as logits over classes."""
-        kind = self._kind(loss)
+        kind = self._kind(loss, answers[0])
         scores = []
         for answer in answers:
             logits = output_heads.to_logits(answer, None)
@@ -136,8 +140,10 @@ class MutualStudents:
             for key, value in student.get_metrics_result().items()
         }
 
-    def _kind(self, loss):
+    def _kind(self, loss, answer):
         # A model without a graph is read by the loss that goes with it.
+        names = getattr(self.students[0], "output_names", None)
+        loss = output_kinds.loss_of_tap(loss, "output", names)
         kind = output_kinds.trained_kind(self.activation, None, loss)
         if kind.form == "values":
             raise ValueError(
@@ -145,6 +151,10 @@ class MutualStudents:
                 "fitted to numbers. Expected a loss on class scores, such as a "
                 f"cross-entropy. Received: loss={loss!r}"
             )
+        output = Output("output", answer, loss=loss)
+        kind = kind_by_answers(output, kind)
+        if kind.over is None and has_unknown_loss(output):
+            raise unknown_loss_error(output)
         return kind
 
 

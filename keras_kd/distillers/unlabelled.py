@@ -13,7 +13,7 @@ from keras_kd.core.label_losses import CLASS_NUMBERS
 from keras_kd.core.label_losses import OF_ROWS
 from keras_kd.core.label_losses import OF_UNITS
 from keras_kd.core.label_losses import is_chosen_by_keras
-from keras_kd.core.label_losses import loss_function
+from keras_kd.core.label_losses import is_own
 from keras_kd.core.label_losses import loss_name
 from keras_kd.data.splits import UNLABELLED
 
@@ -60,7 +60,7 @@ def separate(y, y_pred, loss) -> Labels:
     y = ops.convert_to_tensor(y)
     if is_binary(loss):
         return _units(y, y_pred)
-    if is_sparse(loss) or (is_own(loss) and _like_ids(y, y_pred)):
+    if is_sparse(loss) or (is_own(loss) and like_ids(y, y_pred)):
         return _ids(y, y_pred, getattr(loss, "ignore_class", None))
     if loss_name(loss) in OF_ROWS:
         if y.shape[-1] == y_pred.shape[-1] and len(y.shape) > 1:
@@ -113,7 +113,7 @@ def _units(y, y_pred) -> Labels:
 _WIDE = ("int32", "int64")
 
 
-def _like_ids(y, y_pred) -> bool:
+def like_ids(y, y_pred) -> bool:
     """Whether labels can only be class ids, whatever takes them."""
     shape = list(y.shape)
     if len(shape) == len(y_pred.shape) and shape[-1] == 1:
@@ -169,10 +169,3 @@ def resolved(loss, y, y_pred):
     if y is None or len(y.shape) < len(y_pred.shape) or y.shape[-1] == 1:
         return CLASS_NUMBERS
     return "categorical_crossentropy"
-
-
-def is_own(loss) -> bool:
-    """Whether a `compile` loss is none of Keras' own."""
-    function = loss_function(loss)
-    module = getattr(function, "__module__", "keras")  # none: Keras chooses
-    return module.split(".")[0] != "keras"

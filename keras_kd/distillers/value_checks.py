@@ -15,11 +15,11 @@ import numpy as np
 import tensorflow as tf
 from keras import ops
 
+from keras_kd.core.label_losses import is_own
 from keras_kd.core.model_inputs import inputs_for
 from keras_kd.core.type_aliases import Split
 from keras_kd.data.splits import UNLABELLED
 from keras_kd.data.splits import Data
-from keras_kd.distillers import unlabelled
 from keras_kd.distillers.own_step import has_own_loss
 from keras_kd.distillers.unlabelled import is_sparse
 from keras_kd.targets.attached import split_targets
@@ -80,7 +80,7 @@ def check_fit(
     losses = [one for one in keras.tree.flatten(loss) if one is not None]
     if any(map(has_own_loss, students)) or not (losses and _are_arrays(y)):
         return
-    if not any(map(unlabelled.is_own, losses)):
+    if not any(map(is_own, losses)):
         for labels in map(np.asarray, keras.tree.flatten(y)):
             _check_finite(labels, "`y`: label")
     if not keras.tree.is_nested(y):

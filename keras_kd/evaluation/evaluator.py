@@ -105,16 +105,13 @@ class Evaluator:
         return self._with_headline(found)
 
     def latencies(self, models: dict, files: dict) -> dict[str, dict]:
-        """Times models and files side by side on test inputs.
-
-        Where files take other inputs than models, one after the other.
-        """
-        if self.files is self.data:
-            models, files = models | files, {}
-        times: dict[str, dict] = {}
-        for artefacts, data in ((models, self.data), (files, self.files)):
-            if artefacts:
-                times |= latency(artefacts, take(data.test, 32))
+        """Times models and files side by side on test inputs."""
+        raw = take(self.files.test, 32)
+        times = latency(
+            models | files,
+            take(self.data.test, 32),
+            own_inputs=dict.fromkeys(files, raw),
+        )
         return {name: as_metrics(time) for name, time in times.items()}
 
     def disagreements(

@@ -27,6 +27,7 @@ def latency(
     batch_size: int = 32,
     seconds: float = 60.0,
     in_a_row: int = 10,
+    own_inputs: dict[str, Any] | None = None,
 ) -> dict[str, dict[str, float | int | None]]:
     """Times artefacts side by side in one fresh process.
 
@@ -59,6 +60,8 @@ def latency(
             are made, and three of a batch.
         in_a_row: Single examples that an artefact runs before it is the
             next one's turn.
+        own_inputs: As many examples of artefacts that take others than
+            `inputs`, by name: files that preprocess take them raw.
 
     Returns:
         Name to `{"p50_ms", "p90_ms", "p99_ms", "warmup", "repeats",
@@ -87,22 +90,25 @@ def latency(
             raise ValueError(
                 f"`{option}` must be at least 1. Received: {value}"
             )
-    named = inputs if isinstance(inputs, dict) else {"": inputs}
-    inputs = {name: _plain(value) for name, value in named.items()}
+    own = own_inputs or {}
+    taken = {name: _named(own.get(name, inputs)) for name in artefacts}
     with work_folder() as folder:
         paths = {}
         for number, (name, artefact) in enumerate(artefacts.items()):
             if isinstance(artefact, keras.Model):
                 path = folder / f"model_{number}"
-                _write_saved_model(artefact, inputs, path)
+                _write_saved_model(artefact, taken[name], path)
                 artefact = path
             runtimes.kind_of(artefact)
             paths[name] = os.path.abspath(artefact)
         # Names may hold anything, so arrays are stored by number.
-        np.savez(folder / "inputs.npz", *inputs.values())
+        np.savez(
+            folder / "inputs.npz",
+            *(array for arrays in taken.values() for array in arrays.values()),
+        )
         request = {
             "paths": paths,
-            "inputs": list(inputs),
+            "inputs": {name: list(arrays) for name, arrays in taken.items()},
             "warmup": warmup,
             "seconds": seconds,
             **counts,
@@ -142,10 +148,14 @@ def _run_worker(folder: pathlib.Path, timeout: float) -> None:
         )
 
 
-def _plain(value: Any) -> np.ndarray:
-    """Turns strings from tf.data into a dtype that a .npz file can hold."""
-    value = np.asarray(value)
-    return value.astype("S") if value.dtype == object else value
+def _named(inputs: Any) -> dict[str, np.ndarray]:
+    """Returns inputs by name, in dtypes that a .npz file can hold."""
+    named = inputs if isinstance(inputs, dict) else {"": inputs}
+    arrays = {name: np.asarray(value) for name, value in named.items()}
+    return {
+        name: array.astype("S") if array.dtype == object else array
+        for name, array in arrays.items()
+    }
 
 
 def _write_saved_model(

@@ -33,30 +33,37 @@ def work(folder: str | os.PathLike) -> None:
     tf.config.threading.set_intra_op_parallelism_threads(threads)
     tf.config.threading.set_inter_op_parallelism_threads(threads)
     with np.load(folder / "inputs.npz") as stored:
-        arrays = [stored[name] for name in stored.files]
-    inputs = dict(zip(request["inputs"], arrays, strict=True))
-    examples = [_rows(inputs, [i]) for i in range(len(arrays[0]))]
+        arrays = iter([stored[name] for name in stored.files])
+    inputs = {
+        name: {key: next(arrays) for key in keys}
+        for name, keys in request["inputs"].items()
+    }
+    examples = {name: _examples(own) for name, own in inputs.items()}
     batch_size = request["batch_size"]
-    batch = _rows(inputs, [i % len(examples) for i in range(batch_size)])
+    batches = {
+        name: _rows(own, [i % len(examples[name]) for i in range(batch_size)])
+        for name, own in inputs.items()
+    }
 
     def load(path):
         return runtimes.load_runner(path, threads=threads)
 
-    def run_single(runner, number):
-        return runner(examples[number % len(examples)])
+    def run_single(name, runner, number):
+        own = examples[name]
+        return runner(own[number % len(own)])
 
-    def run_batch(runner, number):
-        return runner(batch)
+    def run_batch(name, runner, number):
+        return runner(batches[name])
 
-    def load_and_run(path):
+    def load_and_run(name, path):
         runner = load(path)
-        run_single(runner, 0)
-        run_single(runner, 1)
+        run_single(name, runner, 0)
+        run_single(name, runner, 1)
 
     # First, while this process has not run TensorFlow itself.
     paths = request["paths"]
     peaks = {
-        name: peak_growth(partial(load_and_run, path))
+        name: peak_growth(partial(load_and_run, name, path))
         for name, path in paths.items()
     }
     runners = {name: load(path) for name, path in paths.items()}
@@ -64,14 +71,14 @@ def work(folder: str | os.PathLike) -> None:
     seconds, in_a_row = request["seconds"], request["in_a_row"]
     with _no_garbage_collection():
         times = time_in_turn(
-            {name: partial(run_single, run) for name, run in runners.items()},
+            {name: partial(run_single, name, r) for name, r in runners.items()},
             repeats,
             warmup,
             seconds,
             in_a_row=in_a_row,
         )
         batch_times = time_in_turn(
-            {name: partial(run_batch, run) for name, run in runners.items()},
+            {name: partial(run_batch, name, r) for name, r in runners.items()},
             max(3, repeats // 10),
             max(1, warmup // 10),
             seconds,
@@ -96,6 +103,11 @@ def work(folder: str | os.PathLike) -> None:
         for name, values in times.items()
     }
     (folder / "answer.json").write_text(json.dumps(answer), "utf-8")
+
+
+def _examples(inputs: dict[str, np.ndarray]) -> list:
+    count = len(next(iter(inputs.values())))
+    return [_rows(inputs, [i]) for i in range(count)]
 
 
 def _rows(inputs: dict[str, np.ndarray], numbers: list[int]) -> Any:

@@ -100,7 +100,7 @@ class Composite(Task):
 
     def distillation_losses(self):
         return [
-            _between_outputs(loss, name)
+            _between_outputs(loss, name, self.figure(name, loss.name))
             for name, task in self.tasks.items()
             for loss in task.distillation_losses()
         ]
@@ -175,8 +175,7 @@ def _one_of(parts, name):
     return parts.get(name) if isinstance(parts, Mapping) else parts
 
 
-def _between_outputs(loss: losses.DistillationLoss, output: str):
-    """Returns the loss between the outputs of this name."""
-    name = f"{output}_{loss.name}"
+def _between_outputs(loss: losses.DistillationLoss, output: str, name: str):
+    """Returns the loss between the outputs of this name, called `name`."""
     taps = {"teacher": output, "student": output, "name": name}
     return type(loss).from_config({**loss.get_config(), **taps})

@@ -12,6 +12,7 @@ import keras
 
 from keras_kd.losses.base import DistillationLoss
 from keras_kd.tasks.base import Task
+from keras_kd.tasks.composite import Composite
 
 
 def losses_for(
@@ -28,6 +29,26 @@ def losses_for(
         if temperature is not None and hasattr(loss, "temperature"):
             loss.temperature = temperature
     return losses
+
+
+def over_by_task(
+    task: Task | None, tap: Any, names: Sequence[str]
+) -> str | None:
+    """Returns whether a task has `"classes"` or yes/no `"units"` at a tap.
+
+    `None` for numbers, a layer inside, and where there is no task.
+
+    Args:
+        task: The task.
+        tap: `"output"`, or the name of an output or a layer.
+        names: The model's output names.
+    """
+    if isinstance(task, Composite):
+        task = task.tasks.get(tap)
+    elif tap not in ("output", *names):
+        task = None
+    squash = task.squash if task is not None else None
+    return {"softmax": "classes", "sigmoid": "units"}.get(squash or "")
 
 
 def compile_arguments(

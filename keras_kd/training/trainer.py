@@ -124,6 +124,7 @@ def train(
             temperature=None if copied else temperature,
             alpha=alpha,
             distillation_losses=copied,
+            task=task,
         )
     arguments = fit_arguments(
         data.train,

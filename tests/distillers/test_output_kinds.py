@@ -228,6 +228,31 @@ def test_regression_distils_numbers():
     assert "teacher_agreement" not in history
 
 
+@pytest.mark.parametrize("units", [1, 3])
+def test_regression_of_a_teacher_scaled_by_k_is_scaled_by_k(units):
+    """What a student learns from zero on, step by step, by alpha = 1."""
+
+    def taught(k):
+        teacher, student = linear(1, units=units), linear(2, units=units)
+        teacher.set_weights([k * w for w in teacher.get_weights()])
+        student.set_weights([0.0 * w for w in student.get_weights()])
+        distiller = kd.Distiller(
+            teacher, student, alpha=1.0, task=kd.tasks.Regression()
+        )
+        distiller.compile(keras.optimizers.SGD(0.1), run_eagerly=True)
+        fit = {"batch_size": 12, "epochs": 2, "shuffle": False, "verbose": 0}
+        history = distiller.fit(X, **fit).history
+        return student.get_weights(), history["regression"]
+
+    (weights, values), (scaled, scaled_values) = taught(1.0), taught(50.0)
+    for one, many in zip(weights, scaled, strict=True):
+        np.testing.assert_allclose(many, 50.0 * one, rtol=1e-3, atol=1e-3)
+    assert scaled_values == pytest.approx(
+        [2500.0 * v for v in values], rel=1e-3
+    )
+    assert np.any(weights[0])
+
+
 def test_regression_with_a_margin_is_given_the_labels_as_they_are():
     teacher, student = linear(1, units=1), linear(2, units=1)
     before = [dense(model, X)[:, 0] for model in (teacher, student)]

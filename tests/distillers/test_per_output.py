@@ -377,6 +377,32 @@ def test_losses_by_output_share_the_temperature_of_what_was_given():
     ]
 
 
+class Backwards(kd.tasks.Classification):
+    def distillation_losses(self):
+        return [kd.losses.SoftTargets(2.0, divergence="reverse_kl")]
+
+
+@pytest.mark.parametrize(
+    ("task", "y"),
+    [(Backwards(), MIXED), (kd.tasks.MultiLabel(), UNITS)],
+)
+def test_a_dict_of_one_task_trains_as_that_task(task, y):
+    """Under the same names, too: Keras has no prefix for a sole output."""
+
+    def run(task):
+        student = model(2, "kind")
+        distiller = kd.Distiller(model(1, "kind"), student, 3.0, task=task)
+        distiller.compile("sgd", run_eagerly=True)
+        fitted = distiller.fit(X, y, shuffle=False, verbose=0)
+        return student, [distiller.temperature, fitted.history]
+
+    (alone, expected), (student, logs) = run(task), run({"kind": task})
+    assert logs == expected
+    assert logs[0] == 3.0
+    assert "soft_targets" in logs[1]
+    assert_same_weights(student, alone)
+
+
 def test_losses_by_output_refuse_what_names_another_tap():
     with pytest.raises(ValueError, match="'size', but it names another tap"):
         kd.losses.get_all({"size": kd.losses.FeatureMatching("a", "b")})

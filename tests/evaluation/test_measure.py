@@ -218,13 +218,15 @@ def test_latency_ranks_all_kinds_before_a_far_larger_model(
 ):
     layers = [keras.layers.Dense(1200, "relu") for _ in range(4)]
     large = keras.Sequential(
-        [keras.Input((8, 8, 1)), keras.layers.Flatten(), *layers]
+        [keras.Input((8, 8, 2)), keras.layers.Flatten(), *layers]
     )
+    x = digits.test[0][:4]
     times = latency(
         {"model": trained, **artefacts, "large": large},
-        digits.test[0][:4],
+        x,
         repeats=15,
         warmup=3,
+        own_inputs={"large": np.concatenate([x, x], axis=-1)},
     )
     assert list(times) == ["model", *artefacts, "large"]
     slow = times.pop("large")

@@ -302,6 +302,10 @@ def test_heads_by_output_name_and_regressions_by_their_loss():
     assert head_of(model, heads, task) == heads  # the user's word
 
 
+def hidden_binary(y, z):
+    return keras.losses.binary_crossentropy(y, z, from_logits=True)
+
+
 @pytest.mark.parametrize(
     "units, activation, loss, task, expected",
     [
@@ -314,6 +318,9 @@ def test_heads_by_output_name_and_regressions_by_their_loss():
         (3, None, None, kd.tasks.MultiLabel(), "sigmoid"),
         (3, "sigmoid", None, None, "sigmoid"),
         (3, None, keras.losses.BinaryCrossentropy(True), None, "sigmoid"),
+        (3, None, [keras.losses.BinaryCrossentropy(True)], None, "sigmoid"),
+        (3, None, hidden_binary, None, "sigmoid"),
+        (1, None, ["mse"], None, ""),
         (3, None, None, kd.tasks.Classification(), "softmax"),
         (3, None, None, kd.tasks.Retrieval(), ""),
     ],

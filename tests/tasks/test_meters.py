@@ -54,10 +54,24 @@ def test_dict_of_one_task_is_that_task(case):
     one = tasks.get({"it": case.task})
     found = measured(case, task=one, wrap=lambda part: {"it": part})
     assert found == measured(case)
+    weights = {"sample_weight": np.arange(12.0), "mask": np.arange(12) != 4}
+    for given in (weights, {k: {"it": array} for k, array in weights.items()}):
+        found = measured(case, task=one, wrap=lambda it: {"it": it}, **given)
+        assert found == measured(case, **weights)
     assert (one.headline, one.agreement) == (
         case.task.headline,
         case.task.agreement,
     )
+
+
+def test_dict_of_one_task_is_told_what_its_outputs_are():
+    meter = tasks.get({"it": tasks.MultiLabel()}).meter(
+        {"it": "logits"}, {"it": "probabilities"}
+    )
+    ambiguous = {"it": np.array([[0.3, 0.7]])}
+    meter.update(ambiguous, {"it": np.array([[1, 0]])}, ambiguous)
+    # Logits above 0 say yes twice, the probabilities once.
+    assert meter.result()["agreement"] == pytest.approx(0.5)
 
 
 def test_two_tasks_are_measured_apart(case):

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import tracemalloc
 
 import keras
 import numpy as np
@@ -13,6 +14,7 @@ from keras import layers
 
 import keras_kd as kd
 from keras_kd.data.preprocessing import preprocessed
+from keras_kd.evaluation.evaluator import Evaluator
 from keras_kd.export.verification.golden import read_golden
 from keras_kd.training.settings_json import as_json
 
@@ -45,6 +47,59 @@ def test_arrays_and_data_sets_are_preprocessed_alike():
     np.testing.assert_array_equal(y, Y[:16])
     assert of_stream.reported_split == "test"
     assert of_stream.identity != "pixels 1"
+
+
+def test_preprocessed_arrays_are_not_held_in_memory():
+    pixels = RNG.integers(0, 256, (4_000, 32, 32), "uint8")
+    data = kd.Data((pixels, np.zeros(4_000)), RAW.validation)
+    layer = layers.Rescaling(1 / 255)
+    preprocessed(RAW, layer)  # traced
+    tracemalloc.start()
+    (found, _) = preprocessed(data, layer).train
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert found.nbytes == 4 * pixels.nbytes
+    assert peak < found.nbytes / 4
+    np.testing.assert_allclose(found[-5:], pixels[-5:] / 255, rtol=1e-6)
+
+
+def test_what_a_layer_makes_of_text_and_of_several_inputs():
+    x = {"word": np.array(["A", "bc"] * 150), "n": np.arange(300)}
+    data = kd.Data((x, np.zeros(300)), (x, np.zeros(300)))
+
+    class Both(layers.Layer):
+        def call(self, x):
+            return {"low": tf.strings.lower(x["word"]), "n": x["n"] * 2}
+
+    found = preprocessed(data, Both()).train[0]
+    assert list(found["low"][-2:]) == [b"a", b"bc"]
+    np.testing.assert_array_equal(found["n"], 2 * x["n"])
+
+
+def test_examples_of_several_sizes_are_refused():
+    longer = layers.Lambda(lambda x: x[:, : 1 + tf.reduce_max(x)])
+    x = np.repeat([[0, 0, 0, 0], [2, 0, 0, 0]], 256, axis=0)
+    data = kd.Data((x, np.zeros(512)), (x[:2], np.zeros(2)))
+    with pytest.raises(ValueError, match="must have one size in all batches"):
+        preprocessed(data, longer)
+
+
+def test_models_and_files_are_timed_in_one_go_each_on_its_own_inputs(
+    monkeypatch,
+):
+    calls = []
+    monkeypatch.setattr(
+        "keras_kd.evaluation.evaluator.latency",
+        lambda *args, **kwargs: calls.append((args, kwargs)) or {},
+    )
+    data = preprocessed(RAW, layers.Rescaling(1 / 255))
+    judge = Evaluator(None, data, files=RAW)
+    judge.latencies({"student": "a.keras"}, {"int8": "b.tflite"})
+    (((artefacts, inputs), options),) = calls
+    assert list(artefacts) == ["student", "int8"]
+    np.testing.assert_array_equal(inputs, data.validation[0])
+    (raw,) = options["own_inputs"].values()
+    np.testing.assert_array_equal(raw, PIXELS[:16])
 
 
 def test_a_run_that_goes_on_knows_its_layer_again():

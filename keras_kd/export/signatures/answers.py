@@ -13,6 +13,8 @@ from keras_kd.core import output_heads
 from keras_kd.core.litert_runner import plain_name
 from keras_kd.core.output_kinds import kind_by_loss
 from keras_kd.core.output_kinds import loss_of_tap
+from keras_kd.distillers.own_losses import kind_by_answers
+from keras_kd.distillers.per_output import Output
 from keras_kd.tasks.base import Task
 from keras_kd.tasks.composite import Composite
 
@@ -66,7 +68,7 @@ def head_of(
     if task is not None:
         return _told(model, task.squash)
     squashed = _activation_or_none(model, None) in ("softmax", "sigmoid")
-    trained = kind_by_loss(getattr(model, "loss", None))
+    trained = _kind_by_loss_of(model)
     if trained.form == "values" and not squashed:
         return NUMBERS
     return _told(model, "sigmoid" if trained.over == "units" else "")
@@ -143,14 +145,13 @@ def unknown_outputs(
     unknown: set[str] = set()
     if model is None:
         return unknown
-    taps = getattr(model, "output_names", None)
     is_sole = len(getattr(model, "outputs", None) or ()) == 1
     for name in names:
         sole = is_sole or name in ("output", LOGITS, PROBABILITIES)
         activation = _activation_or_none(model, None if sole else name)
         tap = "output" if sole else name
-        loss = loss_of_tap(getattr(model, "loss", None), tap, taps)
-        told = activation in ("softmax", "sigmoid") or kind_by_loss(loss).form
+        kind = _kind_by_loss_of(model, tap)
+        told = activation in ("softmax", "sigmoid") or kind.form or kind.over
         if not told:
             unknown.add(name)
     return unknown
@@ -191,6 +192,18 @@ def _by_head(output, head, activation):
         activation = squash
     logits = output_heads.to_logits(output, activation)
     return {LOGITS: logits, PROBABILITIES: _as_float32(output)}
+
+
+def _kind_by_loss_of(model, tap="output"):
+    """Returns what the loss of an output says or shows of it."""
+    names = getattr(model, "output_names", None)
+    loss = loss_of_tap(getattr(model, "loss", None), tap, names)
+    kind = kind_by_loss(loss)
+    if loss is None or getattr(model, "inputs", None) is None:
+        return kind
+    tensors = output_heads.named_outputs(model)
+    tensor = tensors.get(tap, next(iter(tensors.values())))
+    return kind_by_answers(Output(tap, tensor, loss=loss), kind)
 
 
 def _activation_or_none(model, name):

@@ -191,7 +191,11 @@ class HyperDistiller(keras_tuner.HyperModel):
                 )
             self._last_student = student
             distiller = Distiller(
-                self.teacher, student, alpha=alpha, distillation_losses=losses
+                self.teacher,
+                student,
+                alpha=alpha,
+                distillation_losses=losses,
+                task=self.task,
             )
             loss, metrics = self.loss_and_metrics(student)
         if self.steps is not None:
