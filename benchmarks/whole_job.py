@@ -43,10 +43,10 @@ from _timing import spread
 from _timing import verdict
 
 import keras_kd as kd
+from keras_kd.distillers.steps_together import steps_together
 from keras_kd.targets.inference import engines
 from keras_kd.teachers import FrozenTeacher
 from keras_kd.training.step_tuning import StepSettings
-from keras_kd.training.step_tuning import steps_together
 
 SCRIPT = "whole_job"
 EPOCHS, RIVAL_EPOCHS, BATCH, LABELLING_BATCH = 10, 2, 128, 256

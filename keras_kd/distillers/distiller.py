@@ -211,6 +211,7 @@ class Distiller(  # type: ignore[misc]  # two of these wrap `fit`
         return prediction, taps
 
     def train_step(self, data):
+        self._guard.begin_step()
         x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
         x, attached = split_targets(x)
         targets = self._loss_terms.targets(x, attached, self._guard)

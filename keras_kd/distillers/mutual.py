@@ -155,6 +155,7 @@ class MutualDistiller(StepChecked, TextInputs, CustomLoops, keras.Model):
         return self._peers.mean(self._peers.answers(x, training), self.loss)
 
     def train_step(self, data):
+        self._guard.begin_step()
         x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
         if y is None:
             raise ValueError(

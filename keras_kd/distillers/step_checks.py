@@ -19,6 +19,7 @@ from keras import ops
 from keras_kd.distillers.finite_weights import FiniteWeights
 from keras_kd.distillers.finite_weights import spoilt_weights
 from keras_kd.distillers.step_variables import make_step_variables
+from keras_kd.distillers.steps_together import steps_for
 from keras_kd.distillers.value_checks import check_fit
 from keras_kd.targets.attached import split_targets
 
@@ -104,6 +105,29 @@ class StepChecks:
             aggregation="mean",
             synchronization="on_read",
         )
+        # Steps of this epoch up to the first bad one, and whether the present
+        # one is among them; several may run before the host looks.
+        self._good, self._counting = (
+            keras.Variable(
+                value,
+                dtype="int32",
+                trainable=False,
+                aggregation="mean",
+                synchronization="on_read",
+            )
+            for value in (0, 1)
+        )
+
+    def begin_step(self) -> None:
+        """Call it first in a step: after a bad one, nothing more counts."""
+        none = ops.cast(ops.all(ops.equal(self._counts, 0)), "int32")
+        self._counting.assign(none)
+        self._good.assign_add(none)
+
+    def begin_epoch(self) -> None:
+        """Numbers batches from 0 again."""
+        self.batch = 0
+        self._good.assign(0)
 
     def finite(self, targets: dict) -> dict:
         """Returns targets with NaN and Inf replaced by 0, counting them."""
@@ -121,6 +145,7 @@ class StepChecks:
 
     def count_range(self, kind: str, bad, values) -> None:
         """Counts a batch that is bad, and keeps the range of its values."""
+        bad = ops.logical_and(bad, self._counting > 0)
         self.count(kind, bad)
         ends = ops.stack([ops.min(values), ops.max(values)])
         self._range.assign(ops.where(bad, ends, ops.copy(self._range)))
@@ -128,15 +153,20 @@ class StepChecks:
     def count(self, kind: str, bad) -> None:
         """Counts what `_MESSAGES[kind]` reports, by booleans of any shape."""
         places = ops.arange(len(_MESSAGES)) == list(_MESSAGES).index(kind)
-        number = ops.sum(ops.cast(bad, "int32"))
+        number = ops.sum(ops.cast(bad, "int32")) * self._counting
         self._counts.assign_add(ops.cast(places, "int32") * number)
 
     def watch(self, step, steps: int, model: keras.Model):
         """Returns a compiled function of `steps` batches that is checked."""
 
         def watched(iterator):
-            logs = step(iterator)
-            self.raise_if_tripped(steps, model)
+            own, model.steps_per_execution = model.steps_per_execution, steps
+            try:
+                logs = step(iterator)  # Keras reads it when it traces
+            finally:
+                model.steps_per_execution = own
+            one = inspect.isgenerator(iterator)  # of `train_on_batch`
+            self.raise_if_tripped(1 if one else steps, model)
             return logs
 
         return watched
@@ -150,8 +180,10 @@ class StepChecks:
         if not counts.any():
             return
         self._counts.assign(np.zeros_like(counts))
-        batch = f"batch {first}"
-        if steps > 1:
+        self._counting.assign(1)
+        last = int(ops.convert_to_numpy(self._good)) - 1
+        batch = f"batch {max(first, last)}"
+        if last < 0 and steps > 1:  # an evaluation does not number its steps
             batch = f"batches {first} to {first + steps - 1}"
         found = zip(_MESSAGES.values(), counts, strict=True)
         message, count = next(pair for pair in found if pair[1])
@@ -170,7 +202,21 @@ class StepChecked:
     makes the functions of a fit and of an evaluation once; here each is
     looked at by the guard after every call. Arrays are looked at before the
     first step, and the weights after each epoch.
+
+    Where nobody has set `steps_per_execution`, steps of a `fit` run together,
+    and those of anything else do not: `evaluate(steps=...)` would round up.
     """
+
+    _steps_given = False
+    _steps_traced: int | None = None
+    _steps_elsewhere: int | None = None
+
+    @functools.wraps(keras.Model.compile)
+    def compile(self, *args, **kwargs):
+        signature = inspect.signature(keras.Model.compile)
+        given = signature.bind(self, *args, **kwargs).arguments
+        self._steps_given = "steps_per_execution" in given
+        return super().compile(*args, **kwargs)
 
     @functools.wraps(keras.Model.fit)
     def fit(self, *args, **kwargs):
@@ -189,12 +235,22 @@ class StepChecked:
                 *keras.tree.flatten(callbacks or []),
                 watch,
             ]
-        return super().fit(*given.args, **given.kwargs)
+        self._steps_elsewhere = steps = self.steps_per_execution
+        if not self._steps_given and steps == 1:
+            steps = steps_for(self, given.arguments)
+        if steps != self._steps_traced:
+            self.train_function = None
+        self.steps_per_execution = steps
+        try:
+            return super().fit(*given.args, **given.kwargs)
+        finally:
+            self.steps_per_execution = self._steps_elsewhere
+            self._steps_elsewhere = None
 
     def reset_metrics(self):
         super().reset_metrics()
         self._log.reset()
-        self._guard.batch = 0
+        self._guard.begin_epoch()
 
     def _get_metrics_result_or_logs(self, logs):
         # Keras' own takes the replicas' mean of what is not in `metrics`.
@@ -204,10 +260,13 @@ class StepChecked:
     def make_train_function(self, force=False):
         if self.train_function is None or force:
             super().make_train_function(force)
-            steps = self.steps_per_execution
+            steps = self._steps_traced = self.steps_per_execution
             self.train_function = self._guard.watch(
                 self.train_function, steps, self
             )
+        if self._steps_elsewhere is not None:
+            # The iterator of `fit` has read it by now, none of others has.
+            self.steps_per_execution = self._steps_elsewhere
 
     def make_test_function(self, force=False):
         if self.test_function is None or force:

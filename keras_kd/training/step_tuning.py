@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How many steps of a training run together: by rule, or by measurement."""
+"""How many steps of a training run together, by measurement."""
 
 from __future__ import annotations
 
@@ -19,19 +19,7 @@ from keras_kd.data.splits import Data
 from keras_kd.data.splits import first_batches
 from keras_kd.training.unchanged import unchanged
 
-TOGETHER, BATCHES, ROUNDS, FASTER = 16, 4, 3, 1.03
-
-
-def steps_together(
-    steps: int, strategy: tf.distribute.Strategy, rounds_up: bool = False
-) -> int:
-    """Returns the `steps_per_execution` of a training; it changes no number.
-
-    An epoch of a small depthwise CNN took 1.78 s for 2.66. Keras runs single
-    steps on several replicas, and `rounds_up` a given `steps_per_epoch`.
-    """
-    most = min(TOGETHER, steps) if strategy.num_replicas_in_sync == 1 else 1
-    return next(n for n in range(most, 0, -1) if not (rounds_up and steps % n))
+BATCHES, ROUNDS, FASTER = 4, 3, 1.03
 
 
 @dataclasses.dataclass(frozen=True)
@@ -58,10 +46,8 @@ class StepSettings:
 
     def apply(self, model: keras.Model) -> None:
         """Makes a compiled model train so, from its next `fit` on."""
-        model.jit_compile = self.jit_compile
-        model.steps_per_execution = self.steps_per_execution
-        for kind in ("train", "test", "predict"):
-            setattr(model, f"{kind}_function", None)
+        _set(model, self.jit_compile, self.steps_per_execution)
+        model._steps_given = True  # a distiller's `fit` leaves it as it is
 
     def __str__(self) -> str:
         name = _name(self.jit_compile, self.steps_per_execution)
@@ -131,9 +117,16 @@ def _name(jit_compile, number):
     return f"steps_per_execution={number}{' with XLA' * jit_compile}"
 
 
+def _set(model, jit_compile, number):
+    model.jit_compile = jit_compile
+    model.steps_per_execution = number
+    for kind in ("train", "test", "predict"):
+        setattr(model, f"{kind}_function", None)
+
+
 def _timer(model, batches, steps, jit_compile, number):
     """Returns a function that returns the seconds of a step."""
-    StepSettings(jit_compile, number).apply(model)
+    _set(model, jit_compile, number)
     if model.jit_compile != jit_compile:
         raise ValueError("the model does not support it")
     distribute = model.distribute_strategy.experimental_distribute_dataset

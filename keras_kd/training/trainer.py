@@ -25,6 +25,7 @@ from keras_kd.distillers.distiller import Distiller
 from keras_kd.distillers.finite_weights import FiniteWeights
 from keras_kd.distillers.guarded import guard_labels
 from keras_kd.distillers.step_variables import make_step_variables
+from keras_kd.distillers.steps_together import steps_together
 from keras_kd.targets.cache import TeacherCache
 from keras_kd.tasks import Headline
 from keras_kd.tasks import Task
@@ -33,7 +34,6 @@ from keras_kd.training.fit_arguments import steps_per_epoch
 from keras_kd.training.keep_best import KeepBest
 from keras_kd.training.optimizers import optimizer_for
 from keras_kd.training.step_tuning import StepSettings
-from keras_kd.training.step_tuning import steps_together
 from keras_kd.training.task_of import JudgeEpochs
 
 

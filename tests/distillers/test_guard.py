@@ -75,11 +75,11 @@ def test_guard_counts_batches_of_each_epoch_anew():
         distiller.fit(spoilt_inputs(23), Y, **FIT)
 
 
-def test_guard_names_the_batches_of_one_execution():
+def test_guard_names_the_batch_within_an_execution():
     distiller = compiled(
         Spoilt(np.nan), jit_compile=False, steps_per_execution=2
     )
-    with pytest.raises(ValueError, match="of batches 2 to 3 of this epoch"):
+    with pytest.raises(ValueError, match="of batch 3 of this epoch"):
         distiller.fit(spoilt_inputs(20), Y, **FIT)
     assert_finite(distiller)
 

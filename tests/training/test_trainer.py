@@ -9,9 +9,8 @@ import pytest
 import tensorflow as tf
 
 import keras_kd as kd
+from keras_kd.distillers import steps_together as rule
 from keras_kd.targets.attached import outputs_of
-from keras_kd.training import step_tuning
-from keras_kd.training.step_tuning import steps_together
 from keras_kd.training.trainer import train
 from replicas import two_replicas
 from selection import quick
@@ -167,7 +166,7 @@ def test_steps_that_run_together_change_no_bit(kind, monkeypatch, tmp_path):
                 train_split = train_split.filter(lambda *_: True)
             split = kd.Data(train=train_split, validation=data.validation)
         count_executions(monkeypatch, executions)
-        monkeypatch.setattr(step_tuning, "TOGETHER", together)
+        monkeypatch.setattr(rule, "TOGETHER", together)
         model, facts = train(build, split, **options, **LEARN)
         assert facts["steps"] == 3 * 4
         monkeypatch.undo()
@@ -215,20 +214,6 @@ def test_training_on_two_replicas_runs_single_steps():
     with two_replicas().scope():
         _, facts = train(build, make_data(), **LEARN)
     assert facts["steps"] == 3 * 4
-
-
-@pytest.mark.parametrize(
-    ("steps", "rounds_up", "together"),
-    [(100, False, 16), (5, False, 5), (32, True, 16), (21, True, 7)]
-    + [(17, True, 1), (17, False, 16)],
-)
-def test_steps_together_never_lengthen_an_epoch(steps, rounds_up, together):
-    strategy = tf.distribute.get_strategy()
-    assert steps_together(steps, strategy, rounds_up) == together
-
-
-def test_steps_do_not_run_together_on_two_replicas():
-    assert steps_together(100, two_replicas()) == 1
 
 
 @pytest.mark.parametrize(

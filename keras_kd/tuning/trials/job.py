@@ -16,11 +16,11 @@ import tensorflow as tf
 from keras_kd.core.keras_settings import current_settings
 from keras_kd.core.type_aliases import Split
 from keras_kd.data.splits import Data
+from keras_kd.distillers.steps_together import steps_together
 from keras_kd.targets.cache import TeacherCache
 from keras_kd.training import trainer
 from keras_kd.training.fit_arguments import fit_arguments
 from keras_kd.training.fit_arguments import steps_per_epoch
-from keras_kd.training.step_tuning import steps_together
 from keras_kd.training.task_of import JudgeEpochs
 from keras_kd.training.task_of import headline_of
 from keras_kd.tuning.space.hyper_distiller import HyperDistiller

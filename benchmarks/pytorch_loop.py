@@ -1,0 +1,289 @@
+# SPDX-License-Identifier: Apache-2.0
+"""An epoch of distillation beside the PyTorch loop one would write instead.
+
+    pip install torch --index-url https://download.pytorch.org/whl/cpu
+    .venv/bin/python benchmarks/pytorch_loop.py   # 15 minutes on two cores
+    .venv/bin/python benchmarks/pytorch_loop.py mlp     # one pair of four
+    KERAS_KD_FAST=1 .venv/bin/python benchmarks/pytorch_loop.py   # a look
+
+One process trains the same student, weight for weight, in turn by `fit` and
+by a plain loop: shuffled index batches of tensors in memory, Adam, T^2 KL and
+cross-entropy, the running loss and accuracy. Inputs are random: values do not
+matter for time. Once with the teacher's logits stored,
+
+    stored    Distiller(None, student).fit on attach_targets(x, logits)
+    cache     the same on TeacherCache.attach(...)
+    live      Distiller(teacher, student).fit; the loop asks its own teacher
+              under inference_mode
+
+The loop is compiled by nothing, as most are, and so is the step of Keras.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import sys
+import tempfile
+from collections.abc import Callable
+
+import keras
+import numpy as np
+from _pairs import CLASSES
+from _pairs import depthwise_student
+from _pairs import random_images
+from _pairs import random_words
+from _pairs import transformer
+from _timing import FAST
+from _timing import circumstances
+from _timing import footnote
+from _timing import in_turn
+from _timing import keep
+from _timing import ratio
+from _timing import seconds_of
+from _timing import spread
+from _timing import verdict
+from keras import layers
+
+import keras_kd as kd
+from keras_kd.recipes import fashion_mnist
+
+INSTALL = "pip install torch --index-url https://download.pytorch.org/whl/cpu"
+
+try:
+    import _torch_models as twins
+    import torch
+    from torch.nn import functional
+except ModuleNotFoundError:
+    print("Left out: PyTorch is not installed. " + INSTALL)
+    sys.exit()
+
+SCRIPT = "pytorch_loop"
+ROWS, ROUNDS, BATCH = (1280, 1, 128) if FAST else (20_000, 7, 128)
+TEMPERATURE, ALPHA, RATE = 4.0, 0.7, 1e-3
+LOOP, STORED, CACHE = "loop, stored", "stored", "cache"
+LIVE_LOOP, LIVE = "loop, live", "live"
+GOALS = {STORED: (LOOP, 1.1), CACHE: (LOOP, 1.1), LIVE: (LIVE_LOOP, 1.0)}
+
+
+def mlp(*units: int) -> keras.Model:
+    hidden = [layers.Dense(count, "relu") for count in units]
+    return keras.Sequential(
+        [
+            keras.Input((28, 28, 1)),
+            layers.Flatten(),
+            *hidden,
+            layers.Dense(CLASSES),
+        ]
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class Pair:
+    """Teacher and student, each in Keras and in PyTorch.
+
+    Args:
+        title: What the table calls them.
+        teacher: Returns the two teachers.
+        student: Returns the two students.
+        inputs: Returns that many random inputs.
+    """
+
+    title: str
+    teacher: Callable[[], tuple]
+    student: Callable[[], tuple]
+    inputs: Callable[[int], np.ndarray] = random_images
+
+
+def cnn_teachers() -> tuple:
+    return fashion_mnist.build_teacher(), twins.cnn_teacher()
+
+
+PAIRS = {
+    "cnn": Pair(
+        "CNN to plain CNN",
+        cnn_teachers,
+        lambda: (fashion_mnist.build_student(), twins.cnn_student()),
+    ),
+    "depthwise": Pair(
+        "CNN to depthwise CNN",
+        cnn_teachers,
+        lambda: (depthwise_student(), twins.depthwise_student()),
+    ),
+    "mlp": Pair(
+        "MLP to MLP",
+        lambda: (mlp(512, 512), twins.mlp(512, 512)),
+        lambda: (mlp(64, 32), twins.mlp(64, 32)),
+    ),
+    "transformer": Pair(
+        "transformer to transformer",
+        lambda: (transformer(128, 4, 2), twins.Transformer(128, 4, 2)),
+        lambda: (transformer(32, 2, 2), twins.Transformer(32, 2, 2)),
+        random_words,
+    ),
+}
+
+
+class Loop:
+    """What a good engineer would write.
+
+    Args:
+        student: Is trained.
+        teacher: Answers each batch, or `None`.
+        data: Inputs, labels and, without a teacher, its logits.
+    """
+
+    def __init__(self, student, teacher, *data):
+        self.student, self.teacher, self.data = student, teacher, data
+        self.optimizer = torch.optim.Adam(student.parameters(), RATE)
+
+    def epoch(self) -> None:
+        self.student.train()
+        total = right = 0.0
+        for rows in torch.randperm(len(self.data[0])).split(BATCH):
+            x, y, *stored = (array[rows] for array in self.data)
+            if self.teacher is not None:
+                with torch.inference_mode():
+                    stored = [self.teacher(x)]
+            answers = self.student(x)
+            loss = torch_loss(stored[0], answers, y)
+            self.optimizer.zero_grad()
+            loss.backward()
+            self.optimizer.step()
+            total += loss.detach() * len(x)
+            right += (answers.detach().argmax(1) == y).sum()
+        self.found = float(total) / len(self.data[0]), float(right)
+
+
+def torch_loss(teacher, student, y):
+    divergence = functional.kl_div(
+        functional.log_softmax(student / TEMPERATURE, dim=1),
+        functional.log_softmax(teacher / TEMPERATURE, dim=1),
+        reduction="batchmean",
+        log_target=True,
+    )
+    on_labels = functional.cross_entropy(student, y)
+    return ALPHA * TEMPERATURE**2 * divergence + (1 - ALPHA) * on_labels
+
+
+def numpy_loss(teacher, student, y):
+    """Returns the loss of both, in float64."""
+
+    def log_softmax(z):
+        z = np.asarray(z, "float64")
+        z = z - z.max(axis=1, keepdims=True)
+        return z - np.log(np.exp(z).sum(axis=1, keepdims=True))
+
+    soft, found = (log_softmax(z / TEMPERATURE) for z in (teacher, student))
+    divergence = np.mean(np.sum(np.exp(soft) * (soft - found), axis=1))
+    on_labels = -np.mean(log_softmax(student)[np.arange(len(y)), y])
+    return ALPHA * TEMPERATURE**2 * divergence + (1 - ALPHA) * on_labels
+
+
+def distiller(teacher, student: keras.Model, rate: float = RATE):
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    made = kd.Distiller(teacher, student, TEMPERATURE, ALPHA)
+    adam = keras.optimizers.Adam(rate, epsilon=1e-8)
+    return made.compile(adam, loss, metrics=["accuracy"])
+
+
+def check_alike(pair: Pair, x, y) -> None:
+    """Raises unless both sides do the same work and minimise the same."""
+    for ours, theirs in (pair.teacher(), pair.student()):
+        count = sum(w.numel() for w in theirs.parameters())
+        if count != sum(int(np.prod(w.shape)) for w in ours.trainable_weights):
+            raise ValueError(f"{pair.title}: {count} weights in PyTorch only")
+    teacher, student = pair.teacher()[0], pair.student()[0]
+    targets = np.array(teacher(x, training=False))
+    answers = np.array(student(x, training=True))
+    expected = numpy_loss(targets, answers, y)
+    data = kd.attach_targets(x, targets, "logits")
+    logs = distiller(None, student, 0.0).train_on_batch(
+        data, y, return_dict=True
+    )
+    given = torch.tensor(targets), torch.tensor(answers), torch.tensor(y).long()
+    for found in (float(logs["loss"]), float(torch_loss(*given))):
+        np.testing.assert_allclose(found, expected, rtol=1e-4)
+
+
+def measure(pair: Pair) -> dict:
+    """Returns the seconds of an epoch each way, and their ratios."""
+    keras.utils.set_random_seed(0)
+    x = pair.inputs(ROWS)
+    y = np.random.default_rng(1).integers(0, CLASSES, ROWS).astype("int32")
+    check_alike(pair, x[:BATCH], y[:BATCH])
+    teacher, twin = pair.teacher()
+    twin.eval()
+    logits = teacher.predict(x, batch_size=BATCH, verbose=0)
+    x_torch = torch.tensor(x if x.ndim < 4 else x.transpose(0, 3, 1, 2))
+    data = x_torch, torch.tensor(y).long()
+
+    def epoch_of(model, *data):
+        how = {"batch_size": BATCH} if len(data) > 1 else {}
+        return lambda: model.fit(*data, **how, verbose=0)
+
+    def student(number):
+        return pair.student()[number]
+
+    with tempfile.TemporaryDirectory() as folder:
+        cache = kd.TeacherCache(os.path.join(folder, "labels"))
+        cache.build(teacher, (x, y), verbose=False)
+        cached = cache.attach((x, y), batch_size=BATCH, shuffle=True, seed=0)
+        attached = kd.attach_targets(x, logits, "logits")
+        ways = {
+            LOOP: Loop(student(1), None, *data, torch.tensor(logits)).epoch,
+            STORED: epoch_of(distiller(None, student(0)), attached, y),
+            CACHE: epoch_of(distiller(None, student(0)), cached),
+            LIVE_LOOP: Loop(student(1), twin, *data).epoch,
+            LIVE: epoch_of(distiller(teacher, student(0)), x, y),
+        }
+        timed = {name: seconds_of(epoch) for name, epoch in ways.items()}
+        seconds = in_turn(timed, ROUNDS, warm_up=1)
+    found = {
+        way: ratio(seconds[way], seconds[loop])
+        for way, (loop, _) in GOALS.items()
+    }
+    return {"title": pair.title, "seconds": seconds, "ratios": found}
+
+
+def to_markdown(results: dict) -> str:
+    lines = []
+    for row in results["pairs"].values():
+        medians = {k: float(np.median(v)) for k, v in row["seconds"].items()}
+        for way, (loop, goal) in GOALS.items():
+            found = row["ratios"][way]
+            lines.append(
+                f"| {row['title']} | {way} | {medians[way]:.2f} | "
+                f"{medians[loop]:.2f} | {spread(found)} | "
+                f"{goal}: {verdict(found['median'] <= goal)} |"
+            )
+    return "\n".join(
+        [
+            "# An epoch beside the loop that one would write in PyTorch",
+            "",
+            f"{ROWS:,} random inputs in batches of {BATCH}; equal networks, "
+            "weight for weight. Ratio within a round: median (lowest to "
+            "highest).",
+            "",
+            "| pair | targets | `fit`, s | PyTorch loop, s | ratio | goal |",
+            "|---|---|---|---|---|---|",
+            *lines,
+            "",
+            f"PyTorch {torch.__version__}, {torch.get_num_threads()} threads. "
+            + footnote(results),
+            "",
+        ]
+    )
+
+
+def main(names: list[str]) -> None:
+    torch.set_num_threads(os.cpu_count())
+    results = {**circumstances(SCRIPT), "pairs": {}}
+    for name in names or PAIRS:
+        print(PAIRS[name].title, flush=True)
+        results["pairs"][name] = measure(PAIRS[name])
+    keep(SCRIPT, results, to_markdown(results), whole=not names)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
