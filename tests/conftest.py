@@ -37,3 +37,11 @@ def small_heap():
     yield
     gc.collect()
     gc.freeze()
+
+
+@pytest.fixture
+def eager():
+    """For trainings of a few steps, where a graph would show nothing more."""
+    tf.config.run_functions_eagerly(True)
+    yield
+    tf.config.run_functions_eagerly(False)

@@ -25,8 +25,8 @@ def load_data(rows=96):
 def build(width):
     return keras.Sequential([
         keras.Input((2,), name="point"),
-        keras.layers.Dense(width, "relu"),
-        keras.layers.Dense(2),
+        keras.layers.Dense(width, "relu", use_bias=False),
+        keras.layers.Dense(2, use_bias=False),
     ])
 
 def build_teacher():

@@ -49,9 +49,15 @@ def dense_model():
     )
 
 
+def linear_model():
+    """The least that `prune`, whose Adam takes long to trace, can prune."""
+    layer = layers.Dense(CLASSES, name="logits")
+    return keras.Sequential([keras.Input((FEATURES,)), layer])
+
+
 def compiled(model, optimizer=None, **options):
     model.compile(
-        optimizer or keras.optimizers.Adam(0.01),
+        optimizer or keras.optimizers.SGD(0.05),
         keras.losses.SparseCategoricalCrossentropy(from_logits=True),
         **options,
     )
@@ -142,7 +148,7 @@ def test_pruning_is_exact_with_xla_and_mixed_precision(policy, jit_compile):
     assert_sparse(pruning.kernels, 0.75)
 
 
-@pytest.mark.parametrize("steps_per_execution", [3, 10])
+@pytest.mark.parametrize("steps_per_execution", quick(1, [3, 10]))
 def test_pruning_misses_no_step_inside_an_execution(steps_per_execution):
     model = compiled(dense_model(), steps_per_execution=steps_per_execution)
     schedule = import_tfmot().sparsity.keras.PolynomialDecay(
@@ -235,7 +241,7 @@ def test_global_threshold_takes_the_smallest_weights_wherever_they_are():
     assert sparsity_of(pruning.kernels) == pytest.approx(0.7, abs=0.002)
 
 
-@pytest.mark.parametrize("optimizer", quick(1, ["adam", "decay"]))
+@pytest.mark.parametrize("optimizer", quick(1, ["momentum", "decay"]))
 def test_global_threshold_is_exact_after_every_batch(optimizer):
     model = compiled(dense_model(), OPTIMIZERS[optimizer]())
     pruning = Pruning(0.75, threshold="global")
@@ -314,15 +320,15 @@ def test_two_of_four_holds_along_the_input_channels_of_a_convolution():
 
 def test_prune_records_layer_classes_by_name():
     _, record = prune(
-        dense_model(),
+        linear_model(),
         arrays(),
         0.5,
         epochs=1,
-        include=[layers.Dense, "hidden"],
+        include=[layers.Dense, "logits"],
         threshold="global",
     )
     settings = json.loads(json.dumps(record.to_json()))["settings"]
-    assert settings["include"] == ["Dense", "hidden"]
+    assert settings["include"] == ["Dense", "logits"]
     assert settings["threshold"] == "global"
 
 
@@ -361,7 +367,7 @@ def test_pruning_survives_restored_weights(first):
 
 
 def test_pruning_masks_an_averaging_optimizer():
-    optimizer = keras.optimizers.Adam(0.01, use_ema=True, ema_momentum=0.9)
+    optimizer = keras.optimizers.SGD(0.05, use_ema=True, ema_momentum=0.9)
     pruning = Pruning(0.8)
     with pytest.warns(UserWarning, match="averaging optimizer"):
         fit(compiled(dense_model(), optimizer), pruning)
@@ -402,7 +408,7 @@ def test_pruning_resumes_as_if_never_interrupted(tmp_path, order, build):
 
     def run(extra=(), initial=None):
         keras.utils.set_random_seed(3)
-        model = compiled(dense_model(), keras.optimizers.Adam(0.05))
+        model = compiled(dense_model(), OPTIMIZERS["momentum"]())
         if initial is not None:
             model.set_weights(initial)
         pruning = build()
@@ -588,7 +594,7 @@ def test_prune_takes_strings_and_a_data_set_of_unknown_length():
             layers.StringLookup(vocabulary=["a", "b", "c"]),
             layers.Embedding(4, 2),
             layers.Flatten(),
-            layers.Dense(2, "softmax"),
+            layers.Dense(2, "softmax", use_bias=False),
         ]
     )
     stream = tf.data.Dataset.from_generator(
@@ -643,11 +649,13 @@ def test_prune_learns_from_the_teacher_while_it_prunes():
 
 
 def test_prune_with_alpha_zero_equals_pruning_without_a_teacher():
-    teacher, student = dense_model(), dense_model()
+    teacher, student = linear_model(), linear_model()
     results = []
     for options in ({}, {"teacher": teacher, "alpha": 0.0}):
         keras.utils.set_random_seed(5)
-        pruned, _ = prune(student, arrays(), epochs=2, **options)
+        pruned, _ = prune(
+            student, arrays(), epochs=2, learning_rate=0.1, **options
+        )
         results.append(values(pruned))
     for plain, distilled in zip(*results, strict=True):
         np.testing.assert_allclose(plain, distilled, atol=1e-6)
@@ -682,7 +690,7 @@ def test_prune_passes_over_examples_without_a_label(as_dataset):
     if as_dataset:
         data = tf.data.Dataset.from_tensor_slices(data).batch(32)
     pruned, record = prune(
-        dense_model(), data, 0.5, epochs=4, batch_size=32, learning_rate=0.01
+        linear_model(), data, 0.5, epochs=4, batch_size=32, learning_rate=0.03
     )
     assert np.mean(pruned.predict(x, verbose=0).argmax(-1) == y) > 0.9
     assert not record.settings["distilled"]
@@ -717,7 +725,7 @@ def test_prune_ends_sparse_when_early_stopping_restores_weights():
     )
     with pytest.warns(UserWarning, match="put back"):
         pruned, record = prune(
-            dense_model(), arrays(), 0.8, epochs=4, callbacks=[stop]
+            linear_model(), arrays(), 0.8, epochs=4, callbacks=[stop]
         )
     assert_sparse(prunable_kernels(pruned), 0.8)
 

@@ -54,6 +54,14 @@ def images():
     return np.clip(x, 0, 255).astype("float32"), y
 
 
+@pytest.fixture(scope="module")
+def untrained(images):
+    """A student, its weights and its twin."""
+    model = student()
+    before = model.get_weights()
+    return model, before, quantization_aware(model, images[0], samples=256)
+
+
 def quantum_of(model):
     last = model.layers[-1]
     return float(last.highest - last.lowest) / 255
@@ -136,11 +144,9 @@ def assert_learned_ranges(path, aware):
     assert len(floats) <= 3
 
 
-def test_untrained_aware_student_is_close_to_the_student(images):
-    model = student()
-    before = model.get_weights()
+def test_untrained_aware_student_is_close_to_the_student(untrained, images):
+    model, before, aware = untrained
     x = images[0]
-    aware = quantization_aware(model, x, samples=256)
     gap = np.abs(aware.predict(x, verbose=0) - model.predict(x, verbose=0))
     # Roundings add up along the layers; without rounding it would be 0.
     assert 0 < gap.max() < 12 * quantum_of(aware)
@@ -170,8 +176,8 @@ def test_aware_student_trains_compiled_in_half_precision_and_on_replicas(
     assert ranges_of(half)["logits_int8"] != ranges_of(aware)["logits_int8"]
 
 
-def test_aware_student_is_exported_in_integers_only(distilled, tmp_path):
-    aware = distilled[0]
+def test_aware_student_is_exported_in_integers_only(untrained, tmp_path):
+    aware = untrained[-1]
     with pytest.raises(ValueError, match="computes in int8"):
         export(aware, tmp_path, "m", formats="tflite", verbose=False)
 

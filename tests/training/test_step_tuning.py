@@ -34,7 +34,9 @@ def build():
     )
 
 
-def compiled(model, optimizer="adam", **kwargs):
+def compiled(model, **kwargs):
+    # With a state, as Adam, but traced in a third of the time.
+    optimizer = keras.optimizers.SGD(0.01, momentum=0.9)
     kwargs = {"loss": CROSS_ENTROPY, "metrics": ["accuracy"], **kwargs}
     model.compile(optimizer, **kwargs)
     return model
@@ -263,7 +265,7 @@ def test_xla_is_chosen_only_where_it_is_faster(monkeypatch, xla):
 
 
 def test_exact_leaves_xla_out():
-    found = measured(plain())
+    found = measured(plain(), candidates=(1,))
     assert not any("XLA" in name for name in found.speedups)
 
 
@@ -271,7 +273,7 @@ def test_exact_leaves_xla_out():
 def test_xla_is_left_out_where_a_layer_does_not_support_it():
     model = plain()
     model.layers[0].supports_jit = False
-    found = measured(model, exact=False)
+    found = measured(model, candidates=(1,), exact=False)
     assert not found.jit_compile
     assert "1 with XLA left out ('the model does not support it')" in str(found)
 
@@ -288,7 +290,7 @@ def test_xla_is_left_out_where_it_does_not_compile():
         )
     )
     before = model.get_weights()
-    found = measured(model, exact=False)
+    found = measured(model, candidates=(1,), exact=False)
     assert not found.jit_compile
     assert "with XLA left out (" in str(found)
     assert_equal(before, model.get_weights())

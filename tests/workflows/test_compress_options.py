@@ -102,6 +102,7 @@ def test_callbacks_and_metrics_reach_the_training():
         title=None,
         epochs=1,
         callbacks=[end],
+        optimizer="sgd",
         metrics=["accuracy", "sparse_top_k_categorical_accuracy"],
     )
     assert ends == [1]
@@ -139,6 +140,7 @@ def test_teacher_and_student_see_the_same_views():
         teacher=teacher,
         alpha=1.0,
         augment=noise,
+        optimizer="sgd",
     )
     assert max(facts["history"]["soft_targets"]) < 1e-6
 

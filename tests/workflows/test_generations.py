@@ -58,7 +58,7 @@ def targets_of(model, data):
 # Generations.
 
 
-def test_born_again_one_generation_equals_train():
+def test_born_again_one_generation_equals_train(eager):
     data = make_data()
     result = kd.born_again(build, data, generations=1, seed=3, **LEARN)
     assert len(result.students) == len(result.records) == 1
@@ -136,7 +136,7 @@ def test_born_again_records_what_was_done():
     ],
 )
 def test_born_again_stops_when_validation_does_not_improve(
-    monkeypatch, watched, values, patience, count, best
+    eager, monkeypatch, watched, values, patience, count, best
 ):
     left = iter(values)
 
@@ -209,7 +209,7 @@ def probabilities(model, x):
 
 @pytest.mark.parametrize("activation", [None, "softmax"])
 @pytest.mark.parametrize("count", [1, 3])
-def test_ensemble_gives_the_mean_of_probabilities(count, activation):
+def test_ensemble_gives_the_mean_of_probabilities(eager, count, activation):
     x, _ = make_data().test
     members = [build(activation=activation) for _ in range(count)]
     together = ensemble(members)

@@ -31,12 +31,9 @@ from keras_kd.workflows.run_files import verify_folder
 BEFORE = pathlib.Path(__file__).parents[1] / "saved_before"
 
 
-@pytest.fixture
-def run(tmp_path, monkeypatch):
-    """The files of a run; the models in it are none, and are not asked."""
-    for check in ("verify", "check_trust"):
-        monkeypatch.setattr(exported, check, lambda *_: None)
-    run = tmp_path / "run"
+@pytest.fixture(scope="module")
+def written(tmp_path_factory):
+    run = tmp_path_factory.mktemp("written") / "run"
     for name in ("1/saved_model.pb", "serving/SERVING.md", "run.tflite"):
         (run / name).parent.mkdir(parents=True, exist_ok=True)
         (run / name).write_bytes(b"content")
@@ -51,6 +48,14 @@ def run(tmp_path, monkeypatch):
     label(run / "stages" / "targets" / "0123456789abcdef")
     Report(run, [record], command="x").save()
     return run
+
+
+@pytest.fixture
+def run(written, tmp_path, monkeypatch):
+    """The files of a run; the models in it are none, and are not asked."""
+    for check in ("verify", "check_trust"):
+        monkeypatch.setattr(exported, check, lambda *_: None)
+    return shutil.copytree(written, tmp_path / "run")
 
 
 def model():

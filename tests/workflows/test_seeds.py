@@ -108,7 +108,7 @@ def same(one, other):
     keras.tree.map_structure(np.testing.assert_array_equal, one[1], other[1])
 
 
-def test_order_in_which_seeds_end_changes_nothing(tmp_path):
+def test_order_in_which_seeds_end_changes_nothing(eager, tmp_path):
     engine = Elsewhere()
     found = trained_in(tmp_path / "beside", engine)
     same(trained_in(tmp_path / "alone", Serial()), found)
@@ -116,7 +116,7 @@ def test_order_in_which_seeds_end_changes_nothing(tmp_path):
     assert [name for name, *_ in found[0]] == ["control", "student"]
 
 
-def test_what_ended_beside_a_failure_is_kept(tmp_path, monkeypatch):
+def test_what_ended_beside_a_failure_is_kept(eager, tmp_path, monkeypatch):
     train, calls = seeds.train, []
 
     def fails_once(*arguments, seed, **options):

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 
 import keras
@@ -131,7 +132,7 @@ def test_inputs_alone_train(cache):
     train = cache.attach(images(), batch_size=16)
     assert len(next(iter(train))) == 1
     distiller = kd.Distiller(None, model(5), temperature=4.0, alpha=1.0)
-    distiller.compile("sgd").fit(train, verbose=0)
+    distiller.compile("sgd", run_eagerly=True).fit(train, verbose=0)
 
 
 def test_subset_with_repeated_samples_meets_its_targets(cache, teacher):
@@ -207,9 +208,8 @@ def test_sparse_targets_are_attached_and_train(option, keys, teacher, tmp_path):
     train = cache.attach((images(), labels()), batch_size=25)
     assert set(next(iter(train))[0]["teacher_targets"]["output"]) == keys
     distiller = kd.Distiller(None, model(5), temperature=temperature)
-    distiller.compile(
-        "sgd", keras.losses.SparseCategoricalCrossentropy(from_logits=True)
-    )
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    distiller.compile("sgd", loss, run_eagerly=True)
     history = distiller.fit(train, verbose=0).history
     assert np.isfinite(history["loss"]).all()
 
@@ -377,9 +377,24 @@ def test_build_refuses_an_augmentation_with_a_state(teacher, tmp_path):
         build(tmp_path, teacher, augment=augment)
 
 
-@pytest.mark.parametrize("mixing", quick(1, [Mixup(0.5), CutMix()]))
-def test_mixed_views_meet_their_targets_and_labels(mixing, teacher, tmp_path):
-    cache = build(tmp_path, teacher, views=2, augment=mixing)
+@pytest.fixture(scope="module")
+def mixed_by(teacher, tmp_path_factory):
+    """Returns the one cache of what a mixing makes."""
+
+    @functools.cache
+    def made(mixing):
+        folder = tmp_path_factory.mktemp("mixed")
+        return build(folder, teacher, views=2, augment=mixing)
+
+    return made
+
+
+MIXUP = Mixup(0.5)
+
+
+@pytest.mark.parametrize("mixing", quick(1, [MIXUP, CutMix()]))
+def test_mixed_views_meet_their_targets_and_labels(mixing, teacher, mixed_by):
+    cache = mixed_by(mixing)
     x, y = images(), np.eye(SAMPLES, dtype="float32")
     train = cache.attach((x, y), batch_size=16, shuffle=True)
     for _ in range(2):
@@ -392,8 +407,10 @@ def test_mixed_views_meet_their_targets_and_labels(mixing, teacher, tmp_path):
             )
 
 
-def test_mixed_views_of_class_ids_and_streams_are_refused(teacher, tmp_path):
-    cache = build(tmp_path, teacher, augment=Mixup())
+def test_mixed_views_of_class_ids_and_streams_are_refused(
+    teacher, mixed_by, tmp_path
+):
+    cache = mixed_by(MIXUP)
     with pytest.raises(ValueError, match="impossible with class ids"):
         cache.attach((images(), labels()), batch_size=16)
     dataset = tf.data.Dataset.from_tensor_slices((images(),)).batch(10)
@@ -409,7 +426,8 @@ def test_mixed_views_without_labels_train_on_the_teacher(teacher, tmp_path):
     assert (collected(train)[2] == -1).all()
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
     distiller = kd.Distiller(teacher=None, student=model(5))
-    history = distiller.compile("sgd", loss).fit(train, verbose=0).history
+    distiller.compile("sgd", loss, run_eagerly=True)
+    history = distiller.fit(train, verbose=0).history
     assert history["student_loss"] == [0.0]
 
 
@@ -433,6 +451,7 @@ def test_training_on_attached_data_equals_a_live_teacher(cache, teacher):
         np.testing.assert_allclose(a, b, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_training_with_views_equals_a_live_teacher_on_them(viewed, teacher):
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
     data = images(), labels()
