@@ -65,8 +65,9 @@ class Distiller(  # type: ignore[misc]  # two of these wrap `fit`
     `loss` is given; `loss_weights` weigh an output whole, its labels and its
     teacher. A student's own `compute_loss` is used. A model may end in
     logits, a softmax or a sigmoid; teacher and student are each read for it,
-    and the label loss is. What neither says, say by `outputs`; else the first
-    batches must show it for certain. Sigmoid and one-unit outputs, and logits
+    and the label loss is, by what it returns if it is your own function. What
+    none says, say by `outputs` or `task`; else the first batches must show it
+    for certain. Sigmoid and one-unit outputs, and logits
     compiled with a binary cross-entropy, are distilled unit by unit
     (Bernoulli): a softmax teaches them its `log p - log(1 - p)`. Numbers that
     are no class scores need a loss that fits, such as `kd.losses.Regression`.

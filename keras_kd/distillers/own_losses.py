@@ -41,9 +41,11 @@ def kind_by_answers(output: Output | None, kind: OutputKind) -> OutputKind:
 
 def has_unknown_loss(output: Output | None) -> bool:
     """Whether an output of several units has a loss that says nothing."""
-    if output is None or output.loss is None or output.prediction.shape[-1] < 2:
+    if output is None or output.loss is None:
         return False
-    return kind_by_loss(output.loss) == OutputKind()
+    shape = output.prediction.shape
+    several = len(shape) > 1 and (shape[-1] or 0) > 1
+    return several and kind_by_loss(output.loss) == OutputKind()
 
 
 def shown_by(output: Output) -> str | None:

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from keras_kd import losses
+from keras_kd.core import output_heads
 from keras_kd.tasks.base import Meter
 from keras_kd.tasks.base import Task
 from keras_kd.tasks.headline import Headline
@@ -93,7 +94,12 @@ class Composite(Task):
         return f"{output}_{name}" if len(self.tasks) > 1 else name
 
     def label_loss(self, student, output=None):
-        return {n: t.label_loss(student, n) for n, t in self.tasks.items()}
+        losses = {n: t.label_loss(student, n) for n, t in self.tasks.items()}
+        if getattr(student, "inputs", None) is None:
+            return losses
+        # Keras wants to be told of every output, also that it has no loss.
+        names = output_heads.named_outputs(student)
+        return {**dict.fromkeys(names), **losses} if len(names) > 1 else losses
 
     def metrics(self, student, output=None):
         return {n: t.metrics(student, n) for n, t in self.tasks.items()}

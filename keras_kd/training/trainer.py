@@ -107,12 +107,12 @@ def train(
     keras.utils.set_random_seed(seed)
     model = trained = build()
     judging: list[keras.callbacks.Callback] = []
-    asked = names_of(metrics or [])
+    asked = names_of(metrics or [], model)
     loss, metrics = loss_and_metrics(model, loss, metrics, task)
     if task is not None:
         headline, name = task.headline, f"val_{task.headline.name}"
         watch = watch or (name, headline.direction)
-        if watch[0] == name and headline.name not in names_of(metrics):
+        if watch[0] == name and headline.name not in names_of(metrics, model):
             judging = [JudgeEpochs(task, data.validation)]
     has_targets = targets is not None or cache is not None
     distilled = teacher is not None or has_targets
@@ -182,14 +182,14 @@ def has_missing(loss: Any) -> bool:
     return unlabelled.is_sparse(loss) or unlabelled.is_binary(loss)
 
 
-def names_of(metrics: Any) -> set[str]:
-    """Returns the names that metrics of `compile` are logged under."""
+def names_of(metrics: Any, model: keras.Model) -> set[str]:
+    """Returns the names that a model logs metrics of `compile` under."""
     if isinstance(metrics, dict):
-        several = len(metrics) > 1
+        several = len(getattr(model, "outputs", None) or metrics) > 1
         return {
             f"{output}_{name}" if several else name
             for output, each in metrics.items()
-            for name in names_of(each)
+            for name in names_of(each, model)
         }
     return {getattr(metric, "name", metric) for metric in metrics}
 

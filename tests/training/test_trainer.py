@@ -18,6 +18,7 @@ from selection import quick
 LEARN = {"title": "test", "epochs": 3, "batch_size": 16, "learning_rate": 0.1}
 # It is traced in a third of Adam's time.
 LEARN["optimizer"] = "sgd"
+ONCE = {**LEARN, "epochs": 1}
 
 
 def build():
@@ -234,3 +235,26 @@ def test_training_split_that_is_empty_or_endless_is_refused(change, received):
     data = kd.Data(train=change(batches), validation=make_data().validation)
     with pytest.raises(ValueError, match=f"must end. Received: .*{received}"):
         train(build, data, **LEARN)
+
+
+@pytest.mark.parametrize("form", [list, dict])
+def test_a_task_may_be_of_one_of_several_outputs(form):
+    def two_outputs():
+        inputs = keras.Input((4,))
+        kind = keras.layers.Dense(3, name="kind")(inputs)
+        size = keras.layers.Dense(1, name="size")(inputs)
+        both = {"kind": kind, "size": size}
+        return keras.Model(inputs, both if form is dict else [kind, size])
+
+    x = np.random.default_rng(0).normal(size=(32, 4)).astype("float32")
+    y = {"kind": x[:, :3].argmax(axis=1), "size": x[:, :1]}
+    task = kd.tasks.get({"kind": kd.tasks.Classification()})
+    data = kd.Data((x, y), (x, y))
+    tf.config.run_functions_eagerly(True)
+    try:
+        student, facts = train(two_outputs, data, task=task, **ONCE)
+    finally:
+        tf.config.run_functions_eagerly(False)
+    scores = student(x)["kind"] if form is dict else student(x)[0]
+    right = (np.argmax(scores, axis=-1) == y["kind"]).mean()
+    assert facts["val_accuracy"] == pytest.approx(right)

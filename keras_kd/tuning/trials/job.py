@@ -110,9 +110,10 @@ class Job:
         task, metrics = self.space["task"], self.space["metrics"]
         if task is None or self.objective.name != f"val_{task.headline.name}":
             return []
+        student = self.student()
         if metrics is None:
-            metrics = task.metrics(self.student())
-        if task.headline.name in trainer.names_of(metrics):
+            metrics = task.metrics(student)
+        if task.headline.name in trainer.names_of(metrics, student):
             return []
         return [JudgeEpochs(task, self.data.validation)]
 
