@@ -63,14 +63,14 @@ class Distiller(  # type: ignore[misc]  # two of these wrap `fit`
 
     Outputs: all this holds for each of several outputs, and in whatever form
     `loss` is given; `loss_weights` weigh an output whole, its labels and its
-    teacher. A student's own `compute_loss` is used. A model may end in
-    logits, a softmax or a sigmoid; teacher and student are each read for it,
-    and the label loss is, by what it returns if it is your own function. What
-    none says, say by `outputs` or `task`; else the first batches must show it
-    for certain. Sigmoid and one-unit outputs, and logits
-    compiled with a binary cross-entropy, are distilled unit by unit
-    (Bernoulli): a softmax teaches them its `log p - log(1 - p)`. Numbers that
-    are no class scores need a loss that fits, such as `kd.losses.Regression`.
+    teacher. A student's own `compute_loss` is used. A model may end in logits,
+    a softmax or a sigmoid; teacher and student are each read for it, and the
+    label loss is, by what it returns if it is your own function. What none
+    says, say by `outputs` or `task`; else the first batches must show it for
+    certain. Sigmoid and one-unit outputs, and logits compiled with a binary
+    cross-entropy, are distilled unit by unit (Bernoulli): a softmax teaches
+    them its `log p - log(1 - p)`. Numbers that are no class scores need a loss
+    that fits, such as `kd.losses.Regression`.
 
     Args:
         teacher: A trained `keras.Model`, a list of them (an ensemble), a
@@ -130,8 +130,7 @@ class Distiller(  # type: ignore[misc]  # two of these wrap `fit`
         # The student's policy decides on loss scaling, as in student.fit.
         kwargs.setdefault("dtype", student.dtype_policy)
         super().__init__(name=name, **kwargs)
-        self.alpha = alpha
-        self.student = student
+        self.alpha, self.student = alpha, student
         self.projectors: dict[str, keras.layers.Layer] = {}
         self._outputs, self._task = outputs, task
         self._learn_from(teacher, losses, is_default)
