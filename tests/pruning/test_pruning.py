@@ -50,7 +50,7 @@ def dense_model():
 
 
 def linear_model():
-    """The least that `prune`, whose Adam takes long to trace, can prune."""
+    """The least that can be pruned; each variable takes long to trace."""
     layer = layers.Dense(CLASSES, name="logits")
     return keras.Sequential([keras.Input((FEATURES,)), layer])
 
@@ -189,7 +189,7 @@ def test_pruning_accepts_constant_sparsity():
         0.5, begin_step=5, frequency=1
     )
     pruning = Pruning(schedule=schedule)
-    history = fit(compiled(dense_model()), pruning, epochs=1)
+    history = fit(compiled(linear_model()), pruning, epochs=1)
     assert_sparse(pruning.kernels, 0.5)
     assert history.history["sparsity"] == [sparsity_of(pruning.kernels)]
 
@@ -337,12 +337,12 @@ def test_pruning_warns_when_the_target_is_missed():
         0.0, 0.8, begin_step=0, end_step=10, frequency=7
     )
     with pytest.warns(UserWarning, match="frequency does not divide"):
-        fit(compiled(dense_model()), Pruning(schedule=schedule))
+        fit(compiled(linear_model()), Pruning(schedule=schedule))
 
 
 @pytest.mark.parametrize("first", quick(1, [True, False]))
 def test_pruning_survives_restored_weights(first):
-    model = compiled(dense_model())
+    model = compiled(linear_model())
     pruning = Pruning(0.8)
     # "sparsity" only grows, so the best epoch is the first, hardly pruned.
     stop = keras.callbacks.EarlyStopping(
@@ -370,7 +370,7 @@ def test_pruning_masks_an_averaging_optimizer():
     optimizer = keras.optimizers.SGD(0.05, use_ema=True, ema_momentum=0.9)
     pruning = Pruning(0.8)
     with pytest.warns(UserWarning, match="averaging optimizer"):
-        fit(compiled(dense_model(), optimizer), pruning)
+        fit(compiled(linear_model(), optimizer), pruning)
     assert_sparse(pruning.kernels, 0.8)
 
 
@@ -408,7 +408,7 @@ def test_pruning_resumes_as_if_never_interrupted(tmp_path, order, build):
 
     def run(extra=(), initial=None):
         keras.utils.set_random_seed(3)
-        model = compiled(dense_model(), OPTIMIZERS["momentum"]())
+        model = compiled(linear_model(), OPTIMIZERS["momentum"]())
         if initial is not None:
             model.set_weights(initial)
         pruning = build()
@@ -443,7 +443,7 @@ def test_pruning_needs_an_end_where_the_length_is_unknown():
     x, y = arrays()
     dataset = tf.data.Dataset.from_tensor_slices((x, y)).batch(16)
     unknown = dataset.filter(lambda x, y: True)
-    model = compiled(dense_model())
+    model = compiled(linear_model())
     with pytest.raises(ValueError, match="assert_cardinality"):
         model.fit(unknown, verbose=0, callbacks=[Pruning(0.8)])
     with pytest.raises(ValueError, match="cannot resume at epoch 1"):

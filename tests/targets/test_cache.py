@@ -82,6 +82,11 @@ def test_each_encoding_comes_back_from_disk(tmp_path, options):
             )
 
 
+@pytest.fixture(scope="module")
+def of_arrays(tmp_path_factory):
+    return contents(build(tmp_path_factory.mktemp("one")).directory)
+
+
 @pytest.mark.parametrize(
     "data",
     [
@@ -92,13 +97,12 @@ def test_each_encoding_comes_back_from_disk(tmp_path, options):
     ],
     ids=["arrays", "dataset", "inputs only", "PyDataset"],
 )
-def test_any_form_of_data_gives_the_same_files(tmp_path, data):
-    build(tmp_path / "one")
-    cache = kd.TeacherCache(
-        tmp_path / "two", shard_size=300, dtype="float32"
-    ).build(teacher(), data, batch_size=64, verbose=False)
+def test_any_form_of_data_gives_the_same_files(tmp_path, of_arrays, data):
+    cache = kd.TeacherCache(tmp_path, shard_size=300, dtype="float32").build(
+        teacher(), data, batch_size=64, verbose=False
+    )
     assert len(cache) == 1000
-    assert contents(tmp_path / "one") == contents(tmp_path / "two")
+    assert contents(tmp_path) == of_arrays
 
 
 def test_inputs_of_several_tensors_and_strings(tmp_path):

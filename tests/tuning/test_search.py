@@ -27,6 +27,7 @@ from tuning.toy import build_student
 from tuning.toy import make_teacher
 from tuning.toy import quickly
 
+SEARCH = {"trials": 6, "confirm": 1, "learning_rate": (1e-3, 0.1)}
 OBJECTIVE = keras_tuner.Objective("val_accuracy", "max")
 
 
@@ -35,11 +36,26 @@ def found(tmp_path_factory):
     """One search that most tests below look at."""
     directory = tmp_path_factory.mktemp("search")
     with traces() as count:
-        result = quickly(
-            directory, trials=6, confirm=2, learning_rate=(1e-3, 0.1)
-        )
+        result = quickly(directory, **SEARCH)
     result.traces = len(count)
     return result
+
+
+@pytest.fixture(scope="module")
+def alone(found):
+    """A training with the settings of one trial, and its traces."""
+    with traces() as count:
+        _, facts = train(
+            build_student,
+            DATA,
+            title=None,
+            seed=0,
+            epochs=3,
+            batch_size=16,
+            teacher=make_teacher(),
+            **found.rows[2].settings,
+        )
+    return facts, len(count)
 
 
 @contextlib.contextmanager
@@ -100,18 +116,8 @@ def test_search_returns_settings_that_others_take(found):
     )
 
 
-def test_search_trial_equals_a_training_with_its_settings(found):
-    row = found.rows[2]
-    model, facts = train(
-        build_student,
-        DATA,
-        title=None,
-        seed=0,
-        epochs=3,
-        batch_size=16,
-        teacher=make_teacher(),
-        **row.settings,
-    )
+def test_search_trial_equals_a_training_with_its_settings(found, alone):
+    row, (facts, _) = found.rows[2], alone
     for name, values in facts["history"].items():
         np.testing.assert_allclose(
             values[: row.epochs], row.history[name], rtol=1e-4, err_msg=name
@@ -132,7 +138,8 @@ def test_search_control_equals_a_training_without_a_teacher(found):
 
 
 @pytest.mark.slow
-def test_search_confirms_with_fresh_seeds(found):
+def test_search_confirms_with_fresh_seeds(tmp_path):
+    found = quickly(tmp_path, **{**SEARCH, "trials": 3, "confirm": 2})
     confirmed = found.confirmed
     assert confirmed.seeds == [1, 2]
     sides = {
@@ -188,21 +195,12 @@ def test_search_writes_page_picture_and_logs(found):
     assert logs == ["0", "1", "2", "3", "4", CONTROL]
 
 
-def test_search_traces_one_architecture_once(found):
-    with traces() as alone:
-        train(
-            build_student,
-            DATA,
-            title=None,
-            epochs=3,
-            batch_size=16,
-            teacher=make_teacher(),
-        )
+def test_search_traces_one_architecture_once(found, alone):
     trials = 1
-    confirming = 4  # two seeds, best and default: trained as `compress` does
+    confirming = 2  # best and default: trained as `compress` does
     # Built before its first step, a trial is traced once. Keras traces a
     # training of its own twice: the first makes the optimizer's variables.
-    assert found.traces == trials + confirming * len(alone)
+    assert found.traces == trials + confirming * alone[1]
 
 
 def test_search_prints_what_was_found(found):
@@ -213,9 +211,7 @@ def test_search_prints_what_was_found(found):
 
 def test_search_again_runs_nothing(found):
     with traces() as count:
-        again = quickly(
-            found.directory, trials=6, confirm=2, learning_rate=(1e-3, 0.1)
-        )
+        again = quickly(found.directory, **SEARCH)
     assert not count
     assert again.rows == found.rows and again.confirmed == found.confirmed
 

@@ -129,7 +129,7 @@ def test_study_starts_from_the_defaults(tmp_path, tuner):
 def test_study_killed_at_every_write_ends_the_same(
     tmp_path, monkeypatch, tuner, moment
 ):
-    expected = run_all(make_study(tmp_path / "whole", tuner, trials=4))
+    expected = run_all(make_study(tmp_path / "whole", tuner, trials=3))
     write, calls = study_module.write_atomically, []
 
     def count(path, content):
@@ -137,7 +137,7 @@ def test_study_killed_at_every_write_ends_the_same(
         write(path, content)
 
     monkeypatch.setattr(study_module, "write_atomically", count)
-    run_all(make_study(tmp_path / "counted", tuner, trials=4))
+    run_all(make_study(tmp_path / "counted", tuner, trials=3))
     assert len(calls) > 2 * len(expected)
 
     for fatal in range(1, len(calls) + 1):
@@ -157,10 +157,10 @@ def test_study_killed_at_every_write_ends_the_same(
         directory = tmp_path / f"{fatal}"
         monkeypatch.setattr(study_module, "write_atomically", deadly)
         try:
-            run_all(make_study(directory, tuner, trials=4))
+            run_all(make_study(directory, tuner, trials=3))
         except Killed:
             monkeypatch.setattr(study_module, "write_atomically", write)
-        rows = run_all(make_study(directory, tuner, trials=4))
+        rows = run_all(make_study(directory, tuner, trials=3))
         assert rows == expected, (fatal, moment)
 
 
@@ -186,9 +186,9 @@ def test_study_loses_nothing_on_a_full_disk(tmp_path, monkeypatch):
 @pytest.mark.parametrize("tuner", quick(1, oracles.TUNERS))
 def test_study_is_one_search_however_many_trials_run(tmp_path, tuner):
     """Also where later trials end first, and where it goes on from disk."""
-    expected = run_all(make_study(tmp_path / "one", tuner, trials=8))
+    expected = run_all(make_study(tmp_path / "one", tuner, trials=6))
     for slots in (2, AHEAD):
-        study = make_study(tmp_path / str(slots), tuner, trials=8)
+        study = make_study(tmp_path / str(slots), tuner, trials=6)
         found = run_all(study, slots, random.Random(slots))
         assert found == expected, slots
 
