@@ -205,6 +205,8 @@ def as_dataset(
     if isinstance(split, keras.utils.PyDataset):
         return _stream(split)
     parts = reading.parts_of(split, name)
+    # A list of inputs or labels would be taken for one array.
+    parts = keras.tree.lists_to_tuples(parts)
     dataset = tf.data.Dataset.from_tensor_slices(parts)
     return dataset.batch(batch_size).prefetch(tf.data.AUTOTUNE)
 

@@ -60,6 +60,20 @@ def check_labels(data: Data, student: keras.Model, loss: Any) -> None:
             _check_class_ids(split[1], student, loss, name)
 
 
+def check_numbers(labels: Any, name: str) -> None:
+    """Raises unless all labels of a split are numbers."""
+    for array in tf.nest.flatten(labels):
+        array = np.asarray(array)
+        if array.dtype.kind in "OSUMm":
+            shown = sorted({str(v) for v in array.ravel()[:1000]})[:3]
+            raise ValueError(
+                f"The labels of `{name}` must be numbers. Received: labels "
+                f"such as {', '.join(shown)} (dtype {array.dtype}). Number "
+                "the classes in the order of the outputs: "
+                "class_names, y = np.unique(y, return_inverse=True)."
+            )
+
+
 def check_fit(
     x: Any, y: Any, students: Sequence[keras.Model], loss: Any
 ) -> None:
@@ -81,6 +95,7 @@ def check_fit(
     if any(map(has_own_loss, students)) or not (losses and _are_arrays(y)):
         return
     if not any(map(is_own, losses)):
+        check_numbers(y, "y")
         for labels in map(np.asarray, keras.tree.flatten(y)):
             _check_finite(labels, "`y`: label")
     if not keras.tree.is_nested(y):

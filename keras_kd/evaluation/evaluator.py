@@ -33,6 +33,7 @@ from keras_kd.targets.attached import outputs_of
 from keras_kd.tasks.base import Task
 from keras_kd.tasks.classification import Classification
 from keras_kd.tasks.composite import Composite
+from keras_kd.tasks.composite import parts_for
 from keras_kd.tasks.inferring import infer_output
 from keras_kd.teachers.base import Teacher
 
@@ -206,7 +207,9 @@ class Evaluator:
         if task is None:
             task = infer_output("linear", answers["logits"].shape, labels)
         meter = task.meter()
-        meter.update(answers, labels, sample_weight=weights_of(split))
+        weights = parts_for(task, weights_of(split))
+        labels = parts_for(task, labels)
+        meter.update(answers, labels, sample_weight=weights)
         return meter.result()
 
 

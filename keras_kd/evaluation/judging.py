@@ -14,6 +14,7 @@ from keras_kd.core import output_heads
 from keras_kd.data.masks import with_masks
 from keras_kd.evaluation.runtimes import Runner
 from keras_kd.tasks.base import Task
+from keras_kd.tasks.composite import parts_for
 from keras_kd.tasks.inferring import infer_output
 from keras_kd.tasks.reading import Reader
 from keras_kd.tasks.reading import sums_to_one
@@ -63,9 +64,9 @@ def judge_by_task(
         end = start + len(tf.nest.flatten(x)[0])
         meter.update(
             found,
-            y,
+            parts_for(task, y),
             _rows(theirs, start, end),
-            weight[0] if weight else None,
+            parts_for(task, weight[0]) if weight else None,
         )
         start = end
     if meter is None:

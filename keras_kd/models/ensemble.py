@@ -119,6 +119,12 @@ def common_activation(models: list[keras.Model]) -> str | None:
                 f"{model.name}' has {len(model.outputs)}: make a "
                 "keras.Model(inputs, output) of the one you mean."
             )
+        if isinstance(model.output, dict):
+            raise ValueError(
+                "The models of an ensemble give a tensor. Received: "
+                f"'{model.name}', which gives a dict of one. Write "
+                "keras.Model(model.inputs, model.outputs[0])."
+            )
     shapes = [tuple(model.outputs[0].shape) for model in known]
     if not all(compatible(shapes[0], shape) for shape in shapes[1:]):
         raise ValueError(

@@ -111,8 +111,14 @@ class Composite(Task):
             for loss in task.distillation_losses()
         ]
 
+    def _by_output(self, said):
+        """Returns what was said of outputs by name; one word is for all."""
+        plain = not isinstance(said, Mapping)
+        return dict.fromkeys(self.tasks, said) if plain else said
+
     def meter(self, outputs=None, teacher_outputs=None):
-        return CompositeMeter(self, outputs or {}, teacher_outputs or {})
+        given = outputs, teacher_outputs
+        return CompositeMeter(self, *map(self._by_output, given))
 
     def draw(self, axes, x, label, teacher, student):
         name = self.judging
@@ -175,6 +181,18 @@ class CompositeMeter(Meter):
                 f"an output of that name. Received: {received}"
             )
         return parts[name]
+
+
+def parts_for(task: Task | None, parts: Any) -> Any:
+    """Returns labels or weights as a task takes them.
+
+    Those of a sole output may stand in a dict, which a task of that output
+    does not know; a dict of tasks does.
+    """
+    is_sole = isinstance(parts, Mapping) and len(parts) == 1
+    if not is_sole or isinstance(task, Composite):
+        return parts
+    return next(iter(parts.values()))
 
 
 def _one_of(parts, name):

@@ -18,6 +18,7 @@ from keras_kd.data.splits import Data
 from keras_kd.data.splits import as_dataset
 from keras_kd.distillers.distiller import Distiller
 from keras_kd.losses.soft_targets import SoftTargets
+from keras_kd.tasks.composite import parts_for
 from keras_kd.tasks.distilling import losses_for
 from keras_kd.training.settings_json import as_json
 
@@ -125,7 +126,8 @@ def headline_of(task: tasks.Task, model: keras.Model, split: Split) -> float:
         weights = (part.numpy() for part in weight)
         found = model.predict_on_batch(inputs_for(model, x))
         found = output_heads.outputs_by_name(model, found)
-        meter.update(found, labels, None, *weights)
+        given = [parts_for(task, part) for part in (labels, *weights)]
+        meter.update(found, given[0], None, *given[1:])
     figures, name = meter.result(), task.headline.name
     if name not in figures:
         raise ValueError(

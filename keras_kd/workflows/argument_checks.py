@@ -23,6 +23,7 @@ from keras_kd.data.sample_shapes import check_inputs
 from keras_kd.data.splits import Data
 from keras_kd.distillers.distiller import Distiller
 from keras_kd.distillers.value_checks import check_labels
+from keras_kd.distillers.value_checks import check_numbers
 from keras_kd.distillers.value_checks import check_values
 from keras_kd.engines.named import check_engine
 from keras_kd.export.formats.variants import check_formats
@@ -171,20 +172,6 @@ def check_builder(build: Callable[[], keras.Model]) -> keras.Model:
             "the next. Build it inside the function."
         )
     return student
-
-
-def check_numbers(labels: Any, name: str) -> None:
-    """Raises unless all labels of a split are numbers."""
-    for array in tf.nest.flatten(labels):
-        array = np.asarray(array)
-        if array.dtype.kind not in "biuf":
-            shown = sorted({str(v) for v in array.ravel()[:1000]})[:3]
-            raise ValueError(
-                f"The labels of `{name}` must be numbers. Received: labels "
-                f"such as {', '.join(shown)} (dtype {array.dtype}). Number "
-                "the classes in the order of the outputs: "
-                "class_names, y = np.unique(y, return_inverse=True)."
-            )
 
 
 def check_input_names(x: Any, student: keras.Model, name: str) -> None:

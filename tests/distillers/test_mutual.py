@@ -423,6 +423,11 @@ def two_outputs():
     )
 
 
+def in_a_dict():
+    inputs = keras.Input((4,))
+    return keras.Model(inputs, {"scores": layers.Dense(3)(inputs)})
+
+
 @pytest.mark.parametrize(
     "students, options, message",
     [
@@ -433,6 +438,7 @@ def two_outputs():
         (lambda: [mlp(), mlp(units=4)], {}, "same classes.*3.*4"),
         (lambda: [mlp(), mlp(activation="softmax")], {}, "end in the same way"),
         (lambda: [mlp(), two_outputs()], {}, "one output each"),
+        (lambda: [mlp(), in_a_dict()], {}, "gives a dict of one"),
         (lambda: [mlp(), "teacher"], {}, "builtins.str"),
         (lambda: [mlp(), mlp()], {"alpha": 1.5}, "alpha=1.5"),
         (lambda: [mlp(), mlp()], {"temperature": 0.0}, "temperature=0"),

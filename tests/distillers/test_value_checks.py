@@ -94,6 +94,7 @@ def fit(x, y, loss=SPARSE, model=None):
         (one(X, np.nan), Y, "`x`: input .* example 5"),
         (one(X, np.inf), Y, "`x`: input .* example 5"),
         (one(X, 3e38), Y, "`x`: input .* example 5"),
+        (X, np.array(["a", "b"])[Y % 2], "`y` must be numbers.* np.unique"),
         (X, one(Y, np.nan), "`y`: label .* example 5"),
         (X, one(Y, 0.5), "`y`: a label .* 0.5 for example 5"),
         (X, one(Y, 99), "`y`: a label .* 99.0 for example 5"),

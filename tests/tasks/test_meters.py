@@ -64,10 +64,12 @@ def test_dict_of_one_task_is_that_task(case):
     )
 
 
-def test_dict_of_one_task_is_told_what_its_outputs_are():
-    meter = tasks.get({"it": tasks.MultiLabel()}).meter(
-        {"it": "logits"}, {"it": "probabilities"}
-    )
+@pytest.mark.parametrize("form", [dict, str])
+def test_dict_of_one_task_is_told_what_its_outputs_are(form):
+    said = ["logits", "probabilities"]
+    if form is dict:
+        said = [{"it": one} for one in said]
+    meter = tasks.get({"it": tasks.MultiLabel()}).meter(*said)
     ambiguous = {"it": np.array([[0.3, 0.7]])}
     meter.update(ambiguous, {"it": np.array([[1, 0]])}, ambiguous)
     # Logits above 0 say yes twice, the probabilities once.
