@@ -38,14 +38,6 @@ class Broken(kd.losses.DistillationLoss):
 
 
 @pytest.fixture
-def eager():
-    """Trainings that are compared here need no graph."""
-    tf.config.run_functions_eagerly(True)
-    yield
-    tf.config.run_functions_eagerly(False)
-
-
-@pytest.fixture
 def said():
     return []
 
