@@ -58,6 +58,7 @@ def targets_of(model, data):
 # Generations.
 
 
+@pytest.mark.usefixtures("eager")
 def test_born_again_one_generation_equals_train():
     data = make_data()
     result = kd.born_again(build, data, generations=1, seed=3, **LEARN)

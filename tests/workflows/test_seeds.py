@@ -108,6 +108,7 @@ def same(one, other):
     keras.tree.map_structure(np.testing.assert_array_equal, one[1], other[1])
 
 
+@pytest.mark.usefixtures("eager")
 def test_order_in_which_seeds_end_changes_nothing(tmp_path):
     engine = Elsewhere()
     found = trained_in(tmp_path / "beside", engine)
@@ -116,6 +117,7 @@ def test_order_in_which_seeds_end_changes_nothing(tmp_path):
     assert [name for name, *_ in found[0]] == ["control", "student"]
 
 
+@pytest.mark.usefixtures("eager")
 def test_what_ended_beside_a_failure_is_kept(tmp_path, monkeypatch):
     train, calls = seeds.train, []
 

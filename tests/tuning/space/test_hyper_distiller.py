@@ -198,6 +198,7 @@ def counting_teacher():
     return kd.teachers.CallableTeacher(answer), rows
 
 
+@pytest.mark.usefixtures("eager")
 def test_teacher_labels_arrays_once_for_all_trials(capsys):
     source, rows = counting_teacher()
     hyper = kd.HyperDistiller(source, build_student)
@@ -210,6 +211,7 @@ def test_teacher_labels_arrays_once_for_all_trials(capsys):
     assert capsys.readouterr().out == ""  # verbose=0
 
 
+@pytest.mark.usefixtures("eager")
 def test_stored_labels_teach_as_a_live_teacher_does():
     stored = train(kd.HyperDistiller(teacher(), build_student), settings())
     keras.utils.set_random_seed(0)
@@ -218,6 +220,7 @@ def test_stored_labels_teach_as_a_live_teacher_does():
     assert_same_weights(stored, live, tolerance=1e-5)
 
 
+@pytest.mark.usefixtures("eager")
 def test_teacher_runs_live_over_a_data_set():
     source, rows = counting_teacher()
     hyper = kd.HyperDistiller(source, build_student)
