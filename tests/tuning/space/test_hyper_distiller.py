@@ -198,7 +198,6 @@ def counting_teacher():
     return kd.teachers.CallableTeacher(answer), rows
 
 
-@pytest.mark.usefixtures("eager")
 def test_teacher_labels_arrays_once_for_all_trials(capsys):
     source, rows = counting_teacher()
     hyper = kd.HyperDistiller(source, build_student)
