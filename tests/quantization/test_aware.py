@@ -170,8 +170,8 @@ def test_aware_student_trains_compiled_in_half_precision_and_on_replicas(
     assert ranges_of(half)["logits_int8"] != ranges_of(aware)["logits_int8"]
 
 
-def test_aware_student_is_exported_in_integers_only(distilled, tmp_path):
-    aware = distilled[0]
+def test_aware_student_is_exported_in_integers_only(images, tmp_path):
+    aware = quantization_aware(student(), images[0])
     with pytest.raises(ValueError, match="computes in int8"):
         export(aware, tmp_path, "m", formats="tflite", verbose=False)
 
