@@ -14,7 +14,7 @@ def test_search_command_searches_and_goes_on(tmp_path, capsys):
     recipe.write_text(RECIPE)
     directory = tmp_path / "out"
     call = ["search", str(recipe), "--directory", str(directory)]
-    call += ["--confirm", "1", "--epochs", "2"]
+    call += ["--confirm", "0", "--epochs", "2"]
     assert main([*call, "--trials", "2"]) == 0
     output = capsys.readouterr().out
     assert "Best: trial 0" in output and "search.html" in output
