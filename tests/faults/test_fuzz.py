@@ -23,7 +23,7 @@ def folder(tmp_path_factory):
 
 
 def test_mutated_folders_are_refused_in_words(folder):
-    counts, faults = fuzzing.fuzz(folder, 300, seed=1, seconds=8)
+    counts, faults = fuzzing.fuzz(folder, 100, seed=1, seconds=8)
     assert not faults
     assert counts["refused"] > counts.total() / 5
 
