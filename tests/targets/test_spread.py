@@ -49,10 +49,10 @@ class Elsewhere(Engine):
 @pytest.mark.parametrize(
     "options",
     quick(
-        2,
+        1,
         [
-            {},
             {"taps": ("output", "hidden"), "dtype": "float16"},
+            {},
             {"top_k": 2},
             {"augment": lambda x, seed: x + 1.0, "views": 2},
         ],
