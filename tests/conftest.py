@@ -26,6 +26,18 @@ def fresh_keras():
     keras.utils.set_random_seed(0)
 
 
+@pytest.fixture
+def eager():
+    """Runs steps eagerly, where a test does not look at how they run.
+
+    A few tiny steps take less time than to trace one. `compile` has an
+    argument for it; this is for functions that compile for themselves.
+    """
+    tf.config.run_functions_eagerly(True)
+    yield
+    tf.config.run_functions_eagerly(False)
+
+
 @pytest.fixture(autouse=True, scope="module")
 def small_heap():
     """Keeps what earlier modules left from being looked through for garbage.

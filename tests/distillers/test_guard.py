@@ -17,15 +17,22 @@ from distillers.tiny import labels
 from distillers.tiny import linear
 from distillers.tiny import mlp
 from keras_kd.targets.attached import attach_targets
+from selection import quick
+from selection import slow
 
 X, Y = features(), labels()
 FIT = {"batch_size": 6, "shuffle": False, "verbose": 0}
 
-MODES = [
-    pytest.param({"run_eagerly": True}, id="eager"),
-    pytest.param({"jit_compile": False}, id="graph"),
-    pytest.param({"jit_compile": True}, id="xla"),
-]
+EAGER, XLA = {"run_eagerly": True}, {"jit_compile": True}
+GRAPH = {"jit_compile": False}
+MODES = [EAGER, XLA, GRAPH]
+
+
+def with_all_modes(first, second):
+    """Pairs a number with each mode; another one repeats it but eagerly."""
+    pairs = [(first, mode) for mode in MODES] + [(second, EAGER)]
+    others = [(second, XLA), (second, GRAPH)]
+    return pairs + [slow(pair) for pair in others]
 
 
 class Spoilt(kd.teachers.Teacher):
@@ -58,8 +65,9 @@ def assert_finite(distiller):
     assert all(np.isfinite(w).all() for w in weights)
 
 
-@pytest.mark.parametrize("mode", MODES)
-@pytest.mark.parametrize("bad", [np.nan, np.inf])
+@pytest.mark.parametrize(
+    ("bad", "mode"), with_all_modes(np.nan, np.inf), ids=str
+)
 def test_guard_names_the_batch_of_a_teacher_that_fails(bad, mode):
     distiller = compiled(Spoilt(bad), **mode)
     message = r"NaN or Inf for 2 example\(s\) of batch 2 "
@@ -107,7 +115,7 @@ def batches(x, y):
     return tf.data.Dataset.from_tensor_slices((x, y)).batch(6)
 
 
-@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("mode", MODES, ids=str)
 def test_guard_names_the_batch_of_a_label_out_of_range(mode):
     distiller = compiled(linear(seed=1), **mode)
     for wrong in (3, -2, 0.5, np.nan):
@@ -119,8 +127,7 @@ def test_guard_names_the_batch_of_a_label_out_of_range(mode):
         assert_finite(distiller)
 
 
-@pytest.mark.parametrize("mode", MODES)
-@pytest.mark.parametrize("bad", [np.nan, 3e38])
+@pytest.mark.parametrize(("bad", "mode"), with_all_modes(np.nan, 3e38), ids=str)
 def test_fit_does_not_end_well_with_weights_that_it_has_spoilt(bad, mode):
     """A ReLU may hide a NaN of the inputs from the loss."""
     x = X.copy()
@@ -165,7 +172,7 @@ class Subclassed(keras.Model):
         return self.model(x)
 
 
-@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("mode", quick(2, MODES), ids=str)
 def test_guard_tells_probabilities_from_logits(mode):
     values = [
         compiled(teacher, **mode).fit(X, Y, **FIT).history["soft_targets"]
@@ -177,7 +184,7 @@ def test_guard_tells_probabilities_from_logits(mode):
     assert values[0] == pytest.approx(values[1], rel=1e-4)
 
 
-@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("mode", quick(2, MODES), ids=str)
 def test_guard_stops_at_values_that_could_be_either(mode):
     class Halves(kd.teachers.Teacher):
         def __call__(self, x):
@@ -190,7 +197,7 @@ def test_guard_stops_at_values_that_could_be_either(mode):
 
 
 def test_guard_is_in_no_checkpoint():
-    distiller = compiled(linear(seed=1))
+    distiller = compiled(linear(seed=1), run_eagerly=True)
     student = distiller.student
     distiller.fit(X, Y, **FIT)
     saved = {id(variable) for variable in distiller.variables}

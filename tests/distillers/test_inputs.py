@@ -50,8 +50,8 @@ def test_distiller_teacher_may_have_another_resolution_and_scale():
     images = np.random.default_rng(0).uniform(0, 255, (6, 4, 4, 1))
     images = images.astype("float32")
     teacher, student = convolve(1, 8), convolve(2, 4)
-    targets = teacher.predict(preprocess(images), verbose=0)
-    before = student.predict(images, verbose=0)
+    targets = teacher(preprocess(images)).numpy()
+    before = student(images).numpy()
     source = kd.teachers.FrozenTeacher(teacher, preprocess=preprocess)
     logs = fit(
         kd.Distiller(source, student, 4.0, 1.0),
@@ -75,8 +75,8 @@ def two_inputs(names, seed):
 def test_distiller_accepts_dicts_of_inputs():
     data = {"left": X, "right": features(seed=3)}
     teacher, student = (two_inputs(("left", "right"), s) for s in (1, 2))
-    targets = teacher.predict(data, verbose=0)
-    before = student.predict(data, verbose=0)
+    targets = teacher(data).numpy()
+    before = student(data).numpy()
     logs = fit(kd.Distiller(teacher, student), data, Y, batch_size=len(X))
     expected = kl(targets, before, 4.0).mean()
     assert logs["soft_targets"] == pytest.approx(expected, rel=1e-4)
@@ -96,8 +96,8 @@ def test_distiller_teacher_may_have_other_input_names():
     def preprocess(x):
         return {"image": x["left"], "sound": x["right"]}
 
-    targets = teacher.predict(preprocess(data), verbose=0)
-    before = student.predict(data, verbose=0)
+    targets = teacher(preprocess(data)).numpy()
+    before = student(data).numpy()
     source = kd.teachers.FrozenTeacher(teacher, preprocess=preprocess)
     logs = fit(kd.Distiller(source, student), data, Y, batch_size=len(X))
     expected = kl(targets, before, 4.0).mean()
@@ -116,8 +116,8 @@ def test_distiller_student_of_one_input_of_several(student_input):
             with pytest.raises(ValueError, match="Which parts of a batch"):
                 fit(distiller, parts, Y)
         return
-    before = student.predict(data[student_input], verbose=0)
-    targets = distiller.teacher.predict(data, verbose=0)
+    before = student(data[student_input]).numpy()
+    targets = distiller.teacher(data).numpy()
     logs = fit(distiller, data, Y, batch_size=len(X))
     expected = kl(targets, before, 4.0).mean()
     assert logs["soft_targets"] == pytest.approx(expected, rel=1e-4)
@@ -143,7 +143,7 @@ def test_distiller_accepts_tuples_of_inputs():
 
 def test_distiller_attached_targets_of_unknown_rank():
     """As tf.data.Dataset.from_generator gives them without a signature."""
-    targets = linear(seed=1).predict(X, verbose=0)
+    targets = linear(seed=1)(X).numpy()
     kinds = {"inputs": "float32", "teacher_targets": {"output": "float32"}}
 
     def batches():
@@ -260,7 +260,7 @@ def test_distiller_targets_with_the_data_equal_a_live_teacher(kind):
 
 def test_distiller_with_attached_targets_evaluates_and_predicts_plain_data():
     distiller = kd.Distiller(None, mlp(seed=2))
-    data = attach_targets(X, {"output": mlp(seed=1).predict(X, verbose=0)})
+    data = attach_targets(X, {"output": mlp(seed=1)(X).numpy()})
     logs = fit(distiller, data, Y, validation_data=(X, Y))
     assert logs["val_loss"] > 0.0
     np.testing.assert_allclose(
@@ -286,7 +286,7 @@ def test_distiller_attached_targets_need_no_labels():
     reference, student = linear(seed=2), linear(seed=2)
     teacher = linear(seed=1)
     fit(kd.Distiller(teacher, reference, 4.0, 1.0), X, loss=None)
-    data = attach_targets(X, {"output": teacher.predict(X, verbose=0)})
+    data = attach_targets(X, {"output": teacher(X).numpy()})
     fit(kd.Distiller(None, student, 4.0, 1.0), data, loss=None)
     assert_same_weights(student, reference, 1e-6)
 

@@ -22,6 +22,7 @@ from keras_kd.distillers.per_output import Output
 from keras_kd.distillers.per_output import labels_of_tap
 from keras_kd.targets.attached import attach_targets
 from reference import decoupled
+from selection import quick
 
 X, Y = features(), labels()
 HAS_LABEL = np.arange(len(X)) % 3 != 0
@@ -124,7 +125,8 @@ def test_label_aware_loss_of_the_package_equals_its_formula():
     assert logs["decoupled"] == pytest.approx([expected], rel=1e-5)
 
 
-def test_label_aware_loss_trains_in_a_compiled_step():
+@pytest.mark.parametrize("jit_compile", quick(1, [False, True]))
+def test_label_aware_loss_trains_in_a_compiled_step(jit_compile):
     student = linear(2)
     distiller = kd.Distiller(
         linear(1),
@@ -132,7 +134,7 @@ def test_label_aware_loss_trains_in_a_compiled_step():
         distillation_losses=[AtLabel(), kd.losses.Decoupled()],
     )
     optimizer = keras.optimizers.Adam(0.05)
-    distiller.compile(optimizer, cross_entropy(), jit_compile=True)
+    distiller.compile(optimizer, cross_entropy(), jit_compile=jit_compile)
     y = np.where(HAS_LABEL, Y, -1)
     history = distiller.fit(X, y, epochs=30, verbose=0).history
     for name in ("at_label", "decoupled"):

@@ -16,6 +16,7 @@ from distillers.tiny import kl
 from distillers.tiny import labels
 from distillers.tiny import linear
 from distillers.tiny import nll
+from selection import quick
 
 X, Y = features(), labels()
 FIT = {"batch_size": 8, "shuffle": False, "verbose": 0}
@@ -44,7 +45,7 @@ def expected(alpha, temperature):
     return alpha * soft + (1.0 - alpha) * nll(Y, student).mean()
 
 
-@pytest.mark.parametrize("jit_compile", [False, True])
+@pytest.mark.parametrize("jit_compile", quick(1, [False, True]))
 def test_distiller_assignments_between_epochs_do_not_retrace(jit_compile):
     Traced.traces = 0
     distiller = compiled(Traced, jit_compile=jit_compile)

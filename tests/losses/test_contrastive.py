@@ -19,6 +19,7 @@ from keras_kd.losses.contrastive_memory import NOBODY
 from keras_kd.losses.contrastive_memory import ContrastiveMemory
 from keras_kd.recipes import digits
 from replicas import two_replicas
+from selection import quick
 
 RNG = np.random.default_rng(0)
 X, Y = features(), labels()
@@ -152,7 +153,7 @@ def test_negatives_are_drawn_evenly_from_all_other_rows_in_use():
     assert set(np.asarray(layer._draw(first)).flat) == set(range(1, 50))
 
 
-@pytest.mark.parametrize("jit_compile", [False, True])
+@pytest.mark.parametrize("jit_compile", quick(1, [True, False]))
 def test_zero_taps_have_finite_gradients(jit_compile):
     layer, compare = memory_layer(), Contrastive()
 

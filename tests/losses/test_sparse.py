@@ -10,6 +10,7 @@ import tensorflow as tf
 import reference
 from keras_kd.losses import soft_targets
 from keras_kd.losses import sparse
+from selection import quick
 
 RNG = np.random.default_rng(0)
 CLASSES, K = 1000, 16
@@ -173,7 +174,7 @@ def test_sampled_at_another_temperature_is_nan_without_a_gradient():
     assert not np.any(sparse.differs(TARGET, 7.0))
 
 
-@pytest.mark.parametrize("jit_compile", [False, True])
+@pytest.mark.parametrize("jit_compile", quick(1, [True, False]))
 @pytest.mark.parametrize("kind", ["top_k", "sampled"])
 def test_sequences_of_unknown_length_equal_rows(kind, jit_compile):
     rows = TARGET if kind == "top_k" else draws(TEACHER, 50, 4.0)

@@ -318,6 +318,7 @@ def test_two_of_four_holds_along_the_input_channels_of_a_convolution():
     assert ((groups == 0).sum(axis=1) == 2).all()
 
 
+@pytest.mark.usefixtures("eager")
 def test_prune_records_layer_classes_by_name():
     _, record = prune(
         linear_model(),
@@ -648,6 +649,7 @@ def test_prune_learns_from_the_teacher_while_it_prunes():
         np.testing.assert_array_equal(old, new)
 
 
+@pytest.mark.usefixtures("eager")
 def test_prune_with_alpha_zero_equals_pruning_without_a_teacher():
     teacher, student = linear_model(), linear_model()
     results = []
@@ -696,6 +698,7 @@ def test_prune_passes_over_examples_without_a_label(as_dataset):
     assert not record.settings["distilled"]
 
 
+@pytest.mark.usefixtures("eager")
 def test_prune_keeps_the_loss_weights_of_the_student():
     """An output of weight 0 stays as it was, but for what is pruned."""
     x, y = arrays(32)
@@ -719,6 +722,7 @@ def test_prune_keeps_the_loss_weights_of_the_student():
     assert pruned(loss_weights=[1.0, 1.0])[0] > 0.0
 
 
+@pytest.mark.usefixtures("eager")
 def test_prune_ends_sparse_when_early_stopping_restores_weights():
     stop = keras.callbacks.EarlyStopping(
         "sparsity", mode="min", patience=9, restore_best_weights=True

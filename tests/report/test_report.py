@@ -258,7 +258,7 @@ def test_picture_shows_every_row(stage, tmp_path):
     assert found > 100
 
 
-@pytest.mark.parametrize("stage", ["control", "student"])
+@pytest.mark.parametrize("stage", quick(1, ["control", "student"]))
 def test_picture_shows_the_seeds_as_pale_dots(stage, tmp_path):
     from matplotlib import colors
 

@@ -41,6 +41,7 @@ def copied(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["distiller", "mutual"])
+@pytest.mark.usefixtures("eager")
 def test_saved_distillers_load_answer_and_train_on(name, answers):
     kind = {"distiller": kd.Distiller, "mutual": kd.MutualDistiller}[name]
     model = keras.saving.load_model(HERE / f"{name}.keras")
@@ -66,6 +67,7 @@ def test_saved_exits_leave_as_early_as_before(answers):
 
 
 @pytest.mark.parametrize("name", ["dense", "sparse"])
+@pytest.mark.usefixtures("eager")
 def test_saved_targets_are_whole_and_not_made_again(copied, name, capsys):
     folder = copied("targets") / name
     before = {p: p.stat().st_mtime_ns for p in folder.rglob("*.npy")}
@@ -125,6 +127,7 @@ def test_finished_run_is_read_verified_and_not_done_again(
     assert found == before
 
 
+@pytest.mark.usefixtures("eager")
 def test_finished_search_is_read_and_not_done_again(copied, capsys):
     folder = copied("search")
     rows = json.loads((folder / "study.json").read_text())["study"]["rows"]

@@ -19,6 +19,7 @@ from keras_kd.data.splits import Data
 from keras_kd.evaluation.evaluator import Evaluator
 from keras_kd.teachers import EMATeacher
 from replicas import two_replicas
+from selection import quick
 from teachers.learning import digits
 from teachers.learning import same_choice
 
@@ -47,14 +48,11 @@ def fit(teacher, student=None, epochs=2, **compile_with):
     return distiller, steps.weights, history.history
 
 
-MODES = {
-    "eager": {"run_eagerly": True},
-    "graph": {"jit_compile": False},
-    "xla": {"jit_compile": True},
-}
+EAGER, XLA = {"run_eagerly": True}, {"jit_compile": True}
+GRAPH = {"jit_compile": False}
 
 
-@pytest.mark.parametrize("mode", MODES.values(), ids=MODES)
+@pytest.mark.parametrize("mode", quick(2, [EAGER, XLA, GRAPH]), ids=str)
 def test_ema_teacher_of_momentum_0_is_the_student_one_step_behind(mode):
     teacher = EMATeacher(momentum=0.0, warm_up=False)
     distiller, _, history = fit(teacher, **mode)
@@ -64,8 +62,15 @@ def test_ema_teacher_of_momentum_0_is_the_student_one_step_behind(mode):
     assert history["teacher_agreement"] == [1.0, 1.0]
 
 
-@pytest.mark.parametrize("mode", MODES.values(), ids=MODES)
-@pytest.mark.parametrize("warm_up", [False, True])
+@pytest.mark.parametrize(
+    ("warm_up", "mode"),
+    quick(
+        3,
+        [(False, EAGER), (True, EAGER), (True, GRAPH)]
+        + [(False, GRAPH), (False, XLA), (True, XLA)],
+    ),
+    ids=str,
+)
 def test_ema_teacher_averages_as_the_formula_says(warm_up, mode):
     teacher = EMATeacher(momentum=0.6, warm_up=warm_up)
     student = mlp(layers.BatchNormalization(), seed=2)
@@ -102,7 +107,7 @@ def test_ema_teacher_predicts_in_inference_mode_and_is_not_trained():
 
 
 def test_ema_teacher_is_in_no_file_and_resumes_from_the_student(tmp_path):
-    distiller, _, _ = fit(EMATeacher(0.9))
+    distiller, _, _ = fit(EMATeacher(0.9), run_eagerly=True)
     assert len(distiller.weights) == len(distiller.student.weights) == 2
     distiller.save(tmp_path / "distiller.keras")
     loaded = keras.models.load_model(tmp_path / "distiller.keras")
@@ -128,7 +133,7 @@ def test_ema_teacher_starts_anew_with_another_student():
 
 def test_ema_teacher_follows_inside_an_ensemble():
     average = EMATeacher(momentum=0.0, warm_up=False)
-    distiller, _, _ = fit([linear(1), average])
+    distiller, _, _ = fit([linear(1), average], run_eagerly=True)
     assert_same_weights(average.model, distiller.student, 1e-6)
 
 
@@ -144,7 +149,7 @@ def test_ema_teacher_follows_under_a_distribution_strategy():
 def test_ema_teacher_copies_a_student_with_a_lambda():
     student = mlp(layers.Lambda(lambda t: 2.0 * t), seed=2)
     teacher = EMATeacher(momentum=0.0, warm_up=False)
-    fit(teacher, student, jit_compile=False)
+    fit(teacher, student, run_eagerly=True)
     assert_same_weights(teacher.model, student, 1e-6)
     np.testing.assert_allclose(teacher(X)["output"], student(X), rtol=1e-5)
 

@@ -19,6 +19,7 @@ from distillers.tiny import mlp
 from keras_kd.teachers import ClassMapping
 from keras_kd.teachers import EnsembleTeacher
 from keras_kd.teachers import OwnExitTeacher
+from selection import quick
 from teachers.learning import digits
 from teachers.learning import same_choice
 
@@ -51,9 +52,16 @@ def compiled(student, losses=None, alpha=1.0, exit="last", **compile_with):
     return distiller.compile(keras.optimizers.SGD(0.5), **compile_with)
 
 
-@pytest.mark.parametrize("activation", [None, "softmax"])
+EAGER, XLA = {"run_eagerly": True}, {"jit_compile": True}
+
+
 @pytest.mark.parametrize(
-    "mode", [{"run_eagerly": True}, {"jit_compile": True}], ids=["eager", "xla"]
+    ("mode", "activation"),
+    quick(
+        3,
+        [(EAGER, None), (EAGER, "softmax"), (XLA, None), (XLA, "softmax")],
+    ),
+    ids=str,
 )
 def test_own_exit_teacher_gives_the_loss_of_its_formula(mode, activation):
     student = two_exits(activation=activation)
@@ -71,7 +79,7 @@ def test_own_exit_teacher_gives_the_loss_of_its_formula(mode, activation):
 def test_own_exit_teacher_gets_no_gradient():
     student = two_exits()
     before = {w.path: w.numpy() for w in student.weights}
-    compiled(student).fit(X, epochs=3, **FIT)
+    compiled(student, run_eagerly=True).fit(X, epochs=3, **FIT)
     moved = {
         w.path.split("/")[-2]
         for w in student.weights
@@ -94,22 +102,21 @@ def test_own_exit_teacher_teaches_features_through_a_projector():
         kd.losses.SoftTargets(3.0, student="early"),
         kd.losses.FeatureMatching("deep", "shallow", projector="auto"),
     ]
-    distiller = compiled(student, losses)
+    distiller = compiled(student, losses, run_eagerly=True)
     assert list(distiller.projectors) == ["feature_matching"]
     history = distiller.fit(X, epochs=20, **FIT).history
     for name in ("soft_targets", "feature_matching"):
         assert history[name][-1] < 0.5 * history[name][0], name
 
 
-def test_own_exit_teacher_keeps_the_promises_in_training():
+@pytest.mark.parametrize("ways", quick(1, [[], ["graph", "xla"]]))
+def test_own_exit_teacher_keeps_the_promises_in_training(ways):
     def make():
         both = {"early": cross_entropy(), "last": cross_entropy()}
         return compiled(two_exits(), alpha=0.3, loss=both)
 
     y = {"early": Y, "last": Y}
-    kd.testing.check_distiller(
-        make, X, y, ways=("graph", "xla"), frozen_teacher=False
-    )
+    kd.testing.check_distiller(make, X, y, ways=ways, frozen_teacher=False)
 
 
 def test_own_exit_teacher_shows_its_targets():

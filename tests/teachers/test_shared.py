@@ -27,7 +27,8 @@ FIT = {"batch_size": 8, "shuffle": False, "verbose": 0}
 
 def distiller_of(teacher, student, losses):
     distiller = kd.Distiller(teacher, student, distillation_losses=losses)
-    return distiller.compile(keras.optimizers.SGD(0.1), cross_entropy())
+    optimizer = keras.optimizers.SGD(0.1)
+    return distiller.compile(optimizer, cross_entropy(), run_eagerly=True)
 
 
 def model():

@@ -461,7 +461,7 @@ def without_labels(teacher):
 
 def test_check_distiller_passes():
     teacher = network(TEACHER_WIDTH)
-    ways = ["graph", "steps_per_execution", "xla"]
+    ways = ["graph", "xla"]
     check_distiller(lambda: with_features(teacher), X, Y, ways=ways)
 
 
@@ -531,7 +531,7 @@ class Retraces(Distiller):
 @pytest.mark.parametrize(
     ("broken", "promise"),
     quick(
-        3,
+        2,
         [
             (
                 TwiceTeacher,

@@ -125,6 +125,7 @@ def test_strings_are_trained_on_as_they_are(labelled):
     assert control["val_accuracy"] == student["val_accuracy"] == 1.0
 
 
+@pytest.mark.usefixtures("eager")
 def test_best_epoch_on_validation_is_kept():
     data = make_data()
     learn = {**LEARN, "learning_rate": 0.3, "optimizer": "adam"}

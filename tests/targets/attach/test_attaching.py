@@ -455,12 +455,14 @@ def test_training_on_attached_data_equals_a_live_teacher(cache, teacher):
 def test_training_with_views_equals_a_live_teacher_on_them(viewed, teacher):
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
     data = images(), labels()
-    stored = kd.Distiller(teacher=None, student=model(5)).compile("sgd", loss)
+    stored = kd.Distiller(teacher=None, student=model(5))
+    stored.compile("sgd", loss, run_eagerly=True)
     stored.fit(viewed.attach(data, batch_size=16), epochs=3, verbose=0)
     again = viewed.attach(data, batch_size=16).map(
         lambda x, y: (x["inputs"], y)
     )
-    live = kd.Distiller(teacher, model(5)).compile("sgd", loss)
+    live = kd.Distiller(teacher, model(5))
+    live.compile("sgd", loss, run_eagerly=True)
     live.fit(again, epochs=3, verbose=0)
     for a, b in zip(
         stored.student.get_weights(), live.student.get_weights(), strict=True

@@ -215,6 +215,7 @@ def test_teacher_labels_arrays_once_for_all_trials(capsys):
     assert capsys.readouterr().out == ""  # verbose=0
 
 
+@pytest.mark.usefixtures("eager")
 def test_stored_labels_teach_as_a_live_teacher_does():
     stored = train(kd.HyperDistiller(teacher(), small), settings())
     keras.utils.set_random_seed(0)
@@ -223,6 +224,7 @@ def test_stored_labels_teach_as_a_live_teacher_does():
     assert_same_weights(stored, live, tolerance=1e-5)
 
 
+@pytest.mark.usefixtures("eager")
 def test_teacher_runs_live_over_a_data_set():
     source, rows = counting_teacher()
     hyper = kd.HyperDistiller(source, small)
