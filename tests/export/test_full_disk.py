@@ -54,6 +54,7 @@ def disk(tmp_path):
         subprocess.run(["umount", path], check=True)
 
 
+@pytest.mark.slow
 def test_release_on_a_full_disk_leaves_whole_files(exported, second, disk):
     base = disk.path / "cnn"
     shutil.copytree(exported.folder / "cnn", base)

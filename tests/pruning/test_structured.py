@@ -18,7 +18,6 @@ from keras_kd.pruning.structured.groups import groups_of
 from keras_kd.pruning.structured.kinds import TRANSPOSED
 from keras_kd.pruning.structured.surgery import cut
 from keras_kd.pruning.structured.trace import trace
-from selection import quick
 
 SMALL = pytest.mark.parametrize(
     "build", wired_models.SMALL, ids=lambda build: build.__name__
@@ -122,18 +121,9 @@ def test_dead_channels_leave_without_a_trace(build):
     assert [layer.name for layer in smaller.layers] == names
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
-    "build",
-    quick(
-        1,
-        [
-            build
-            if build in (wired_models.mobile_net, wired_models.res_net)
-            else pytest.param(build, marks=pytest.mark.slow)
-            for build in wired_models.REAL
-        ],
-    ),
-    ids=lambda build: build.__name__,
+    "build", wired_models.REAL, ids=lambda build: build.__name__
 )
 def test_dead_channels_leave_real_models_without_a_trace(build):
     check_exact(build(), tolerance=2e-5)

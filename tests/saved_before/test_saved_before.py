@@ -86,7 +86,8 @@ def test_saved_targets_are_whole_and_not_made_again(copied, name, capsys):
         np.testing.assert_array_equal(targets["ids"], order)
     train = cache.attach((x, y), batch_size=32)
     distiller = kd.Distiller(None, made_by.build_student())
-    distiller.compile("sgd", made_by.cross_entropy()).fit(train, verbose=0)
+    distiller.compile("sgd", made_by.cross_entropy(), run_eagerly=True)
+    distiller.fit(train, verbose=0)
 
 
 def test_finished_run_is_read_verified_and_not_done_again(
@@ -113,6 +114,7 @@ def test_finished_run_is_read_verified_and_not_done_again(
         made_by.build_student,
         made_by.data(),
         folder,
+        dry_run=False,
         **made_by.RUN,
     )
     out = capsys.readouterr().out

@@ -53,6 +53,7 @@ def test_verify_directory_names_the_damaged_file(copy):
     assert "model.tflite" in problems[copy / "model.tflite"]
 
 
+@pytest.mark.slow
 def test_verify_directory_compares_answers_not_only_hashes(copy, tmp_path):
     keras.utils.set_random_seed(1)  # other weights than the exported model's
     other = keras.Sequential(
