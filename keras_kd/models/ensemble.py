@@ -119,7 +119,7 @@ def common_activation(models: list[keras.Model]) -> str | None:
                 f"{model.name}' has {len(model.outputs)}: make a "
                 "keras.Model(inputs, output) of the one you mean."
             )
-        if isinstance(model.output, dict):
+        if isinstance(getattr(model, "output", None), dict):
             raise ValueError(
                 "The models of an ensemble give a tensor. Received: "
                 f"'{model.name}', which gives a dict of one. Write "

@@ -121,13 +121,12 @@ def headline_of(task: tasks.Task, model: keras.Model, split: Split) -> float:
         ValueError: If the split does not give it.
     """
     meter = task.meter(forms_of(model))
-    for x, y, *weight in as_dataset(split):
-        labels = tf.nest.map_structure(lambda part: part.numpy(), y)
-        weights = (part.numpy() for part in weight)
+    for x, *rest in as_dataset(split):
+        given = tf.nest.map_structure(lambda part: part.numpy(), rest)
         found = model.predict_on_batch(inputs_for(model, x))
         found = output_heads.outputs_by_name(model, found)
-        given = [parts_for(task, part) for part in (labels, *weights)]
-        meter.update(found, given[0], None, *given[1:])
+        labels, *weights = (parts_for(task, part) for part in given)
+        meter.update(found, labels, None, *weights)
     figures, name = meter.result(), task.headline.name
     if name not in figures:
         raise ValueError(
