@@ -20,6 +20,9 @@ from keras_kd.tasks.headline import Headline
 Figures = dict[str, Any]
 Outputs = np.ndarray | Mapping[str, np.ndarray]
 
+TEMPERATURE = 1.0
+"""Of the soft targets of a task: it won on ten data sets, trained briefly."""
+
 
 class Meter(abc.ABC):
     """Running figures of one model, from batches of NumPy arrays.

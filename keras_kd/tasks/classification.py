@@ -11,6 +11,7 @@ import numpy as np
 from keras_kd import losses
 from keras_kd.data.splits import UNLABELLED
 from keras_kd.tasks import drawing
+from keras_kd.tasks.base import TEMPERATURE
 from keras_kd.tasks.base import Task
 from keras_kd.tasks.base import check_choice
 from keras_kd.tasks.base import cross_entropy
@@ -37,7 +38,8 @@ class Classification(Task):
     Headline: accuracy, unless `metric` is `"macro_f1"` or, of two classes,
     `"auc"` or `"average_precision"`, for classes of very unequal size.
     Agreement: how often both decide for the same class.
-    Distils: `SoftTargets(4)`, as Hinton et al.
+    Distils: `SoftTargets(1)`, Hinton et al. without softening: it won on ten
+    data sets, see docs/explanations/temperature_and_alpha.md.
     Memory: flat; of two classes one score for each example is kept as well.
 
     Args:
@@ -79,7 +81,7 @@ class Classification(Task):
         return [keras.metrics.SparseCategoricalAccuracy(name="accuracy")]
 
     def distillation_losses(self):
-        return [losses.SoftTargets(4.0)]
+        return [losses.SoftTargets(TEMPERATURE)]
 
     def meter(self, outputs=None, teacher_outputs=None):
         return ClassificationMeter(outputs, teacher_outputs)

@@ -10,6 +10,7 @@ import numpy as np
 from keras_kd import losses
 from keras_kd.data.splits import UNLABELLED
 from keras_kd.tasks import drawing
+from keras_kd.tasks.base import TEMPERATURE
 from keras_kd.tasks.base import Meter
 from keras_kd.tasks.base import Task
 from keras_kd.tasks.base import check_choice
@@ -36,7 +37,7 @@ class MultiLabel(Task):
     that is neither there nor found does not count. Rare labels weigh as much
     as frequent ones; accuracy by unit would be high for a constant no.
     Agreement: macro-F1 between both models' decisions.
-    Distils: `SoftTargets(4)`, which is the Bernoulli divergence by unit.
+    Distils: `SoftTargets(1)`, which is the Bernoulli divergence by unit.
     Memory: flat; with `metric="mean_average_precision"` all scores are kept.
 
     Args:
@@ -72,7 +73,7 @@ class MultiLabel(Task):
         return [UnitAccuracy(threshold)]
 
     def distillation_losses(self):
-        return [losses.SoftTargets(4.0)]
+        return [losses.SoftTargets(TEMPERATURE)]
 
     def meter(self, outputs=None, teacher_outputs=None):
         keeps = self.metric == "mean_average_precision"

@@ -11,6 +11,7 @@ import numpy as np
 
 from keras_kd import losses
 from keras_kd.tasks import drawing
+from keras_kd.tasks.base import TEMPERATURE
 from keras_kd.tasks.base import Task
 from keras_kd.tasks.base import cross_entropy
 from keras_kd.tasks.class_meter import ClassMeter
@@ -30,7 +31,7 @@ class Tagging(Task):
     found if its kind, its first and its last token are right. Accuracy by
     token is high where most tokens are outside of entities.
     Agreement: entity F1 between both models.
-    Distils: `SoftTargets(4)` by token.
+    Distils: `SoftTargets(1)` by token.
     Memory: flat.
 
     Args:
@@ -78,7 +79,7 @@ class Tagging(Task):
         return [keras.metrics.SparseCategoricalAccuracy(name=name)]
 
     def distillation_losses(self):
-        return [losses.SoftTargets(4.0)]
+        return [losses.SoftTargets(TEMPERATURE)]
 
     def meter(self, outputs=None, teacher_outputs=None):
         return TaggingMeter(

@@ -89,7 +89,7 @@ def search(
     trains a student as `compress` does, from the same initial weights and in
     the same order, so that trials differ by their settings alone; those of
     one architecture share one compiled step. A student without a teacher,
-    the control, is the first trial; the default settings (T = 4,
+    the control, is the first trial; the default settings (T = 1,
     alpha = 0.7) are the second. The best settings are then trained again with
     fresh seeds, beside the defaults and the control: the best of many trials
     is partly luck, and this says how much.

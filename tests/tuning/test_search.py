@@ -86,7 +86,7 @@ def test_search_runs_the_control_and_the_trials(found):
     names = [row.name for row in found.rows]
     assert names == [CONTROL, "0", "1", "2", "3", "4"]
     assert {row.status for row in found.rows} <= {COMPLETED, STOPPED}
-    assert found.rows[1].settings["temperature"] == 4.0
+    assert found.rows[1].settings["temperature"] == 1.0
     assert found.rows[1].settings["alpha"] == 0.7
 
 
@@ -144,7 +144,7 @@ def test_search_confirms_with_fresh_seeds(tmp_path):
     assert confirmed.seeds == [1, 2]
     sides = {
         "best": found.best_settings,
-        "default": {**found.best_settings, "temperature": 4.0, "alpha": 0.7},
+        "default": {**found.best_settings, "temperature": 1.0, "alpha": 0.7},
     }
     for side, settings in sides.items():
         model, facts = train(

@@ -23,6 +23,7 @@ from keras_kd.core.type_aliases import SearchedLike
 from keras_kd.core.type_aliases import TeacherLike
 from keras_kd.distillers.distiller import Distiller
 from keras_kd.tasks import Task
+from keras_kd.tasks.base import TEMPERATURE
 from keras_kd.tasks.distilling import losses_for
 from keras_kd.training.trainer import copies_of
 from keras_kd.training.trainer import loss_and_metrics
@@ -150,7 +151,7 @@ class HyperDistiller(keras_tuner.HyperModel):
         self.space = {
             "temperature": None
             if temperature is None
-            else Searched("temperature", temperature, 4.0),
+            else Searched("temperature", temperature, TEMPERATURE),
             "alpha": Searched("alpha", alpha, 0.7, is_share=True),
             "learning_rate": Searched("learning_rate", learning_rate, 1e-3),
         }

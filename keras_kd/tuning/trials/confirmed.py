@@ -20,6 +20,7 @@ from keras_kd.evaluation.gain import ONE_SEED
 from keras_kd.evaluation.gain import WORSE
 from keras_kd.evaluation.gain import Difference
 from keras_kd.evaluation.gain import paired_difference
+from keras_kd.tasks.base import TEMPERATURE
 from keras_kd.training.settings_json import as_json
 from keras_kd.training.teacher_targets import TeacherTargets
 from keras_kd.tuning.display.formatting import scale_of
@@ -28,7 +29,7 @@ from keras_kd.tuning.display.formatting import with_unit
 from keras_kd.tuning.trials.job import Job
 from keras_kd.tuning.trials.trial_record import shown
 
-DEFAULT = {"temperature": 4.0, "alpha": 0.7}
+DEFAULT = {"temperature": TEMPERATURE, "alpha": 0.7}
 SIDES = ("best", "default", "control")
 _MEANING = {
     side: {

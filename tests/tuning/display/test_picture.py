@@ -58,7 +58,7 @@ def test_map_shows_each_trial_where_it_was():
     assert len(places(left, "completed")) == 10
     assert places(left, "stopped early") == [[8.0, 0.4]]
     assert places(left, "failed") == [[2.0, 0.1]]
-    assert places(left, "default") == [[4.0, 0.7]]
+    assert places(left, "default") == [[1.0, 0.7]]
     rows = sample.mixed()
     best = max(rows[1:10], key=lambda row: row.objective)
     assert places(left, "best") == [list(best.settings.values())]

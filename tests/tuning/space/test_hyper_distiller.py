@@ -269,7 +269,7 @@ def space_of(**kwargs):
 
 def test_space_of_ranges_starts_at_the_defaults():
     distiller, hp = space_of()
-    assert distiller.temperature == 4.0
+    assert distiller.temperature == 1.0
     assert distiller.alpha == 0.7
     assert float(distiller.optimizer.learning_rate) == pytest.approx(1e-3)
     kinds = {p.name: (p.min_value, p.max_value, p.sampling) for p in hp.space}
