@@ -4,6 +4,7 @@
     make bench-defaults                                       # about an hour
     .venv/bin/python benchmarks/defaults.py digits vowel      # some, anew
     .venv/bin/python benchmarks/defaults.py --render          # the table only
+    .venv/bin/python benchmarks/defaults.py --long   # five times the steps
     KERAS_KD_FAST=1 .venv/bin/python benchmarks/defaults.py   # a look
 
 Each data set is tried with all labels and with ten of each class (the
@@ -11,12 +12,16 @@ teacher has seen all; the student has its answers for all training examples).
 The control trains on the labels alone, in as many steps. Students of one seed
 start from the same weights; none stops early. Settings are judged by the
 validation split; the test split is beside it and chose nothing.
+
+`--long` asks whether a training of five times the steps wants another T, on the
+five smallest data sets.
 """
 
 from __future__ import annotations
 
 import functools
 import json
+import pathlib
 import statistics
 import sys
 import time
@@ -37,6 +42,7 @@ from keras_kd.core.records import write_atomically
 
 SCRIPT = "defaults"
 RUNS = RESULTS / SCRIPT / "runs.json"
+LONG_RUNS = RESULTS / SCRIPT / "long_runs.json"
 SEEDS = 1 if FAST else 2
 STEPS, BATCH = (20, 64) if FAST else (800, 64)
 LEARNING_RATE = 5e-3
@@ -72,22 +78,45 @@ SETTINGS |= {
     "decoupled 1 and 8, T = 4, alpha = 0.5": ("decoupled 1 and 8", 4.0, 0.5),
     "decoupled 1 and 2, T = 2, alpha = 0.9": ("decoupled 1 and 2", 2.0, 0.9),
 }
+LONGER = 5
+LONG_SETTINGS = {
+    name: setting
+    for name, setting in SETTINGS.items()
+    if setting in [("soft", t, 0.7) for t in TEMPERATURES]
+}
+SMALLEST = ("vowel", "vehicle", "digits", "dna", "satellite")
 
 
 def main(names: list[str]) -> None:
-    runs = json.loads(RUNS.read_text()) if RUNS.exists() and not FAST else {}
-    if names != ["--render"]:
-        for name in names or [n for n in PROBLEMS if n not in runs]:
-            runs[name] = measure(name)
-            if not FAST:  # a benchmark that was stopped goes on where it was
-                write_atomically(RUNS, json.dumps(runs, indent=1) + "\n")
-    results = {**circumstances(SCRIPT), "runs": runs}
+    if names == ["--long"]:
+        run_all(LONG_RUNS, SMALLEST, STEPS * LONGER, LONG_SETTINGS)
+    elif names != ["--render"]:
+        run_all(RUNS, names or PROBLEMS, STEPS, SETTINGS, anew=bool(names))
+    results = {
+        **circumstances(SCRIPT),
+        "runs": kept_runs(RUNS),
+        "long_runs": kept_runs(LONG_RUNS),
+    }
     told = text(results)
-    del results["runs"]  # in a file of their own
-    keep(SCRIPT, results, told)
+    del results["runs"], results["long_runs"]  # in files of their own
+    keep(SCRIPT, results, told, whole=not FAST)
 
 
-def measure(name: str) -> dict:
+def kept_runs(path: pathlib.Path) -> dict:
+    return json.loads(path.read_text()) if path.exists() and not FAST else {}
+
+
+def run_all(path, names, steps, settings, anew=False) -> None:
+    """Measures what is not kept yet; one that was stopped goes on there."""
+    runs = kept_runs(path)
+    for name in names:
+        if anew or name not in runs:
+            runs[name] = measure(name, steps, settings)
+            if not FAST:
+                write_atomically(path, json.dumps(runs, indent=1) + "\n")
+
+
+def measure(name: str, steps: int, settings: dict) -> dict:
     """Returns accuracies by labels, setting, split and seed."""
     problem, began = PROBLEMS[name], time.perf_counter()
     data = problem.load()
@@ -109,7 +138,7 @@ def measure(name: str) -> dict:
     }
     labels = {"few": np.tile(few(data.train[1]), often), "all": y}
     build = functools.partial(problem.student, shape, classes)
-    found |= measure_students(build, x, labels, logits, splits)
+    found |= measure_students(build, x, labels, logits, splits, steps, settings)
     found["seconds"] = time.perf_counter() - began
     print(f"{name}: {found['seconds']:.0f} s", flush=True)
     return found
@@ -124,7 +153,7 @@ def few(y: np.ndarray) -> np.ndarray:
     return kept
 
 
-def measure_students(build, x, labels, logits, splits) -> dict:
+def measure_students(build, x, labels, logits, splits, steps, settings) -> dict:
     """Returns the accuracies of the students of all settings and seeds."""
     starts = []
     for seed in range(SEEDS):
@@ -137,7 +166,7 @@ def measure_students(build, x, labels, logits, splits) -> dict:
         for name, make in METHODS.items()
     }
     inputs = kd.targets.attach_targets(x, logits, "logits")
-    epochs = max(1, round(STEPS / -(-len(x) // BATCH)))
+    epochs = max(1, round(steps / -(-len(x) // BATCH)))
     found: dict = {}
     for known, y in labels.items():
         rows = found[known] = {}
@@ -152,7 +181,7 @@ def measure_students(build, x, labels, logits, splits) -> dict:
             student.set_weights(start)
             fit(student, x[at], y[at], epochs, LEARNING_RATE, seed=seed)
             keep_figures("control")
-            for name, (method, temperature, alpha) in SETTINGS.items():
+            for name, (method, temperature, alpha) in settings.items():
                 student.set_weights(start)
                 model, callbacks = models[method], []
                 if temperature < 1:
@@ -220,16 +249,15 @@ def gains(runs: dict, setting: str, labels: str, split: str) -> list[float]:
     ]
 
 
-def text(results: dict) -> str:
-    """Returns the tables."""
-    runs = results["runs"]
+def table(runs: dict, settings: dict) -> list[str]:
+    """Returns a row for each setting."""
     first = "| setting | " + " | ".join(
         f"{labels} labels: {what}"
         for labels in ("few", "all")
         for what in ("better in", "validation", "test", "worst")
     )
     lines = [first + " |", "|---" * 9 + "|"]
-    for setting in SETTINGS:
+    for setting in settings:
         cells = []
         for labels in ("few", "all"):
             found = gains(runs, setting, labels, "validation")
@@ -241,6 +269,13 @@ def text(results: dict) -> str:
                 f"{min(found):+.2f}",
             ]
         lines.append(f"| {setting} | " + " | ".join(cells) + " |")
+    return lines
+
+
+def text(results: dict) -> str:
+    """Returns the tables."""
+    runs, long_runs = results["runs"], results["long_runs"]
+    lines = table(runs, SETTINGS)
     lines += ["", "| data set | classes | training examples | teacher |"]
     lines[-1] += " control, few | control, all |" + "".join(
         f" T of {share:.0%} |" for share in SHARES
@@ -258,6 +293,14 @@ def text(results: dict) -> str:
             + " | ".join(f"{t:.1f}" for t in run["temperatures"].values())
             + " |"
         )
+    if long_runs:
+        titles = ", ".join(PROBLEMS[name].title for name in long_runs)
+        lines += [
+            "",
+            f"With {STEPS * LONGER:,} steps, on {titles}:",
+            "",
+            *table(long_runs, LONG_SETTINGS),
+        ]
     missing = [p.title for name, p in PROBLEMS.items() if name not in runs]
     so_far = f" Not run yet: {', '.join(missing)}." if missing else ""
     return "\n".join(
