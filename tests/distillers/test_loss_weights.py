@@ -145,7 +145,9 @@ def test_applied_weights_count_without_a_new_trace():
             return super().train_step(data)
 
     distiller = Traced(mlp(seed=1), mlp(seed=2), alpha=0.5)
-    distiller.compile(keras.optimizers.SGD(0.0), cross_entropy())
+    distiller.compile(
+        keras.optimizers.SGD(0.0), cross_entropy(), jit_compile=False
+    )
     whole = {**FIT, "batch_size": len(X)}
     distiller.fit(X, Y, **whole)
     scales = kd.suggest_weights(distiller, (X, Y))
