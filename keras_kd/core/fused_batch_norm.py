@@ -23,7 +23,9 @@ SMALLEST_EPSILON = 1.001e-5
 
 
 @contextlib.contextmanager
-def fused_batch_norm(model: keras.Model) -> Iterator[None]:
+def fused_batch_norm(
+    model: keras.Model, training: bool | None = True
+) -> Iterator[None]:
     """A block in which a model's layers of batch norm train by the kernel.
 
     Only plain `keras.layers.BatchNormalization` on float32 (or narrower)
@@ -32,6 +34,7 @@ def fused_batch_norm(model: keras.Model) -> Iterator[None]:
 
     Args:
         model: A built or unbuilt model; as it was, after the block.
+        training: Whether it trains there; else nothing is done.
 
     Example:
 
@@ -44,7 +47,7 @@ def fused_batch_norm(model: keras.Model) -> Iterator[None]:
     """
     found = []
     # Replicas are traced by threads that take turns, in one and the same model.
-    if tf.distribute.get_strategy().num_replicas_in_sync == 1:
+    if training and tf.distribute.get_strategy().num_replicas_in_sync == 1:
         found = [
             layer
             for layer in model._flatten_layers()

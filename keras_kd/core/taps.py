@@ -92,7 +92,7 @@ class ForwardPass:
         # As Keras' own trainer does for a `call` without the argument.
         takes_training = self.model._call_has_training_arg
         kwargs = {"training": training} if takes_training else {}
-        with fused_batch_norm(self.model):
+        with fused_batch_norm(self.model, training):
             if self._tapped is not None:
                 return self._tapped(x, training=training)
             prediction = self.model(x, **kwargs)

@@ -13,6 +13,7 @@ import keras_kd as kd
 from distillers.tiny import cross_entropy
 from distillers.tiny import labels
 from keras_kd.core.fused_batch_norm import fused_batch_norm
+from keras_kd.core.taps import ForwardPass
 
 IMAGES = np.random.default_rng(0).normal(1.0, 2.0, (24, 3, 2, 4))
 IMAGES = IMAGES.astype("float32")
@@ -83,6 +84,19 @@ def test_other_passes_are_left_as_they_are(shape, training):
     assert not is_fused
     for a, b in zip(found, expected, strict=True):
         np.testing.assert_array_equal(a, b)
+
+
+def test_pass_of_a_loop_of_ones_own_is_fused():
+    """AutoGraph, which Keras keeps out of its own steps, reads it there."""
+    forward = ForwardPass(model(), ["output"])
+
+    @tf.function
+    def run(x):
+        return forward(x, training=True)[0], forward(x, training=False)[0]
+
+    graph = run.get_concrete_function(IMAGES).graph
+    kinds = [op.type for op in graph.get_operations()]
+    assert kinds.count("FusedBatchNormV3") == 1
 
 
 def test_averages_are_the_closed_form():
