@@ -11,6 +11,7 @@ that does other things too. Batch norm also as a distiller trains it.
 
 from __future__ import annotations
 
+import functools
 import sys
 import time
 
@@ -104,6 +105,13 @@ def rows():
         )
         wide = (128, 32, 4 * width)
         yield "gelu", wide, layers.Activation("gelu"), nn.GELU()
+        tanh = functools.partial(keras.activations.gelu, approximate=True)
+        yield (
+            "gelu, approximate",
+            wide,
+            layers.Activation(tanh),
+            nn.GELU("tanh"),
+        )
 
 
 def main() -> None:
