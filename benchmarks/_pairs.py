@@ -185,6 +185,19 @@ REAL_PAIRS = {
 }
 
 
+def mlp(*units: int) -> keras.Model:
+    """Dense layers of these sizes on images, with a class on top."""
+    hidden = [layers.Dense(count, "relu") for count in units]
+    return keras.Sequential(
+        [
+            keras.Input((28, 28, 1)),
+            layers.Flatten(),
+            *hidden,
+            layers.Dense(CLASSES),
+        ]
+    )
+
+
 @keras.saving.register_keras_serializable(package="benchmarks")
 class Positions(layers.Layer):
     """Adds a learned vector for each place in the sequence."""

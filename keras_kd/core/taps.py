@@ -10,6 +10,7 @@ from collections.abc import Iterable
 import keras
 
 from keras_kd.core.composite_taps import OpenedLayer
+from keras_kd.core.fused_batch_norm import fused_batch_norm
 from keras_kd.core.layer_paths import by_name
 from keras_kd.core.layer_paths import paths_in
 from keras_kd.core.model_inputs import inputs_for
@@ -88,12 +89,13 @@ class ForwardPass:
     def __call__(self, x, training: bool | None):
         """Returns `(model output, {name: tensor})`."""
         x = inputs_for(self.model, x)
-        if self._tapped is not None:
-            return self._tapped(x, training=training)
         # As Keras' own trainer does for a `call` without the argument.
         takes_training = self.model._call_has_training_arg
         kwargs = {"training": training} if takes_training else {}
-        prediction = self.model(x, **kwargs)
+        with fused_batch_norm(self.model, training):
+            if self._tapped is not None:
+                return self._tapped(x, training=training)
+            prediction = self.model(x, **kwargs)
         return prediction, {name: _only(prediction) for name in self.names}
 
 
