@@ -112,7 +112,7 @@ class StepChecks:
                 value,
                 dtype="int32",
                 trainable=False,
-                aggregation="mean",
+                aggregation="only_first_replica",
                 synchronization="on_read",
             )
             for value in (0, 1)

@@ -16,6 +16,7 @@ from keras_kd import tasks
 from keras_kd.core.arguments import check_count
 from keras_kd.core.arguments import check_learning_rate
 from keras_kd.core.copying import copy_of
+from keras_kd.core.fused_batch_norm import fused_batch_norm
 from keras_kd.core.model_inputs import inputs_for
 from keras_kd.core.records import StageRecord
 from keras_kd.core.type_aliases import DataLike
@@ -163,15 +164,16 @@ def prune(
         make_step_variables(copy, *parts[:2])
     watched = bool(callbacks) and isinstance(data, (Data, Mapping))
     finite = [] if distilled else [FiniteWeights()]  # a distiller has its own
-    trained.fit(
-        **dict(zip(("x", "y", "sample_weight"), parts, strict=False)),
-        batch_size=batch_size if arrays else None,
-        shuffle=arrays,  # of a data set Keras would warn that it cannot
-        epochs=epochs,
-        validation_data=split_of(data, "validation") if watched else None,
-        callbacks=[pruning, *callbacks, *finite],
-        verbose=verbose,
-    )
+    with fused_batch_norm(copy):  # with a teacher and without
+        trained.fit(
+            **dict(zip(("x", "y", "sample_weight"), parts, strict=False)),
+            batch_size=batch_size if arrays else None,
+            shuffle=arrays,  # of a data set Keras would warn that it cannot
+            epochs=epochs,
+            validation_data=split_of(data, "validation") if watched else None,
+            callbacks=[pruning, *callbacks, *finite],
+            verbose=verbose,
+        )
     pruning.apply_masks()
     # A second copy leaves the optimizer's state behind: it would triple the
     # size of the saved file.

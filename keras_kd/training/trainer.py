@@ -14,6 +14,7 @@ from keras_kd import losses as losses_module
 from keras_kd.core import output_heads
 from keras_kd.core.arguments import check_count
 from keras_kd.core.arguments import check_learning_rate
+from keras_kd.core.fused_batch_norm import fused_batch_norm
 from keras_kd.core.label_losses import loss_name
 from keras_kd.core.progress import TrainingProgress
 from keras_kd.core.type_aliases import DataLike
@@ -151,16 +152,17 @@ def train(
     )
     StepSettings(trained.jit_compile, together).apply(trained)
     best = ("val_accuracy", "max") if default_metrics(loss) else None
-    facts = fit_best(
-        trained.fit,
-        arguments,
-        data.validation,
-        watch or best or ("val_loss", "min"),
-        title=title,
-        judging=judging,
-        callbacks=callbacks,
-        epochs=epochs,
-    )
+    with fused_batch_norm(model):  # a control as a student has it
+        facts = fit_best(
+            trained.fit,
+            arguments,
+            data.validation,
+            watch or best or ("val_loss", "min"),
+            title=title,
+            judging=judging,
+            callbacks=callbacks,
+            epochs=epochs,
+        )
     shown = facts["best_epoch"] - 1
     for name in (f"val_{name}" for name in asked):
         if name in facts["history"]:
