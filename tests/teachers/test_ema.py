@@ -90,7 +90,8 @@ def test_ema_teacher_averages_as_the_formula_says(warm_up, mode):
 
 def test_ema_teacher_momentum_can_be_assigned_without_retracing():
     teacher = EMATeacher(momentum=1.0, warm_up=False)
-    distiller, weights, _ = fit(teacher, jit_compile=False)
+    one = {"jit_compile": False, "steps_per_execution": 1}
+    distiller, weights, _ = fit(teacher, **one)
     assert_same_weights(teacher.model, weights[0])
     function = distiller.train_function
     teacher.momentum = 0.0
