@@ -115,6 +115,7 @@ def test_finished_run_is_read_verified_and_not_done_again(
         made_by.data(),
         folder,
         dry_run=False,
+        temperature=4.0,  # the default of that day
         **made_by.RUN,
     )
     out = capsys.readouterr().out

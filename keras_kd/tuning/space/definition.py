@@ -17,6 +17,7 @@ from keras_kd.core.stage_cache import fingerprint_of_builder
 from keras_kd.training.settings_json import as_json
 from keras_kd.training.teacher_targets import TeacherTargets
 from keras_kd.training.teacher_targets import say_unseen
+from keras_kd.tuning.space.searchable import Searched
 from keras_kd.tuning.space.searchable import is_choice
 from keras_kd.tuning.space.searchable import takes_hp
 
@@ -50,6 +51,7 @@ def definition_of(
     unseen: list[str] = []
     code = identity_of_code([space, *searched], unseen)
     say_unseen(unseen, "what is searched", targets.verbose)
+    given = space
     space = {
         name: _source(value) if callable(value) else as_json(value)
         for name, value in space.items()
@@ -60,12 +62,28 @@ def definition_of(
             targets.fingerprint,
             fingerprint_of_builder(default_student),
             _source(build_student),
-            hyperparameters.get_config()["space"],
+            _asked_for(hyperparameters, given.get("temperature")),
             space,
             *settings,
             *([] if code is None else [code]),
         ]
     )
+
+
+def _asked_for(hyperparameters, temperature):
+    """Returns the search space of KerasTuner, but for where T begins.
+
+    Nobody asks for that: it was 4 in earlier versions, and a search that began
+    there goes on.
+    """
+    asked = hyperparameters.get_config()["space"]
+    earlier = keras_tuner.HyperParameters()
+    if temperature is not None:
+        Searched("temperature", temperature, 4.0).ask(earlier)
+    for each in asked:
+        if each["config"]["name"] == "temperature" and earlier.space:
+            each["config"] |= earlier.get_config()["space"][0]["config"]
+    return asked
 
 
 def losses_of(distillation_losses: Any) -> list:
