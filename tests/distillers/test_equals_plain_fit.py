@@ -201,7 +201,8 @@ def test_distiller_alpha_0_equals_student_fit_under_xla():
     compare(penalised, {"jit_compile": True}, {}, tolerance=1e-6)
 
 
-def test_distiller_alpha_0_obeys_callbacks_as_student_fit():
+@pytest.mark.parametrize("eagerly", quick(1, [True, False]))
+def test_distiller_alpha_0_obeys_callbacks_as_student_fit(eagerly):
     def callbacks():
         return [
             keras.callbacks.EarlyStopping("val_loss", patience=3, min_delta=1),
@@ -212,7 +213,7 @@ def test_distiller_alpha_0_obeys_callbacks_as_student_fit():
 
     history, distilled = compare(
         mlp,
-        {"run_eagerly": True},
+        {"run_eagerly": eagerly},
         {
             "validation_split": 0.5,
             "epochs": 9,
