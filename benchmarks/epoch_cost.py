@@ -170,10 +170,11 @@ def to_markdown(results: dict) -> str:
             f"cache / plain fit <= {GOAL}, and live teacher / "
             f"(`teacher.predict` + plain fit) <= {GOAL}. Inputs are random "
             "images and random word ids, and the models are not trained: that "
-            "does not matter for time. A plain fit runs single steps and Keras' "
-            "batch norm; a distiller's fit runs up to 16 steps together and "
-            "TensorFlow's fused kernel, so it can take less than its limit. The "
-            "column of the measured step gives both the steps together.",
+            "does not matter for time. A plain fit runs single steps and "
+            "Keras' batch norm; a distiller's fit runs up to 16 steps together "
+            "and TensorFlow's fused kernel, so it can take less than its "
+            "limit. The column of the measured step gives both the steps "
+            "together.",
             "",
             "| pair | plain fit | cache | cache, measured step / plain fit | "
             "cache / plain fit, both at the measured step | attached arrays | "
