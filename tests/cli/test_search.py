@@ -9,6 +9,7 @@ from cli.tiny_recipe import RECIPE
 from keras_kd.cli import main
 
 
+@pytest.mark.usefixtures("eager")
 def test_search_command_searches_and_goes_on(tmp_path, capsys):
     recipe = tmp_path / "mine.py"
     recipe.write_text(RECIPE)
@@ -26,6 +27,7 @@ def test_search_command_searches_and_goes_on(tmp_path, capsys):
     assert "trained-teacher: done before" in output
 
 
+@pytest.mark.usefixtures("eager")
 def test_search_command_says_what_is_wrong(tmp_path, capsys):
     recipe = tmp_path / "mine.py"
     recipe.write_text(RECIPE)
