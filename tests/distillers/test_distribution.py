@@ -22,7 +22,15 @@ from selection import quick
 X, Y = features(), labels()
 
 
-def train(scope, alpha=0.6, y=Y, x=X, sample_weight=None, attach=False):
+def train(
+    scope,
+    alpha=0.6,
+    y=Y,
+    x=X,
+    sample_weight=None,
+    attach=False,
+    run_eagerly=False,
+):
     """Trains a student with all there is to scale, for three epochs."""
     with scope:
         teacher = mlp(width=12, seed=1)
@@ -45,7 +53,10 @@ def train(scope, alpha=0.6, y=Y, x=X, sample_weight=None, attach=False):
             ],
         )
         distiller.compile(
-            keras.optimizers.SGD(0.1), cross_entropy(), metrics=["accuracy"]
+            keras.optimizers.SGD(0.1),
+            cross_entropy(),
+            metrics=["accuracy"],
+            run_eagerly=run_eagerly,
         )
     if attach:
         taps = kd.tap(teacher, ["output", "hidden"]).predict(X, verbose=0)
@@ -88,7 +99,7 @@ def two():
     ),
 )
 def test_distiller_two_replicas_train_the_model_of_one(case):
-    single, history = train(one(), **case)
+    single, history = train(one(), run_eagerly=True, **case)
     mirrored, history_2 = train(two(), **case)
     assert mirrored.distribute_strategy.num_replicas_in_sync == 2
     assert_same_weights(mirrored, single, tolerance=2e-6)
