@@ -133,7 +133,7 @@ def test_label_aware_loss_trains_in_a_compiled_step(jit_compile):
         student,
         distillation_losses=[AtLabel(), kd.losses.Decoupled()],
     )
-    optimizer = keras.optimizers.Adam(0.05)
+    optimizer = keras.optimizers.SGD(0.1, momentum=0.9)
     distiller.compile(optimizer, cross_entropy(), jit_compile=jit_compile)
     y = np.where(HAS_LABEL, Y, -1)
     history = distiller.fit(X, y, epochs=30, verbose=0).history
