@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import functools
+
 import keras
 import numpy as np
 import pytest
@@ -22,7 +24,7 @@ from distillers.tiny import nll
 from selection import quick
 
 X, Y = features(), labels()
-FIT = {"batch_size": 8, "shuffle": False, "verbose": 0}
+FIT = {"batch_size": 12, "shuffle": False, "verbose": 0}
 
 
 def sigmoid(z):
@@ -50,6 +52,14 @@ def fit(teacher, student, loss, x=X, y=Y, losses=None, alpha=0.5, **fit_with):
     return {key: values[-1] for key, values in history.items()}
 
 
+@functools.cache
+def fitted(epochs=1):
+    """The weights and logs of two models that end in logits."""
+    student = mlp(seed=2)
+    logs = fit(mlp(seed=1), student, cross_entropy(), epochs=epochs)
+    return student.get_weights(), logs
+
+
 def sparse(activation):
     return keras.losses.SparseCategoricalCrossentropy(
         from_logits=activation is None
@@ -72,11 +82,10 @@ class Subclassed(keras.Model):
 def test_distiller_heads_of_softmax_and_logits_train_alike(
     teacher_head, student_head
 ):
-    reference = mlp(seed=2)
-    expected = fit(mlp(seed=1), reference, sparse(None), epochs=3)
+    reference, expected = fitted(epochs=2)
     student = mlp(seed=2, activation=student_head)
     teacher = mlp(seed=1, activation=teacher_head)
-    logs = fit(teacher, student, sparse(student_head), epochs=3)
+    logs = fit(teacher, student, sparse(student_head), epochs=2)
     assert_same_weights(student, reference, 1e-4)
     for key, value in expected.items():
         assert logs[key] == pytest.approx(value, rel=1e-3), key
@@ -104,8 +113,8 @@ def test_distiller_softmax_head_keeps_the_loss_of_confident_models():
 
 
 def test_distiller_subclassed_models_train_like_functional_ones():
-    reference, student = mlp(seed=2), mlp(seed=2)
-    expected = fit(mlp(seed=1), reference, cross_entropy(), epochs=2)
+    reference, expected = fitted(epochs=2)
+    student = mlp(seed=2)
     logs = fit(
         Subclassed(mlp(seed=1)), Subclassed(student), cross_entropy(), epochs=2
     )
@@ -114,7 +123,7 @@ def test_distiller_subclassed_models_train_like_functional_ones():
 
 
 def test_distiller_subclassed_softmax_teacher_is_read_when_named():
-    expected = fit(mlp(seed=1), mlp(seed=2), cross_entropy())
+    _, expected = fitted()
     teacher = Subclassed(mlp(seed=1, activation="softmax"))
     teacher = kd.teachers.FrozenTeacher(teacher, activation="softmax")
     logs = fit(teacher, mlp(seed=2), cross_entropy())
@@ -123,8 +132,7 @@ def test_distiller_subclassed_softmax_teacher_is_read_when_named():
 
 @pytest.mark.parametrize("wrap", [lambda m: m, Subclassed])
 def test_distiller_unbuilt_student_is_built_by_the_data(wrap):
-    reference = mlp(seed=2)
-    expected = fit(mlp(seed=1), reference, cross_entropy())
+    reference, expected = fitted()
     initializer = keras.initializers.GlorotUniform
     student = keras.Sequential(
         [
@@ -361,7 +369,7 @@ def test_distiller_regression_by_feature_matching_of_outputs():
 
 
 def test_distiller_softmax_layer_at_the_end_counts_as_a_head():
-    expected = fit(mlp(seed=1), mlp(seed=2), cross_entropy())
+    _, expected = fitted()
     logits = mlp(seed=1)
     teacher = keras.Model(logits.inputs, layers.Softmax()(logits.outputs[0]))
     functional = keras.Model(logits.inputs, ops.softmax(logits.outputs[0]))
