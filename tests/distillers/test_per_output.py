@@ -71,6 +71,13 @@ def one(loss, y, heads=("kind",), **options):
     return student, logs
 
 
+@functools.cache
+def reference_of(*metrics):
+    """The weights and logs of a loss object on labels that partly miss."""
+    student, logs = one(cross_entropy(), MIXED, metrics=list(metrics))
+    return student.get_weights(), logs
+
+
 def own_ids(y_true, y_pred):
     return keras.losses.sparse_categorical_crossentropy(
         y_true, y_pred, from_logits=True
@@ -90,7 +97,7 @@ def class_id_losses():
 @pytest.mark.parametrize("form", class_id_losses())
 def test_missing_class_ids_are_passed_over_in_each_form_of_loss(form):
     metrics = ["sparse_categorical_accuracy"]
-    reference, expected = one(cross_entropy(), MIXED, metrics=metrics)
+    reference, expected = reference_of(*metrics)
     loss = class_id_losses()[form]
     # Nothing else says what is trained by a function of one's own.
     said = kd.losses.SoftTargets() if form == "function" else None
@@ -213,6 +220,14 @@ BOTH = {"kind": cross_entropy(), "size": "mse"}
 TEACHES_KIND = {"kind": kd.losses.SoftTargets(4.0)}
 
 
+@functools.cache
+def trained_alone():
+    """The weights and logs of "kind" as the only output."""
+    weight = X[:, 1] ** 2
+    student, logs = one(cross_entropy(), MIXED, sample_weight=weight)
+    return student.get_weights(), logs
+
+
 @pytest.mark.parametrize("form", [list, dict])
 @pytest.mark.parametrize("weights", [{"kind": 1.0, "size": 0.0}, [1.0, 0.0]])
 def test_two_outputs_with_one_weight_0_equal_one_output(weights, form):
@@ -227,20 +242,34 @@ def test_two_outputs_with_one_weight_0_equal_one_output(weights, form):
         loss_weights=weights,
         sample_weight={"kind": X[:, 1] ** 2, "size": X[:, 2] ** 2},
     )
-    alone = model(2, "kind")
-    expected = fit(
-        alone,
-        model(1, "kind"),
-        cross_entropy(),
-        MIXED,
-        sample_weight=X[:, 1] ** 2,
-    )
-    assert_same_weights(student.get_weights()[:4], alone.get_weights(), 1e-6)
+    alone, expected = trained_alone()
+    assert_same_weights(student.get_weights()[:4], alone, 1e-6)
     assert logs["loss"] == pytest.approx(expected["loss"], rel=1e-5)
     assert logs["kind_soft_targets"] == pytest.approx(
         expected["soft_targets"], rel=1e-5
     )
     assert "size_feature_matching" in logs
+
+
+def trained_on_both(loss, y, weight):
+    student = model(2, "kind", "size")
+    logs = fit(
+        student,
+        model(1, "kind", "size"),
+        loss,
+        y,
+        TEACHES_KIND,
+        metrics=[["accuracy"], ["mae"]],
+        weighted_metrics=[["accuracy"], ["mae"]],
+        sample_weight=weight,
+        validation_data=(X, y),
+    )
+    return student.get_weights(), logs
+
+
+@functools.cache
+def trained_on_dicts():
+    return trained_on_both(BOTH, {"kind": MIXED, "size": SIZE}, X[:, 0] ** 2)
 
 
 @pytest.mark.parametrize(
@@ -252,26 +281,11 @@ def test_two_outputs_with_one_weight_0_equal_one_output(weights, form):
     ],
 )
 def test_each_form_of_two_losses_and_labels_gives_the_same_figures(loss, y):
-    def run(loss, y, weight):
-        student = model(2, "kind", "size")
-        logs = fit(
-            student,
-            model(1, "kind", "size"),
-            loss,
-            y,
-            TEACHES_KIND,
-            metrics=[["accuracy"], ["mae"]],
-            weighted_metrics=[["accuracy"], ["mae"]],
-            sample_weight=weight,
-            validation_data=(X, y),
-        )
-        return student, logs
-
     weight = X[:, 0] ** 2
-    reference, expected = run(BOTH, {"kind": MIXED, "size": SIZE}, weight)
+    reference, expected = trained_on_dicts()
     # Keras takes weights in the form of the labels.
     weights = {"kind": weight, "size": weight}
-    student, logs = run(
+    student, logs = trained_on_both(
         loss, y, weights if isinstance(y, dict) else [weight] * 2
     )
     assert logs == pytest.approx(expected, rel=1e-6)
