@@ -80,7 +80,9 @@ def test_distiller_assigned_alpha_equals_constructed_alpha():
         distiller,
         kd.Distiller(linear(seed=1), constructed, 2.0, 0.9),
     ):
-        one.compile(keras.optimizers.SGD(0.1), cross_entropy())
+        one.compile(
+            keras.optimizers.SGD(0.1), cross_entropy(), run_eagerly=True
+        )
         one.fit(X, Y, **FIT)
     assert_same_weights(changed, constructed)
 
@@ -108,7 +110,10 @@ def test_distiller_new_teacher_is_used_from_the_next_fit():
     assert logs["soft_targets"][0] == pytest.approx(soft.mean(), rel=1e-5)
 
 
-@pytest.mark.parametrize("make", [kd.callbacks.linear, kd.callbacks.cosine])
+# What they return is tested in test_callbacks.py.
+@pytest.mark.parametrize(
+    "make", quick(1, [kd.callbacks.linear, kd.callbacks.cosine])
+)
 def test_distiller_follows_schedules_and_logs_them(make):
     Traced.traces = 0
     alpha, temperature = make(0.0, 0.9, 3), make(8.0, 1.0, 2)
