@@ -68,7 +68,7 @@ def training(request):
             arguments["sample_weight"] = np.ones(8, "float32")
     weighted = ["accuracy"] if "sample_weight" in arguments else None
     model.compile(
-        "adam",
+        keras.optimizers.SGD(momentum=0.9),
         loss,
         metrics=metrics,
         weighted_metrics=weighted,
