@@ -47,8 +47,6 @@ def model(seed=0):
 
 
 def augment(x, seed):
-    x = tf.pad(x, [[1, 1], [1, 1], [0, 0]])
-    x = tf.image.stateless_random_crop(x, (SIDE, SIDE, 1), seed)
     return tf.image.stateless_random_brightness(x, 0.3, seed)
 
 
@@ -251,7 +249,8 @@ def test_unknown_sample_of_a_dataset_is_named_through_fit(cache):
     dataset = tf.data.Dataset.from_tensor_slices((x, labels())).batch(15)
     distiller = kd.Distiller(None, model(5), temperature=4.0, alpha=1.0)
     with pytest.raises(Exception, match="Sample 49 of the data .number 4 of"):
-        distiller.compile("sgd").fit(cache.attach(dataset), verbose=0)
+        distiller.compile("sgd", run_eagerly=True)
+        distiller.fit(cache.attach(dataset), verbose=0)
 
 
 def test_rescaled_data_are_refused(cache):
@@ -441,7 +440,8 @@ def test_training_on_attached_data_equals_a_live_teacher(cache, teacher):
     stored.fit(
         cache.attach((images(), labels()), batch_size=16), epochs=2, verbose=0
     )
-    live = kd.Distiller(teacher, model(5)).compile("sgd", loss)
+    live = kd.Distiller(teacher, model(5))
+    live.compile("sgd", loss, run_eagerly=True)
     live.fit(
         images(), labels(), batch_size=16, shuffle=False, epochs=2, verbose=0
     )
@@ -471,8 +471,12 @@ def test_training_with_views_equals_a_live_teacher_on_them(viewed, teacher):
 
 
 def test_attached_data_train_on_two_replicas(viewed):
+    head = keras.layers.Dense(CLASSES)
     with two_replicas().scope():
-        distiller = kd.Distiller(None, model(5), temperature=4.0, alpha=1.0)
+        student = keras.Sequential(
+            [keras.Input((SIDE, SIDE, 1)), keras.layers.Flatten(), head]
+        )
+        distiller = kd.Distiller(None, student, temperature=4.0, alpha=1.0)
         distiller.compile("sgd")
     train = viewed.attach((images(),), batch_size=10, shuffle=True)
     history = distiller.fit(train, epochs=2, verbose=0).history
