@@ -26,7 +26,7 @@ from teachers.learning import same_choice
 from teachers.learning import trained
 
 X, Y = features(), labels()
-FIT = {"batch_size": 8, "shuffle": False, "verbose": 0}
+FIT = {"batch_size": 12, "shuffle": False, "verbose": 0}
 
 
 def fit(teacher):
@@ -49,10 +49,11 @@ def reordered(order, activation=None):
 @pytest.mark.parametrize("activation", quick(1, [None, "softmax"]))
 def test_class_mapping_undoes_an_order(activation):
     mapped = ClassMapping(reordered([2, 0, 1], activation), [2, 0, 1], 3)
-    assert_same_weights(fit(mapped), fit(linear(1)), 1e-5)
+    plain = fit(linear(1))
+    assert_same_weights(fit(mapped), plain, 1e-5)
     assert not np.allclose(
         fit(reordered([2, 0, 1])).get_weights()[0],
-        fit(linear(1)).get_weights()[0],
+        plain.get_weights()[0],
         atol=1e-3,
     )
 
