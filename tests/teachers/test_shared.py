@@ -22,7 +22,7 @@ from keras_kd.teachers import Teacher
 from selection import quick
 
 X, Y = features(), labels()
-FIT = {"batch_size": 8, "shuffle": False, "verbose": 0}
+FIT = {"batch_size": 12, "shuffle": False, "verbose": 0}
 
 
 def distiller_of(teacher, student, losses):
