@@ -203,6 +203,7 @@ def small():
     return tiny.linear()
 
 
+@pytest.mark.usefixtures("eager")
 def test_teacher_labels_arrays_once_for_all_trials(capsys):
     source, rows = counting_teacher()
     hyper = kd.HyperDistiller(source, small)
@@ -217,10 +218,11 @@ def test_teacher_labels_arrays_once_for_all_trials(capsys):
 
 @pytest.mark.usefixtures("eager")
 def test_stored_labels_teach_as_a_live_teacher_does():
-    stored = train(kd.HyperDistiller(teacher(), small), settings())
+    hyper = kd.HyperDistiller(teacher(), small)
+    stored = train(hyper, settings(), epochs=1)
     keras.utils.set_random_seed(0)
     live = kd.HyperDistiller(teacher(), small).build(settings())
-    live.fit(X, Y, epochs=2, batch_size=8, verbose=0)
+    live.fit(X, Y, epochs=1, batch_size=8, verbose=0)
     assert_same_weights(stored, live, tolerance=1e-5)
 
 
@@ -229,9 +231,10 @@ def test_teacher_runs_live_over_a_data_set():
     source, rows = counting_teacher()
     hyper = kd.HyperDistiller(source, small)
     data = tf.data.Dataset.from_tensor_slices((X, Y)).batch(8)
+    given = {"x": data, "y": None, "batch_size": None, "shuffle": False}
     for _ in range(2):
-        train(hyper, settings(), x=data, y=None, batch_size=None, shuffle=False)
-    assert sum(rows) == 2 * 2 * len(X)
+        train(hyper, settings(), epochs=1, **given)
+    assert sum(rows) == 2 * len(X)
 
 
 @pytest.mark.slow
