@@ -87,6 +87,7 @@ def test_generate_equals_the_loop_over_predict(length, draw, end):
     assert (len(set(lengths)) > 1) == (end is not None)
 
 
+@pytest.mark.usefixtures("eager")
 def test_beam_goes_on_with_a_short_prompt_among_longer_ones():
     model = build()
     beam = {"end": END, "max_length": 4, "beam": 3}
@@ -95,6 +96,7 @@ def test_beam_goes_on_with_a_short_prompt_among_longer_ones():
     np.testing.assert_array_equal(found[1], alone[0])
 
 
+@pytest.mark.usefixtures("eager")
 def test_draws_depend_on_the_seed_and_not_on_the_batch_size():
     model = build(head="softmax")
     draw = {"max_length": 5, "temperature": 1.0}
@@ -134,6 +136,7 @@ def test_teacher_forced_weighs_only_what_was_written():
     ]
 
 
+@pytest.mark.usefixtures("eager")
 def test_sequence_level_writes_after_the_prompts_and_weights_count():
     """Weights of a prompt and of padding are 0, for both levels at once."""
     teacher, student = build(), build(seed=1)
