@@ -123,6 +123,7 @@ def test_wide_beam_finds_the_most_probable_of_all_sequences():
     assert differ  # the beam was needed
 
 
+@pytest.mark.usefixtures("eager")
 def test_generate_does_not_depend_on_the_batch_size():
     model, x = build(), sources(7)
     whole = kd.generate(model, x, START, END, 6, beam=2)
@@ -130,6 +131,7 @@ def test_generate_does_not_depend_on_the_batch_size():
     np.testing.assert_array_equal(whole, parts)
 
 
+@pytest.mark.usefixtures("eager")
 def test_generate_reads_a_softmax_head_as_its_logits():
     logits, softmax = build(), build(head="softmax")
     x = sources()
