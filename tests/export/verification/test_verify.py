@@ -90,7 +90,8 @@ def test_verify_names_missing_file_and_manifest(copied):
         verify(copied.version, copied.images, expected)
     # With a manifest that agrees, the runtime itself has to refuse.
     write_manifest(copied.version)
-    with pytest.raises(VerificationError, match="failed while answering"):
+    text = "failed while answering warm-up record 0"
+    with pytest.raises(VerificationError, match=text):
         verify(copied.version, copied.images, expected)
     (copied.version / "saved_model.pb").unlink()
     write_manifest(copied.version)
