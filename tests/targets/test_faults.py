@@ -94,7 +94,8 @@ def test_damaged_shard_is_refused_by_name_and_healed(tmp_path, whole):
     shutil.copytree(whole, tmp_path, dirs_exist_ok=True)
     sound = contents(tmp_path)
     files = [path for path in sound if path.startswith("shards")]
-    for path in files:
+    # One of each kind; the test above damages all of them.
+    for path in {pathlib.Path(path).name: path for path in files}.values():
         flip(tmp_path / path, 130)
         with pytest.raises(ValueError, match=pathlib.Path(path).name):
             kd.TeacherCache.open(tmp_path).read(np.arange(1000))
