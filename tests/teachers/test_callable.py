@@ -94,6 +94,7 @@ def test_callable_teacher_answers_a_whole_split_without_a_student():
     np.testing.assert_allclose(found, logits(X), rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_callable_teacher_of_scikit_learn_teaches_digits():
     x, y = digits()
     forest = RandomForestClassifier(30, random_state=0).fit(x, y)
