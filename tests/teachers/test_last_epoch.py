@@ -111,7 +111,7 @@ def test_last_epoch_teacher_with_a_schedule_starts_as_plain_training():
 
 def test_last_epoch_teacher_follows_in_replicas():
     expected = LastEpochTeacher(steps_per_epoch=4)
-    _, alone = fit(expected, jit_compile=False)
+    _, alone = fit(expected, run_eagerly=True)
     with two_replicas().scope():
         teacher = LastEpochTeacher(steps_per_epoch=4)
         _, both = fit(teacher, jit_compile=False)
