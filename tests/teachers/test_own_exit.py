@@ -146,6 +146,7 @@ def test_own_exit_teacher_can_take_the_place_of_another():
     assert distiller.fit(X, **FIT).history["soft_targets"][0] > 0.0
 
 
+@pytest.mark.slow
 def test_own_exit_teacher_makes_the_exits_of_digits_agree():
     x, y = digits()
     student = two_exits(inputs=64, width=24, units=10)
