@@ -442,7 +442,8 @@ def compiled(teacher=None, losses=None, kind=Distiller, **network_settings):
         distillation_losses=losses,
     )
     distiller.compile(
-        "adam",
+        # With a state, as Adam, but traced in a third of the time.
+        keras.optimizers.SGD(0.01, momentum=0.9),
         loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
         metrics=["accuracy"],
     )
@@ -461,7 +462,7 @@ def without_labels(teacher):
 
 def test_check_distiller_passes():
     teacher = network(TEACHER_WIDTH)
-    ways = ["graph", "xla"]
+    ways = ["eager", "xla"]  # as a graph it runs before
     check_distiller(lambda: with_features(teacher), X, Y, ways=ways)
 
 
