@@ -322,6 +322,7 @@ def test_search_takes_any_metric(tmp_path):
     assert result.confirmed.objective == "val_top2"
 
 
+@pytest.mark.usefixtures("eager")
 def test_search_names_an_objective_that_is_not_measured(tmp_path):
     with pytest.raises(RuntimeError, match="not among what is measured"):
         quickly(
