@@ -221,6 +221,7 @@ class NoConfig(keras.Model):
         return self.function(self.dense(x))
 
 
+@pytest.mark.usefixtures("eager")
 def test_key_of_student_that_cannot_be_described_is_none():
     def build():
         return NoConfig(3, lambda x: 2 * x)
@@ -231,6 +232,7 @@ def test_key_of_student_that_cannot_be_described_is_none():
     train(distillation, settings())
 
 
+@pytest.mark.usefixtures("eager")
 def test_key_with_teacher_that_follows_its_student_is_none():
     teacher = kd.teachers.EMATeacher(0.5)
     distillation = hyper(teacher=teacher)
