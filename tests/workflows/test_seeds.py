@@ -74,7 +74,7 @@ def stages_in(folder, teacher=None):
         pathlib.Path(folder),
         {
             "epochs": 1,
-            "batch_size": 8,
+            "batch_size": 16,
             "learning_rate": keras.optimizers.schedules.CosineDecay(1e-2, 8),
             "loss": keras.losses.SparseCategoricalCrossentropy(True),
             # Objects that hold variables have to travel, too.
