@@ -86,7 +86,8 @@ def check_compiled(case):
 def check_descent(case):
     """Twenty steps down its own gradient make it smaller."""
     teacher, student = case.draw()
-    step = tf.function(functools.partial(case.gradients, loss=case.fresh()))
+    gradients = functools.partial(case.gradients, loss=case.fresh())
+    step = tf.function(gradients, autograph=False)
     first, _, gradient = step(teacher, student)
     # The first step moves the student by a twentieth of its length.
     length = np.linalg.norm(numbers(gradient)) / np.linalg.norm(student)
@@ -110,7 +111,7 @@ def check_temperature(case):
     loss, traces = case.fresh(), []
     target, student = case.pair(*case.draw())
 
-    @tf.function
+    @tf.function(autograph=False)
     def step():
         traces.append(loss.temperature)
         return loss(target, student)

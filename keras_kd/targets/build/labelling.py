@@ -35,6 +35,7 @@ from keras_kd.targets.store.shards import name_of
 from keras_kd.targets.store.shards import shards_on_disk
 from keras_kd.targets.store.shards import write_shard
 from keras_kd.teachers.base import Teacher
+from keras_kd.teachers.ensemble import EnsembleTeacher
 from keras_kd.teachers.frozen import FrozenTeacher
 
 
@@ -58,8 +59,14 @@ def teacher_call(teacher: Teacher, taps: tuple[str, ...], x: Any) -> Callable:
             for tap in taps
         }
 
-    is_keras = isinstance(teacher, FrozenTeacher) and not teacher.preprocess
-    return compile_for(call, x, autograph=not is_keras)
+    return compile_for(call, x, autograph=not _is_keras(teacher))
+
+
+def _is_keras(teacher):
+    """Whether it is Keras models all through, which run without AutoGraph."""
+    if type(teacher) is EnsembleTeacher:
+        return all(map(_is_keras, teacher.teachers))
+    return isinstance(teacher, FrozenTeacher) and not teacher.preprocess
 
 
 def target_keys(teacher: Teacher, taps: tuple[str, ...]) -> dict:
