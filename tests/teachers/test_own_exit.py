@@ -104,7 +104,7 @@ def test_own_exit_teacher_teaches_features_through_a_projector():
     ]
     distiller = compiled(student, losses, run_eagerly=True)
     assert list(distiller.projectors) == ["feature_matching"]
-    history = distiller.fit(X, epochs=20, **FIT).history
+    history = distiller.fit(X, epochs=10, **FIT).history
     for name in ("soft_targets", "feature_matching"):
         assert history[name][-1] < 0.5 * history[name][0], name
 
