@@ -17,6 +17,7 @@ import pytest
 
 import keras_kd as kd
 from keras_kd.cli import main
+from keras_kd.core.records import StageRecord
 from keras_kd.evaluation.evaluator import Evaluator
 from saved_before import made_by
 
@@ -98,6 +99,11 @@ def test_finished_run_is_read_verified_and_not_done_again(
         Evaluator,
         "latencies",
         lambda _, models, files: dict.fromkeys([*models, *files], {}),
+    )
+    # No run had a pruned control then: any model will do for it.
+    monkeypatch.setattr(
+        "keras_kd.workflows.stages.prune",
+        lambda model, *_, **__: (model, StageRecord("prune", "pruned")),
     )
     folder = copied("run")
     report = kd.Report.load(folder)
