@@ -463,8 +463,8 @@ def without_labels(teacher):
 
 def test_check_distiller_passes():
     teacher = network(TEACHER_WIDTH)
-    ways = ["eager", "xla"]  # as a graph it runs before
-    check_distiller(lambda: with_features(teacher), X, Y, ways=ways)
+    # As a graph it runs anyway; by XLA, the test of ensembles does.
+    check_distiller(lambda: with_features(teacher), X, Y, ways=["eager"])
 
 
 @pytest.mark.slow
