@@ -183,7 +183,7 @@ def test_teacher_forced_shifts_the_target_by_one():
         assert read.tolist() == padded([START, *write[:-1]], 5)
 
 
-@pytest.mark.parametrize("as_dataset", [False, True])
+@pytest.mark.parametrize("as_dataset", quick(1, [True, False]))
 def test_sequence_level_replaces_the_training_targets_only(as_dataset):
     teacher, split = build(), references()
     data = kd.Data(train=split, validation=split)
