@@ -26,6 +26,7 @@ from keras_kd.export.manifest import write_manifest
 from keras_kd.export.signatures.endpoint import make_endpoint
 from keras_kd.export.verification.c_api import __file__ as C_API
 from keras_kd.export.verification.golden import write_golden
+from selection import quick
 
 layers = keras.layers
 LABELS = ["ankle boot", "bag", "coat"]
@@ -136,10 +137,13 @@ def test_export_warms_up_every_signature_and_verifies_them(full):
 
 @pytest.mark.parametrize(
     "key, change, text",
-    [
-        ("article", lambda a: np.roll(a, 1, 1), "output `article` at"),
-        ("features:output", lambda a: a + 1, "output `.*output` differs"),
-    ],
+    quick(
+        1,
+        [
+            ("features:output", lambda a: a + 1, "output `.*output` differs"),
+            ("article", lambda a: np.roll(a, 1, 1), "output `article` at"),
+        ],
+    ),
 )
 def test_verify_compares_labels_and_extra_signatures(
     full, tmp_path, key, change, text
