@@ -102,6 +102,7 @@ def test_verify_names_missing_file_and_manifest(copied):
         verify(copied.version, copied.images, expected)
 
 
+@pytest.mark.slow
 def test_verify_refuses_export_without_shape_guard(tmp_path, exported):
     image = keras.Input((12, 12, 1), name="image")
     x = keras.layers.Conv2D(4, 3)(image)
