@@ -153,7 +153,7 @@ def test_negatives_are_drawn_evenly_from_all_other_rows_in_use():
     assert set(np.asarray(layer._draw(first)).flat) == set(range(1, 50))
 
 
-@pytest.mark.parametrize("jit_compile", quick(1, [True, False]))
+@pytest.mark.parametrize("jit_compile", quick(1, [False, True]))
 def test_zero_taps_have_finite_gradients(jit_compile):
     layer, compare = memory_layer(), Contrastive()
 
