@@ -166,9 +166,14 @@ def test_fusion_width_is_the_deepest_inputs_unless_given():
 # In the distiller.
 
 
-@pytest.mark.parametrize("jit_compile", quick(1, [False, True]))
-def test_taps_of_other_sizes_and_widths_are_matched(jit_compile):
-    distiller = distil(jit_compile=jit_compile)
+# The loss is compiled by test_contract.py.
+@pytest.mark.parametrize(
+    "mode",
+    quick(1, [{"run_eagerly": True}] + [{"jit_compile": x} for x in (0, 1)]),
+    ids=str,
+)
+def test_taps_of_other_sizes_and_widths_are_matched(mode):
+    distiller = distil(**mode)
     fusion = distiller.projectors["review"]
     before = fusion.get_weights()
     taps = kd.tap(distiller.teacher, TAPS)(X)
