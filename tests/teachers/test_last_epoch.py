@@ -109,6 +109,8 @@ def test_last_epoch_teacher_with_a_schedule_starts_as_plain_training():
     assert distiller.train_function is function
 
 
+# EMATeacher, which moves its weights in the same way, has a quick test.
+@pytest.mark.slow
 def test_last_epoch_teacher_follows_in_replicas():
     expected = LastEpochTeacher(steps_per_epoch=4)
     _, alone = fit(expected, run_eagerly=True)
