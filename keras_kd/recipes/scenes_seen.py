@@ -27,8 +27,8 @@ about = dict(
     task="classification of pictures, a teacher that also reads, 200 labels",
     data=scenes.about["data"],
     licence=scenes.about["licence"],
-    minutes="?",
-    gained="?",
+    minutes="",
+    gained="",
 )
 settings = dict(
     temperature=2.0,

@@ -36,8 +36,8 @@ about = dict(
     task="film reviews, three layers of a BERT, 500 labels",
     data=snippets.about["data"],
     licence=snippets.about["licence"],
-    minutes="?",
-    gained="?",
+    minutes="",
+    gained="",
 )
 settings = dict(
     distillation_losses=[
@@ -153,23 +153,17 @@ def build_teacher() -> keras.Model:
 
 def build_student() -> keras.Model:
     """Three layers of MiniLM and a third of its word pieces: 9.9 million."""
-    import keras_hub
-
-    known = vocabulary()
-    backbone = keras_hub.models.BertBackbone(
-        vocabulary_size=len(known),
-        num_layers=len(MADE_OF),
-        num_heads=12,
-        hidden_dim=384,
-        intermediate_dim=1536,
-        max_sequence_length=TOKENS,
-    )
-    teacher = minilm()
-    same = ("segment_embedding", "embeddings_layer_norm")
-    blocks = {
-        f"transformer_layer_{own}": f"transformer_layer_{theirs}"
-        for own, theirs in MADE_OF.items()
+    known, teacher = vocabulary(), minilm()
+    changes = {
+        "vocabulary_size": len(known),
+        "num_layers": len(MADE_OF),
+        "max_sequence_length": TOKENS,
+        "name": "backbone",
     }
+    backbone = type(teacher).from_config({**teacher.get_config(), **changes})
+    same = ("segment_embedding", "embeddings_layer_norm")
+    layer = "transformer_layer_{}".format
+    blocks = {layer(own): layer(theirs) for own, theirs in MADE_OF.items()}
     kd.initialize_from(
         teacher, backbone, {name: name for name in same} | blocks
     )
