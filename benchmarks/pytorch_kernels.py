@@ -45,7 +45,8 @@ def least(call) -> float:
 
 def in_keras(layer, shape) -> float:
     x = tf.random.normal(shape)
-    model = keras.Sequential([keras.Input(shape[1:]), layer])
+    inputs = keras.Input(shape[1:])
+    model = keras.Model(inputs, layer(inputs))
 
     @tf.function(autograph=False)
     def both_ways(x):
@@ -76,6 +77,18 @@ def in_torch(module, shape) -> float:
     return least(both_ways)
 
 
+class SelfAttention(nn.MultiheadAttention):
+    """Attention of a sequence to itself."""
+
+    def forward(self, x):
+        return super().forward(x, x, x, need_weights=False)[0]
+
+
+def self_attention(heads: int, width: int):
+    attention = layers.MultiHeadAttention(heads, width // heads)
+    return lambda x: attention(x, x)
+
+
 def rows():
     """Yields name, shape, and what makes each layer."""
     for side, channels in ((14, 16), (7, 48)):
@@ -97,6 +110,13 @@ def rows():
         shape = (128, 32, width)
         norms = layers.LayerNormalization(), nn.LayerNorm(width)
         yield "layer norm", shape, *norms
+        heads = width // 32 + (width == 32)
+        yield (
+            f"attention, {heads} heads",
+            shape,
+            self_attention(heads, width),
+            SelfAttention(width, heads, batch_first=True),
+        )
         yield (
             "dense to 4x",
             shape,

@@ -54,6 +54,9 @@ COMMANDS = {
     "watch": "keras-kd run watch",
     "land_and_sea": "keras-kd run land_and_sea",
     "snippets": "keras-kd run snippets",
+    "snippets_transformer": "keras-kd run snippets_transformer",
+    "scenes": "keras-kd run scenes",
+    "scenes_seen": "keras-kd run scenes_seen",
     "tags": "keras-kd run tags",
     "debtags": "keras-kd run debtags",
     "stamps": "keras-kd run stamps",
@@ -84,6 +87,7 @@ def render(page: str) -> str:
         page = _between(page, f"results: {folder.name}", parts)
     page = _between(page, "gains", [gains_table()])
     page = _between(page, "recipes", [recipes_table()])
+    page = _between(page, "nearness", [nearness_table()])
     return _between(page, "methods", [methods_table()])
 
 
@@ -130,6 +134,42 @@ def recipes_table() -> str:
             f"{about['gained'][:-1]}{seeds}) | {saved} |"
         )
     return "\n".join(rows)
+
+
+def nearness_table() -> str:
+    """Returns how near the fastest file of each recipe is to its teacher's.
+
+    Recipes whose teacher is no file of the same runtime are left out, and
+    those whose headline is no share of something.
+    """
+    rows = [
+        "| recipe | file | weights | times as fast | points | of the "
+        "teacher's figure | within 3 points, 10 times as fast | 97 % with "
+        "40 % fewer weights |",
+        "|---|---|---:|---:|---:|---:|---|---|",
+    ]
+    for name in recipes.available():
+        records = {r.name: r for r in Report.load(RESULTS / name).records}
+        found = Report.load(RESULTS / name).comparisons
+        fastest = max(found, key=lambda c: c.faster, default=None)
+        told = headline_of(list(records.values()))
+        if fastest is None or told.scale != 100:
+            continue
+        teacher = records["teacher"].metrics
+        own = records[fastest.name].metrics
+        weights = own["parameters"] / teacher["parameters"]
+        share = own[told.name] / teacher[told.name]
+        near = fastest.points >= -3 and fastest.faster >= 10
+        compact = share >= 0.97 and weights <= 0.6
+        rows.append(
+            f"| `{name}` | {fastest.name} | 1/{1 / weights:.1f} | "
+            f"{fastest.faster:.1f} | {fastest.points:+.2f} | {share:.1%} | "
+            f"{_YES[near]} | {_YES[compact]} |"
+        )
+    return "\n".join(rows)
+
+
+_YES = {True: "yes", False: "no"}
 
 
 def methods_table() -> str:

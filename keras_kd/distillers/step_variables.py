@@ -23,21 +23,32 @@ def make_step_variables(model: keras.Model, x: Any, y: Any = None) -> None:
         x: The `x` of its `fit`.
         y: The `y` of its `fit`.
     """
-    # A distiller that was only looked through may still lack projectors.
-    if not (model.compiled and getattr(model, "_is_complete", model.built)):
+    if not (model.compiled and _is_whole(model)):
         return
+    build_optimizer(model)
     compiled = [model._compile_metrics]
     if not has_own_loss(getattr(model, "student", model)):
         compiled.append(model._compile_loss)
     unbuilt = [each for each in compiled if each and not each.built]
+    if not unbuilt:
+        return
     with model.distribute_strategy.scope():
-        if not model.optimizer.built:
+        labels, outputs = _labels_and_outputs(model, x, y)
+        if labels is not None and outputs is not None:
+            for each in unbuilt:
+                each.build(labels, outputs)
+
+
+def build_optimizer(model: keras.Model) -> None:
+    """Makes the optimizer's variables, unless the model lacks some yet."""
+    if _is_whole(model) and not model.optimizer.built:
+        with model.distribute_strategy.scope():
             model.optimizer.build(model.trainable_variables)
-        if unbuilt:
-            labels, outputs = _labels_and_outputs(model, x, y)
-            if labels is not None and outputs is not None:
-                for each in unbuilt:
-                    each.build(labels, outputs)
+
+
+def _is_whole(model):
+    # A distiller that was only looked through may still lack projectors.
+    return getattr(model, "_is_complete", model.built)
 
 
 def _labels_and_outputs(model, x, y):

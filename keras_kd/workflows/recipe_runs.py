@@ -67,7 +67,7 @@ def run_recipe(
     place = pathlib.Path(directory).absolute()
     folder_of(place.parent, check_name(place.name))
     teacher, data = _teacher_and_data(recipe, directory, settings, data_options)
-    return compress(
+    report = compress(
         teacher,
         recipe.build_student,
         data,
@@ -75,6 +75,10 @@ def run_recipe(
         search=search,
         **{k: v for k, v in settings.items() if k not in recipes.OF_TEACHER},
     )
+    if hasattr(recipe, "remarks"):
+        report.notes += recipe.remarks(report.directory)
+        report.save()
+    return report
 
 
 def search_recipe(

@@ -33,7 +33,11 @@ def run(tmp_path_factory):
     folder = tmp_path_factory.mktemp("run")
     recipe = folder / "my_recipe.py"
     # It is traced in a third of Adam's time.
-    recipe.write_text(RECIPE.replace("dict(", 'dict(optimizer="sgd",'))
+    recipe.write_text(
+        RECIPE.replace("dict(", 'dict(optimizer="sgd",')
+        + "\ndef remarks(directory):\n"
+        + "    return [f'{directory.name} says it.', 'A second remark.']\n"
+    )
     directory = folder / "mine"
     call = ["run", str(recipe), "--directory", str(directory)]
     assert main(call) == 0
@@ -57,6 +61,14 @@ def test_run_writes_files_and_report(run):
         "SavedModel",
         ".tflite",
     ]
+
+
+def test_run_shows_the_remarks_of_the_recipe(run):
+    _, directory = run
+    for kind in ("md", "html"):
+        page = (directory / f"report.{kind}").read_text("utf-8")
+        assert page.count("mine says it.") == 1
+        assert page.count("A second remark.") == 1
 
 
 def test_run_measures_every_row(run):

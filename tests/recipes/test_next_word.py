@@ -4,11 +4,13 @@
 from __future__ import annotations
 
 import io
+import pathlib
 import zipfile
 
 import numpy as np
 import pytest
 
+import keras_kd as kd
 from keras_kd.recipes import _sources
 from keras_kd.recipes import next_word
 
@@ -83,6 +85,22 @@ def test_model_writes_on_in_words_it_knows(small_text):
     _, names = next_word.numbered(small_text)
     text = next_word.write_on(follows, f"Unheard {names[1].upper()}", count=3)
     assert text == " ".join(["unheard", *names[1:5]])
+
+
+def test_remarks_tell_what_the_published_file_writes(small_text, monkeypatch):
+    asked = []
+
+    def run_tflite(file, row):
+        asked.append(file)
+        return {"scores": 50 * np.eye(21)[(np.asarray(row) + 1) % 21]}
+
+    monkeypatch.setattr(kd.export, "run_tflite", run_tflite)
+    _, names = next_word.numbered(small_text)
+    monkeypatch.setattr(next_word, "BEGINNINGS", (names[1], names[3]))
+    told = next_word.remarks(pathlib.Path("runs/bible"))
+    assert set(asked) == {pathlib.Path("runs/bible/bible.tflite")}
+    assert told[0].startswith(f'After "{names[1]}" bible.tflite writes: "')
+    assert f'"{names[4]} {names[5]} ' in told[1]
 
 
 def test_text_is_read_from_the_wheel(monkeypatch):

@@ -22,6 +22,7 @@ from keras_kd.core.type_aliases import MetricLike
 from keras_kd.core.type_aliases import SearchedLike
 from keras_kd.core.type_aliases import TeacherLike
 from keras_kd.distillers.distiller import Distiller
+from keras_kd.distillers.step_variables import build_optimizer
 from keras_kd.tasks import Task
 from keras_kd.tasks.base import TEMPERATURE
 from keras_kd.tasks.distilling import losses_for
@@ -34,7 +35,6 @@ from keras_kd.tuning.trials.decay import DecayFromPeak
 from keras_kd.tuning.trials.labelled_once import LabelledOnce
 from keras_kd.tuning.trials.shared_step import SharedSteps
 from keras_kd.tuning.trials.shared_step import build_for
-from keras_kd.tuning.trials.shared_step import build_optimizer
 
 
 class HyperDistiller(keras_tuner.HyperModel):

@@ -24,6 +24,7 @@ from keras_kd.core.canonical_form import canonical_form
 from keras_kd.core.scalars import Scalar
 from keras_kd.core.stage_cache import fingerprint
 from keras_kd.distillers.distiller import Distiller
+from keras_kd.distillers.step_variables import build_optimizer
 from keras_kd.distillers.step_variables import symbolic_batch
 from keras_kd.teachers import EnsembleTeacher
 from keras_kd.teachers import Teacher
@@ -97,13 +98,6 @@ def hand_over(source: Distiller, target: Distiller) -> None:
     for theirs, own in zip(*holders, strict=True):
         for name in _scalar_names(theirs):
             setattr(own, name, getattr(theirs, name))
-
-
-def build_optimizer(distiller: Distiller) -> None:
-    """Makes the optimizer's variables, as the first step would."""
-    if distiller.built and not distiller.optimizer.built:
-        with distiller.distribute_strategy.scope():
-            distiller.optimizer.build(distiller.trainable_variables)
 
 
 def build_for(distiller: Distiller, x: Any) -> None:

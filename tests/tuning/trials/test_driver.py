@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import errno
 import json
@@ -78,17 +79,29 @@ def wait_for(condition, seconds=120):
 
 
 def workers_of(process):
-    """Returns the loky processes that a process has started."""
-    found = []
-    for folder in pathlib.Path("/proc").iterdir():
-        try:
-            words = (folder / "cmdline").read_bytes()
-            parent = (folder / "stat").read_text().rpartition(") ")[2].split()
-        except OSError:
-            continue
-        if b"popen_loky" in words and int(parent[1]) == process.pid:
-            found.append(int(folder.name))
-    return found
+    """Returns the processes of Loky or Ray that a process has started."""
+    words, parents = {}, {}
+    for folder in pathlib.Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            pid = int(folder.name)
+            words[pid] = (folder / "cmdline").read_bytes()
+            stat = (folder / "stat").read_text().rpartition(") ")[2]
+            parents[pid] = int(stat.split()[1])
+    # Ray's workers are children of a child, and some of them wait for a task.
+    return [
+        pid
+        for pid, line in words.items()
+        if b"popen_loky" in line
+        or (line.startswith(b"ray::") and b"IDLE" not in line)
+        if process.pid in (parents.get(pid), parents.get(parents.get(pid)))
+    ]
+
+
+def beside(name):
+    """Returns the options of a search with two workers of an engine."""
+    if name == "ray":
+        pytest.importorskip("ray", reason="pip install 'keras_kd[ray]'")
+    return {"workers": 2, "engine": name}
 
 
 def begun(directory, count=1):
@@ -276,8 +289,9 @@ def test_search_waits_for_no_other_in_its_folder(tmp_path, instant):
 
 
 @pytest.mark.slow
-def test_search_survives_the_death_of_workers(tmp_path):
-    process = start(tmp_path, workers=2)
+@pytest.mark.parametrize("engine", ["loky", "ray"])
+def test_search_survives_the_death_of_workers(tmp_path, engine):
+    process = start(tmp_path, **beside(engine))
     killed = 0
     for count in (1, 3, 4):
         wait_for(begun(tmp_path, count))
@@ -292,28 +306,33 @@ def test_search_survives_the_death_of_workers(tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("engine", ["loky", "ray"])
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT])
-def test_workers_end_with_the_search_that_started_them(tmp_path, number):
-    process = start(tmp_path, workers=2)
+def test_workers_end_with_the_search_that_started_them(
+    tmp_path, number, engine
+):
+    process = start(tmp_path, **beside(engine))
     wait_for(begun(tmp_path))
     wait_for(lambda: len(workers_of(process)) == 2)
     workers = workers_of(process)
     process.send_signal(number)
     process.communicate()
-    wait_for(lambda: not any(map(is_running, workers)), seconds=10)
-    finish(start(tmp_path, workers=2))
+    wait_for(lambda: not any(map(is_running, workers)), seconds=20)
+    finish(start(tmp_path, **beside(engine)))
     check_whole(tmp_path)
 
 
 @pytest.mark.slow
-def test_search_killed_at_random_ends_as_an_uninterrupted_one(tmp_path):
+@pytest.mark.parametrize("engine", ["serial", "loky", "ray"])
+def test_search_killed_at_random_ends_as_an_uninterrupted_one(tmp_path, engine):
+    options = {} if engine == "serial" else beside(engine)
     began = time.monotonic()
-    finish(start(tmp_path / "whole"))
+    finish(start(tmp_path / "whole", **options))
     duration = time.monotonic() - began
     whole = rows_of(tmp_path / "whole")
     choose, killed, ended = random.Random(0), 0, []
-    for _ in range(20):
-        process = start(tmp_path / "killed")
+    for _ in range(20 if engine == "serial" else 5):
+        process = start(tmp_path / "killed", **options)
         try:
             process.wait(timeout=duration * choose.uniform(0.35, 0.8))
             break
@@ -330,7 +349,7 @@ def test_search_killed_at_random_ends_as_an_uninterrupted_one(tmp_path):
             assert now[: len(ended)] == ended  # no finished trial is lost
             ended = now
     assert killed >= 1
-    finish(start(tmp_path / "killed"))
+    finish(start(tmp_path / "killed", **options))
     for row, expected in zip(rows_of(tmp_path / "killed"), whole, strict=True):
         row.pop("seconds"), expected.pop("seconds")
         assert row == expected
@@ -338,7 +357,8 @@ def test_search_killed_at_random_ends_as_an_uninterrupted_one(tmp_path):
 
 
 @pytest.mark.slow
-def test_search_on_a_disk_that_takes_no_more(tmp_path):
+@pytest.mark.parametrize("engine", ["serial", "loky", "ray"])
+def test_search_on_a_disk_that_takes_no_more(tmp_path, engine):
     """The kernel refuses the write, as on a full disk."""
     code = """
 import resource, signal, sys
@@ -354,11 +374,14 @@ def limited(path, content):
         resource.setrlimit(resource.RLIMIT_FSIZE, (len(content) // 2, limit))
     write(path, content)
 study.write_atomically = limited
-quickly(sys.argv[1], trials=6, confirm=0, epochs=6)
+if __name__ == "__main__":
+    options = dict(trials=6, confirm=0, epochs=6)
+    quickly(sys.argv[1], **options, **eval(sys.argv[3]))
 """
+    options = {} if engine == "serial" else beside(engine)
     tests = str(pathlib.Path(__file__).parents[2])
     run = subprocess.run(
-        [sys.executable, "-c", code, str(tmp_path), tests],
+        [sys.executable, "-c", code, str(tmp_path), tests, str(options)],
         capture_output=True,
         text=True,
         check=False,
@@ -367,6 +390,6 @@ quickly(sys.argv[1], trials=6, confirm=0, epochs=6)
     ended = [r for r in rows_of(tmp_path) if r["status"] != "running"]
     assert len(ended) >= 2
     assert not list(tmp_path.glob(".tmp-*"))
-    finish(start(tmp_path))
+    finish(start(tmp_path, **options))
     check_whole(tmp_path)
     assert rows_of(tmp_path)[: len(ended)] == ended
