@@ -87,12 +87,11 @@ def workers_of(process):
             words[pid] = (folder / "cmdline").read_bytes()
             stat = (folder / "stat").read_text().rpartition(") ")[2]
             parents[pid] = int(stat.split()[1])
-    # Ray's workers are children of a child, and some of them wait for a task.
+    # Ray's are children of a child.
     return [
         pid
         for pid, line in words.items()
-        if b"popen_loky" in line
-        or (line.startswith(b"ray::") and b"IDLE" not in line)
+        if b"popen_loky" in line or line.startswith(b"ray::Worker")
         if process.pid in (parents.get(pid), parents.get(parents.get(pid)))
     ]
 
