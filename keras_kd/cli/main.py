@@ -52,7 +52,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return options.command(options)
     except KeyboardInterrupt as error:
         print(
-            "\nStopped. Finished stages are kept: the same command goes on "
+            "\nStopped. Finished stages are kept: the same command continues "
             "from there.",
             file=sys.stderr,
         )
@@ -92,13 +92,13 @@ def _parser():
         "--search",
         type=int,
         metavar="TRIALS",
-        help="first search temperature and alpha in so many trials",
+        help="first search for a temperature and alpha, with this many trials",
     )
-    add_engine(run, "models trained at a time")
+    add_engine(run, "how many models to train at a time (default: 1)")
     add_search(commands)
-    add_command(commands, _report, "of the run")
+    add_command(commands, _report, "the folder of the run")
     verify = add_command(
-        commands, _verify, "of a run, an export, a search or a cache"
+        commands, _verify, "the folder of a run, export, search or cache"
     )
     verify.add_argument(
         "--repair",
