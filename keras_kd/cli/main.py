@@ -69,6 +69,8 @@ def _parser():
     parser = argparse.ArgumentParser(
         prog="keras-kd",
         description="Distil, prune, export and verify small Keras models.",
+        epilog="To begin: keras-kd run digits. `keras-kd COMMAND --help` tells "
+        "more of each.",
     )
     version = f"keras-kd {kd.__version__}"
     parser.add_argument("--version", action="version", version=version)
@@ -78,7 +80,8 @@ def _parser():
     add_recipe(
         run,
         "where results go (default: saved_models/<recipe>)",
-        "change a setting of the recipe, as in --set temperature=2",
+        "change a setting, as in --set temperature=2: an argument of "
+        "kd.compress, teacher_epochs or teacher_learning_rate",
     )
     run.add_argument(
         "--quantize",
@@ -147,7 +150,7 @@ def _report(options):
 
 
 def _verify(options):
-    """Check all files of a folder, those exported in fresh processes."""
+    """Check all files of a folder; exported ones run in fresh processes."""
     from keras_kd.workflows.run_files import verify_folder
 
     how = options.trust, options.repair
@@ -155,7 +158,7 @@ def _verify(options):
 
 
 def _methods(options):
-    """List the methods."""
+    """List the losses, and when to use which."""
     from keras_kd.losses.cards import card_of
 
     table = Table("loss", "what it does", "use it", "do not", "suggested")
@@ -168,7 +171,7 @@ def _methods(options):
 
 
 def _recipes(options):
-    """List the recipes."""
+    """List the recipes that come with the package."""
     table = Table("recipe", *kd.recipes.ABOUT)
     for name in kd.recipes.available():
         about = kd.recipes.load(name).about

@@ -16,8 +16,8 @@ from keras_kd.core.printable import printable
 
 def add_targets(commands: argparse._SubParsersAction) -> None:
     """Adds the commands of `keras-kd targets`."""
-    help = "store a teacher's answers on disk"
-    parser = commands.add_parser("targets", help=help)
+    told = "Store a teacher's answers on disk, and look after them."
+    parser = commands.add_parser("targets", help=told, description=told)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     build = add_command(commands, _build)
     add_recipe(
