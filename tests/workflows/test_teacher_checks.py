@@ -24,9 +24,17 @@ def test_teacher_at_chance_is_named():
     assert "60.0%" in warning
 
 
-def test_teacher_no_better_than_control_is_named():
-    (warning,) = warn_of_teacher(0.9, LABELS, control=0.9)
-    assert "hardly better" in warning
+@pytest.mark.parametrize(
+    ("teacher", "words"),
+    [
+        (0.903, "is hardly better than"),
+        (0.9, "is not better than"),
+        (0.8, "is not better than"),
+    ],
+)
+def test_teacher_no_better_than_control_is_named(teacher, words):
+    (warning,) = warn_of_teacher(teacher, LABELS, control=0.9)
+    assert words in warning
 
 
 def test_good_teacher_is_not_warned_of():
