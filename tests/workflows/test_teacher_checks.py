@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 
 from keras_kd.workflows.teacher_checks import chance_level
 from keras_kd.workflows.teacher_checks import warn_of_teacher
