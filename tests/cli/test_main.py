@@ -268,11 +268,12 @@ def test_verify_of_the_parent_finds_the_models_in_it(tmp_path, monkeypatch):
         "keras_kd.export.verification.directory._check",
         lambda path, trust: checked.append(path),
     )
-    for path in ("a/1/saved_model.pb", "b/b.tflite", "b/serving/x", "c/x"):
+    files = ("a/1/saved_model.pb", "b/b.tflite", "b/serving/x", "c/x")
+    for path in (*files, "a/control/1/saved_model.pb"):
         (tmp_path / path).parent.mkdir(parents=True)
         (tmp_path / path).touch()
     assert main(["verify", str(tmp_path)]) == 0
-    expected = ["a/1", "b/b.tflite", "b/serving"]
+    expected = ["a/1", "a/control/1", "b/b.tflite", "b/serving"]
     assert checked == [tmp_path / path for path in expected]
 
 
