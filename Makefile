@@ -103,7 +103,7 @@ clean: ## Remove caches and build leftovers; .venv stays
 
 $(INSTALLED): setup.cfg pyproject.toml constraints.txt
 	@$(PYTHON) $(NEW_ENOUGH) 2>/dev/null || { echo "$$TOO_OLD" >&2; exit 1; }
-	@echo 'Installing into $(VENV); this takes about a minute, once.'
+	@echo 'Installing into $(VENV); this takes a few minutes, once.'
 	@$(BIN)/python -m pip --version >/dev/null 2>&1 || \
 		$(PYTHON) -m venv --clear $(VENV)
 	@$(BIN)/python -m pip install -qq --disable-pip-version-check \

@@ -113,7 +113,8 @@ def recipes_table() -> str:
     """Returns what each recipe gained, and what its smallest file saves."""
     rows = [
         "| recipe | task | teacher | control | distilled | gain (95 % "
-        "interval, 5 seeds) | best file: size, time of the teacher's |",
+        "interval, 5 seeds) | smallest file: size, time against the "
+        "teacher's |",
         "|---|---|---:|---:|---:|---|---|",
     ]
     for name in recipes.available():

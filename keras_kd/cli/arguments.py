@@ -28,7 +28,8 @@ def add_command(
     command's directory is, if it takes one.
     """
     name = command.__name__.removeprefix("_")
-    parser = commands.add_parser(name, help=command.__doc__)
+    told = inspect.getdoc(command)
+    parser = commands.add_parser(name, help=told, description=told)
     parser.set_defaults(command=command)
     if directory is not None:
         parser.add_argument("directory", type=pathlib.Path, help=directory)
@@ -53,14 +54,19 @@ def add_recipe(
 def add_engine(parser: argparse.ArgumentParser, what: str) -> None:
     """Adds where trainings run, and how many of them at a time."""
     parser.add_argument(
-        "--workers", type=int, default=argparse.SUPPRESS, help=what
+        "--workers",
+        type=int,
+        metavar="N",
+        default=argparse.SUPPRESS,
+        help=what,
     )
     parser.add_argument(
         "--engine",
         choices=NAMES,
         default=argparse.SUPPRESS,
-        help="where they run (default: loky for several workers); ray is the "
-        "cluster of RAY_ADDRESS, else one of its own on this machine",
+        help="where the trainings run (default: this process, or loky where "
+        "there are several workers); ray: the cluster that RAY_ADDRESS names, "
+        "or one of its own on this machine",
     )
 
 

@@ -52,7 +52,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return options.command(options)
     except KeyboardInterrupt as error:
         print(
-            "\nStopped. Finished stages are kept: the same command goes on "
+            "\nStopped. Finished stages are kept: the same command continues "
             "from there.",
             file=sys.stderr,
         )
@@ -69,6 +69,8 @@ def _parser():
     parser = argparse.ArgumentParser(
         prog="keras-kd",
         description="Distil, prune, export and verify small Keras models.",
+        epilog="To begin: keras-kd run digits. `keras-kd COMMAND --help` tells "
+        "more of each.",
     )
     version = f"keras-kd {kd.__version__}"
     parser.add_argument("--version", action="version", version=version)
@@ -78,7 +80,8 @@ def _parser():
     add_recipe(
         run,
         "where results go (default: saved_models/<recipe>)",
-        "change a setting of the recipe, as in --set temperature=2",
+        "change a setting, as in --set temperature=2: an argument of "
+        "kd.compress, teacher_epochs or teacher_learning_rate",
     )
     run.add_argument(
         "--quantize",
@@ -92,13 +95,13 @@ def _parser():
         "--search",
         type=int,
         metavar="TRIALS",
-        help="first search temperature and alpha in so many trials",
+        help="first search for a temperature and alpha, with this many trials",
     )
-    add_engine(run, "models trained at a time")
+    add_engine(run, "how many models to train at a time (default: 1)")
     add_search(commands)
-    add_command(commands, _report, "of the run")
+    add_command(commands, _report, "the folder of the run")
     verify = add_command(
-        commands, _verify, "of a run, an export, a search or a cache"
+        commands, _verify, "the folder of a run, export, search or cache"
     )
     verify.add_argument(
         "--repair",
@@ -147,7 +150,7 @@ def _report(options):
 
 
 def _verify(options):
-    """Check all files of a folder, those exported in fresh processes."""
+    """Check all files of a folder; exported ones run in fresh processes."""
     from keras_kd.workflows.run_files import verify_folder
 
     how = options.trust, options.repair
@@ -155,7 +158,7 @@ def _verify(options):
 
 
 def _methods(options):
-    """List the methods."""
+    """List the losses, and when to use which."""
     from keras_kd.losses.cards import card_of
 
     table = Table("loss", "what it does", "use it", "do not", "suggested")
@@ -168,7 +171,7 @@ def _methods(options):
 
 
 def _recipes(options):
-    """List the recipes."""
+    """List the recipes that come with the package."""
     table = Table("recipe", *kd.recipes.ABOUT)
     for name in kd.recipes.available():
         about = kd.recipes.load(name).about

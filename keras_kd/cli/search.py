@@ -25,7 +25,10 @@ def add_search(commands: argparse._SubParsersAction) -> None:
         "change a setting of the recipe, as in --set batch_size=64",
     )
     parser.add_argument(
-        "--trials", type=int, default=20, help="the control is one of them"
+        "--trials",
+        type=int,
+        default=20,
+        help="how many, the control included (default: 20)",
     )
     parser.add_argument(
         "--tuner",
@@ -37,7 +40,10 @@ def add_search(commands: argparse._SubParsersAction) -> None:
         help="what to compare, such as val_accuracy (the default)",
     )
     parser.add_argument(
-        "--epochs", type=int, default=argparse.SUPPRESS, help="of one trial"
+        "--epochs",
+        type=int,
+        default=argparse.SUPPRESS,
+        help="epochs of one trial",
     )
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument(
@@ -46,12 +52,12 @@ def add_search(commands: argparse._SubParsersAction) -> None:
         default=3,
         help="fresh seeds for the best settings, the defaults and the control",
     )
-    add_engine(parser, "trials at a time")
-    parser.add_argument("--overwrite", action="store_true", help="begin again")
+    add_engine(parser, "how many trials to run at a time (default: 1)")
+    parser.add_argument("--overwrite", action="store_true", help="start anew")
 
 
 def _search(options):
-    """Search temperature and alpha."""
+    """Search for a temperature and alpha."""
     from keras_kd.tuning.trials.driver import SearchError
     from keras_kd.workflows import recipe_runs
 

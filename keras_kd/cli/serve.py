@@ -46,8 +46,8 @@ def add_serve(commands: argparse._SubParsersAction) -> None:
     parser.add_argument(
         "--batching",
         action="store_true",
-        help="make batches of requests that come together; it has its costs, "
-        "see serving/SERVING.md",
+        help="batch requests that arrive together; it has its costs, see "
+        "serving/SERVING.md",
     )
 
     parser.add_argument(

@@ -16,8 +16,8 @@ from keras_kd.core.printable import printable
 
 def add_targets(commands: argparse._SubParsersAction) -> None:
     """Adds the commands of `keras-kd targets`."""
-    help = "run a teacher once, onto disk"
-    parser = commands.add_parser("targets", help=help)
+    told = "Store a teacher's answers on disk, and look after them."
+    parser = commands.add_parser("targets", help=told, description=told)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     build = add_command(commands, _build)
     add_recipe(
@@ -41,15 +41,15 @@ def add_targets(commands: argparse._SubParsersAction) -> None:
         help="allow faster engines that agree on this share, such as 0.995",
     )
 
-    add_command(commands, _info, "of the cache")
-    add_command(commands, _verify, "of the cache")
+    add_command(commands, _info, "the folder of the cache")
+    add_command(commands, _verify, "the folder of the cache")
     merge = add_command(commands, _merge)
     merge.add_argument("directories", type=pathlib.Path, nargs="+")
     merge.add_argument("--into", type=pathlib.Path, required=True)
 
 
 def _build(options):
-    """Label a recipe's training data; goes on after a stop."""
+    """Store a teacher's answers to a recipe's data; resumes after a stop."""
     import keras
 
     from keras_kd.workflows import recipe_runs
@@ -95,7 +95,7 @@ def _part(text):
 
 
 def _info(options):
-    """Say what is in a cache."""
+    """Show what is in a cache."""
     for key, value in kd.TeacherCache.open(options.directory).info().items():
         print(printable(f"{key:<26}{value}"))
     return 0
@@ -107,7 +107,7 @@ def _verify(options):
 
 
 def _merge(options):
-    """Make one cache of all parts."""
+    """Join all parts into one cache."""
     cache = kd.TeacherCache.merge(options.directories, options.into)
     print(f"{len(cache)} samples in {options.into}")
     return 0

@@ -49,8 +49,8 @@ def failure_of(
     except subprocess.TimeoutExpired:
         raise TimeoutError(
             f"A process did not end within {timeout:.0f} seconds, which says "
-            "nothing of what it was to try: this machine may be busy. Try "
-            f"again. It ran {_named(arguments)}"
+            "nothing about the model: this machine may be busy. Try again. "
+            f"It ran {_named(arguments)}"
         ) from None
     code = process.returncode
     if code == 0:
@@ -60,14 +60,14 @@ def failure_of(
     what = f"{how} while {doing}. Received: {process.stderr.strip()[-2000:]}"
     if code == os.EX_TEMPFAIL:
         raise OSError(
-            f"A process {what} This says nothing of what it was to try: mend "
-            f"the cause and try again. It ran {_named(arguments)}"
+            f"A process {what} This says nothing about the model: fix the "
+            f"cause and try again. It ran {_named(arguments)}"
         )
     if code < 0 and -code not in _CRASHES:
         raise ChildProcessError(
             f"A process was killed (signal {-code}) while {doing}: perhaps "
-            "memory ran out. It says nothing of what it was to try; try "
-            f"again. It ran {_named(arguments)}"
+            "memory ran out. This says nothing about the model. Try again. "
+            f"It ran {_named(arguments)}"
         )
     return what
 

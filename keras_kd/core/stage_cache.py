@@ -170,7 +170,7 @@ def fingerprint_of_split(split: Any, name: str | None = None) -> str:
         if name is None and count == tf.data.INFINITE_CARDINALITY:
             raise ValueError(
                 "A split must end. Received: a tf.data.Dataset that repeats "
-                "itself without an end. Leave out its `repeat()`."
+                "forever. Leave out its `repeat()`."
             )
         content = _content_of(split) if name is None else ["named", name]
         return fingerprint(facts + content)

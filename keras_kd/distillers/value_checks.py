@@ -125,7 +125,7 @@ def _check_finite(array, what, limit=np.inf):
         below = below if np.isfinite(limit) else ""
         raise ValueError(
             f"{what} values must be finite{below}. "
-            f"Received: {bad} in example {row}. Mend or leave out that "
+            f"Received: {bad} in example {row}. Fix or leave out that "
             "example, or fill the gap, as by sklearn.impute.SimpleImputer."
         )
 

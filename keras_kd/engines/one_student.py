@@ -143,9 +143,9 @@ def raise_plainly(
     if not is_told and not isinstance(error, died):
         raise error
     then = (
-        f"Call it again: it goes on from {backup}"
+        f"Call it again: it continues from {backup}"
         if backup
-        else "Give it a `backup` folder, to go on from there"
+        else "Give it a `backup` folder to continue from"
     )
     raise TaskLostError(
         "A process died that trained one student with others, which cannot "

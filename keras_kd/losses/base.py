@@ -222,7 +222,9 @@ class DistillationLoss(keras.losses.Loss):
                 f"{type(self).__name__} compares class scores, so teacher "
                 "and student must have the same classes. Received: "
                 f"teacher '{self.teacher}' of shape {tuple(teacher_shape)}, "
-                f"student '{self.student}' of shape {tuple(student_shape)}."
+                f"student '{self.student}' of shape {tuple(student_shape)}. "
+                "Where a teacher has other classes, wrap it in "
+                "kd.teachers.ClassMapping."
             )
         remedy = (
             "Pass projector='auto' to have a learned projection bring the "

@@ -74,11 +74,11 @@ def render(report: Any, picture: bytes) -> str:
         html.facts(headline.settings(records)),
         html.paragraphs(*remarks[1:], kind="small"),
         html.section(
-            "How good, how large",
+            "Quality and size",
             html.table(*table.to_cells(records, QUALITY)),
         ),
         html.section(
-            "How fast",
+            "Speed",
             html.table(*table.to_cells(records, SPEED, judged=False))
             * _is_timed(records),
             html.paragraphs(_explain(records), kind="small"),
@@ -98,7 +98,7 @@ def render(report: Any, picture: bytes) -> str:
         ),
         html.section("Lineage", *map(_stage, report.lineage)),
         html.section(
-            "Do it again",
+            "Reproduce this run",
             html.code(report.command),
             html.paragraphs(machine, kind="small"),
         ),

@@ -107,7 +107,7 @@ def _title(gain):
         unit = gain.headline.difference_unit
         told = f"{gain.mean:+.4g} {unit}".rstrip()
         return (
-            f"Better by the teacher, {gain.headline.title}: {told} ({spread})"
+            f"Gain over the control, {gain.headline.title}: {told} ({spread})"
         )
     return f"Distilled minus control: {gain.mean:+.2f} points ({spread})"
 

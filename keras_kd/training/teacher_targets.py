@@ -125,9 +125,9 @@ class TeacherTargets:
         splits = (self.data.train, self.data.validation, self.data.test)
         if name is None and any(isinstance(s, tf.data.Dataset) for s in splits):
             say(
-                "data: reading the tf.data sets once, to know them again. One "
-                "that draws new examples each time never is; "
-                "Data(identity='a name and version') stands for them.",
+                "data: reading the tf.data sets once, so that a later run "
+                "recognises them. One that draws new examples each time "
+                "never is; give Data(identity='a name and version') instead.",
                 self.verbose,
             )
         # The test split may be the validation split: it is read once.

@@ -30,8 +30,8 @@ def still_improving(students: Sequence[StageRecord], epochs: int) -> list[str]:
 def ship_the_control(place: pathlib.Path) -> str:
     """Returns the advice where a control is better, whose files are there."""
     return (
-        "On the validation split the control is better than the student of "
-        f"the teacher. Ship the control: its files are in {place}."
+        "On the validation split the control is better than the distilled "
+        f"student. Ship the control: its files are in {place}."
     )
 
 

@@ -65,7 +65,7 @@ def dry_run(
     depends_on = [stages.taught, prune, as_json(files)]
 
     def make():
-        stages.say("one batch goes through every stage, to see whether it can")
+        stages.say("trying one batch through every stage first")
         began = time.monotonic()
         with work_folder() as folder:
             refused = _through_all(stages, prune, files, folder)

@@ -187,7 +187,7 @@ def teacher_file(
         return None
 
     def make():
-        stages.say("converting the teacher for LiteRT, to compare with")
+        stages.say("converting the teacher to LiteRT, for comparison")
         try:
             return None, export(
                 model,

@@ -64,8 +64,9 @@ def warn_of_teacher(
             "weights, its preprocessing and the order of its classes."
         )
     elif control is not None and teacher <= control + MARGIN:
+        how = "hardly" if teacher > control else "not"
         warnings.append(
-            f"Warning: the teacher ({teacher:.1%} on validation) is hardly "
+            f"Warning: the teacher ({teacher:.1%} on validation) is {how} "
             f"better than the student trained without it ({control:.1%}). "
             "Expect no gain: use a better teacher, a smaller student, or "
             "unlabelled data."

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import runpy
@@ -17,6 +18,7 @@ from keras_kd import recipes
 from keras_kd.cli import main
 from keras_kd.cli.quiet import held_stderr
 from keras_kd.core.records import file_sha256
+from keras_kd.recipes._settings import OF_TEACHER
 from keras_kd.report import Report
 
 MEASURED = (
@@ -278,12 +280,38 @@ def test_verify_of_the_parent_finds_the_models_in_it(tmp_path, monkeypatch):
         "keras_kd.export.verification.directory._check",
         lambda path, trust: checked.append(path),
     )
-    for path in ("a/1/saved_model.pb", "b/b.tflite", "b/serving/x", "c/x"):
+    files = ("a/1/saved_model.pb", "b/b.tflite", "b/serving/x", "c/x")
+    for path in (*files, "a/control/1/saved_model.pb"):
         (tmp_path / path).parent.mkdir(parents=True)
         (tmp_path / path).touch()
     assert main(["verify", str(tmp_path)]) == 0
-    expected = ["a/1", "b/b.tflite", "b/serving"]
+    expected = ["a/1", "a/control/1", "b/b.tflite", "b/serving"]
     assert checked == [tmp_path / path for path in expected]
+
+
+def commands_of(parser):
+    """Yields each command's call, what the list says of it, and its parser."""
+    for action in parser._actions:
+        if isinstance(action, argparse._SubParsersAction):
+            for choice in action._choices_actions:
+                command = action.choices[choice.dest]
+                yield command.prog, choice.help, command
+                yield from commands_of(command)
+
+
+def test_help_tells_every_command_in_a_sentence():
+    parser = sys.modules["keras_kd.cli.main"]._parser()
+    found = {call: (told, own) for call, told, own in commands_of(parser)}
+    assert {"keras-kd run", "keras-kd targets build"} <= set(found)
+    for call, (told, command) in found.items():
+        assert told[0].isupper() and told.endswith("."), call
+        assert told in command.description, call
+    assert "keras-kd run digits" in parser.format_help()
+    (of_run,) = [
+        a for a in found["keras-kd run"][1]._actions if a.dest == "set"
+    ]
+    own = [name for name in OF_TEACHER if name not in of_run.help]
+    assert "kd.compress" in of_run.help and not own
 
 
 def test_version_is_told(capsys):
@@ -333,7 +361,7 @@ def test_interrupt_keeps_what_is_done(capsys, monkeypatch):
         "keras_kd.workflows.recipe_runs.run_recipe", interrupted
     )
     assert main(["run", "digits"]) == 130
-    assert "goes on" in capsys.readouterr().err
+    assert "continues from there" in capsys.readouterr().err
 
 
 def test_run_where_nothing_can_be_written_is_a_sentence(tmp_path, capsys):

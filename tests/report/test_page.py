@@ -211,7 +211,7 @@ def test_page_of_an_old_run_leaves_out_what_it_lacks(tmp_path):
     (tmp_path / "report.json").write_text(json.dumps(content))
     Report.load(tmp_path).save()
     text = Reader((tmp_path / "report.html").read_text()).text
-    assert "90.00" in text and "Do it again" in text
+    assert "90.00" in text and "Reproduce this run" in text
     for words in ("ECE", "by class", "disagree", "Lineage"):
         assert words not in text
 
@@ -335,7 +335,7 @@ def test_page_names_the_run_and_its_settings_before_the_figures(written):
     text = Reader(content).text
     assert f"<title>{folder.name}: distillation report</title>" in content
     settings = "temperature 3 alpha 0.6 epochs 7 seeds 0, 1"
-    assert text.index(settings) < text.index("How good, how large")
+    assert text.index(settings) < text.index("Quality and size")
 
 
 def test_page_draws_the_history_and_links_the_search(written):

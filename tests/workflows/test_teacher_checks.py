@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 
 from keras_kd.workflows.teacher_checks import chance_level
 from keras_kd.workflows.teacher_checks import warn_of_teacher
@@ -24,9 +25,17 @@ def test_teacher_at_chance_is_named():
     assert "60.0%" in warning
 
 
-def test_teacher_no_better_than_control_is_named():
-    (warning,) = warn_of_teacher(0.9, LABELS, control=0.9)
-    assert "hardly better" in warning
+@pytest.mark.parametrize(
+    ("teacher", "words"),
+    [
+        (0.903, "is hardly better than"),
+        (0.9, "is not better than"),
+        (0.8, "is not better than"),
+    ],
+)
+def test_teacher_no_better_than_control_is_named(teacher, words):
+    (warning,) = warn_of_teacher(teacher, LABELS, control=0.9)
+    assert words in warning
 
 
 def test_good_teacher_is_not_warned_of():

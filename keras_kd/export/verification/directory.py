@@ -21,6 +21,9 @@ from keras_kd.export.verification.file_ops import check_trust
 from keras_kd.export.verification.golden import read_golden
 from keras_kd.export.verification.verify import verify
 
+CONTROL = "control"
+"""Folder for the files of a run's control, beside those of its student."""
+
 
 def verify_directory(
     directory: str | os.PathLike, trust: bool = False
@@ -73,7 +76,8 @@ def _exported(directory):
     paths = [*versions_in(directory), *sorted(files)]
     if paths and (directory / FOLDER).is_dir():
         paths.append(directory / FOLDER)
-    return paths
+    # What a report says to ship where the control was the better one.
+    return [*paths, *_exported(directory / CONTROL)] if paths else []
 
 
 def repair_directory(
