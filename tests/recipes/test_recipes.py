@@ -85,12 +85,6 @@ def test_recipe_settings_are_in_range(name):
     assert all(settings[k] > 0 for k in counts)
 
 
-def takes_part_of(whole, part):
-    """Whether shapes are equal, or those of a dict are in the other one."""
-    dicts = isinstance(whole, dict) and isinstance(part, dict)
-    return part.items() <= whole.items() if dicts else part == whole
-
-
 def four_of(symbol):
     values = np.random.default_rng(0).random((4, *symbol.shape[1:]))
     if symbol.dtype == "string":
@@ -109,7 +103,9 @@ def test_recipe_models_give_outputs_alike_and_student_is_smaller(name):
         assert models[0].count_params() < models[1].count_params() / 2
     for model in models:
         assert not model.compiled
-        assert takes_part_of(model.input_shape, models[0].input_shape)
+        # A student may take a part of what its teacher does.
+        shapes = [{symbol.shape for symbol in m.inputs} for m in models]
+        assert shapes[0] <= shapes[-1]
         assert model.output_shape == models[0].output_shape
         inputs = {symbol.name: four_of(symbol) for symbol in model.inputs}
         if len(inputs) == 1:
