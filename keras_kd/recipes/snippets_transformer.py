@@ -11,6 +11,10 @@ labels, and for 3,000 sentences more only the teacher's answers and hidden
 states. The control begins with the same layers. Three seeds instead of five,
 and no more sentences, because each step takes half a second.
 
+The settings are first guesses and were not searched. Expected: a gain over the
+control, with less than 97 % of the teacher's accuracy and about twice its
+speed: neither as near as DistilBERT nor as fast as a far smaller student.
+
 Data: see `snippets`.
 """
 
@@ -39,8 +43,8 @@ about = dict(
     task="film reviews, three layers of a BERT, 500 labels",
     data=snippets.about["data"],
     licence=snippets.about["licence"],
-    minutes="",
-    gained="",
+    minutes="21",
+    gained="+3.72 points of accuracy (+0.88 to +6.56)",
 )
 settings = dict(
     distillation_losses=[
