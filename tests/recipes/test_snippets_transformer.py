@@ -7,6 +7,7 @@ import keras
 import numpy as np
 import pytest
 
+import keras_kd as kd
 from keras_kd.recipes import snippets
 from keras_kd.recipes import snippets_transformer as recipe
 
@@ -74,7 +75,7 @@ def test_student_of_all_layers_sees_what_the_teacher_sees(
     assert x["common"].tolist() == [[2, 4, 6, 3, 0], [2, 5, 4, 3, 0]]
     teacher, student = recipe.build_teacher(), recipe.build_student()
     states = [
-        np.asarray(keras.Model(m.inputs, m.get_layer("states").output)(x[name]))
+        np.asarray(kd.tap(m, ["states"])(x[name])["states"])
         for m, name in ((teacher, "pieces"), (student, "common"))
     ]
     here = TEXTS != 0
