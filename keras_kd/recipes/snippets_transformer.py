@@ -86,7 +86,7 @@ def load_data(
         common = np.where(known[place] == pieces, place, 1)
         return {"pieces": pieces, "common": common.astype("int32")}, y
 
-    texts, y = data.train
+    texts, y = (np.asarray(each) for each in data.train)
     return Data(
         train=split((texts[:sentences], y[:sentences])),
         validation=split(data.validation),
