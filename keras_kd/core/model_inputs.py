@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
+from typing import Any
 
 import keras
 import numpy as np
@@ -50,6 +51,31 @@ def inputs_for(model: keras.Model, x):
             f"Expected a dict with {sorted(wanted)}. Received: {sorted(x)}"
         )
     return {name: x[name] for name in wanted}
+
+
+def check_takes_all(model: keras.Model, x: Any) -> None:
+    """Raises if Keras itself, given `x`, would give a model the wrong parts.
+
+    Args:
+        model: A model that is trained or measured by Keras' own `fit`,
+            `evaluate` or `predict`.
+        x: A batch, what stands for one, or a `tf.data.Dataset` with labels.
+
+    Raises:
+        ValueError: If its inputs are a dict with a part of the names in `x`.
+    """
+    wanted = getattr(model, "input", None)
+    x = getattr(x, "element_spec", x)
+    x = x[0] if isinstance(x, tuple) else x
+    if isinstance(wanted, dict) and isinstance(x, dict):
+        if set(wanted) < set(x):
+            raise ValueError(
+                f"The inputs of '{model.name}' are a dict with "
+                f"{sorted(wanted)}, those of the data {sorted(x)}. Keras would "
+                "take the first of these in the order of their names, whatever "
+                "they are. Make the model's inputs a list, which Keras finds "
+                "by name: keras.Model(list(inputs.values()), outputs)."
+            )
 
 
 def preprocessor_of(model: keras.Model) -> Callable | None:

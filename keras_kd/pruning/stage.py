@@ -17,6 +17,7 @@ from keras_kd.core.arguments import check_count
 from keras_kd.core.arguments import check_learning_rate
 from keras_kd.core.copying import copy_of
 from keras_kd.core.fused_batch_norm import fused_batch_norm
+from keras_kd.core.model_inputs import check_takes_all
 from keras_kd.core.model_inputs import inputs_for
 from keras_kd.core.records import StageRecord
 from keras_kd.core.type_aliases import DataLike
@@ -160,6 +161,7 @@ def prune(
     )
     parts = strings_for_keras(split) if arrays else (split,)
     if not distilled:
+        check_takes_all(copy, x)
         guard_labels(copy)
         make_step_variables(copy, *parts[:2])
     watched = bool(callbacks) and isinstance(data, (Data, Mapping))

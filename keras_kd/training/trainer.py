@@ -16,6 +16,7 @@ from keras_kd.core.arguments import check_count
 from keras_kd.core.arguments import check_learning_rate
 from keras_kd.core.fused_batch_norm import fused_batch_norm
 from keras_kd.core.label_losses import loss_name
+from keras_kd.core.model_inputs import check_takes_all
 from keras_kd.core.progress import TrainingProgress
 from keras_kd.core.type_aliases import DataLike
 from keras_kd.core.type_aliases import OptimizerLike
@@ -144,6 +145,7 @@ def train(
         metrics=metrics,
     )
     if not distilled:
+        check_takes_all(model, arguments["x"])
         guard_labels(model)
         callbacks = [*callbacks, FiniteWeights()]  # as a distiller has it
         make_step_variables(model, arguments["x"], arguments.get("y"))

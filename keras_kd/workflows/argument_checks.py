@@ -18,6 +18,7 @@ from keras_kd.core.arguments import check_learning_rate
 from keras_kd.core.arguments import check_number
 from keras_kd.core.arguments import check_seeds
 from keras_kd.core.arguments import check_sparsity
+from keras_kd.core.model_inputs import check_takes_all
 from keras_kd.data.preprocessing import check_preprocess
 from keras_kd.data.sample_shapes import check_inputs
 from keras_kd.data.splits import Data
@@ -121,6 +122,7 @@ def check_lesson(
         x = split.element_spec[0] if is_stream else split[0]
         check_inputs(x, student, name)
         check_input_names(x, student, name)
+        check_takes_all(student, x)
         if not is_stream:
             check_numbers(split[1], name)
     check_values(data, student)

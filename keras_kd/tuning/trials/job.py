@@ -14,6 +14,7 @@ import keras_tuner
 import tensorflow as tf
 
 from keras_kd.core.keras_settings import current_settings
+from keras_kd.core.model_inputs import check_takes_all
 from keras_kd.core.type_aliases import Split
 from keras_kd.data.splits import Data
 from keras_kd.distillers.steps_together import steps_together
@@ -124,6 +125,7 @@ class Job:
         loss, metrics = self.hyper.loss_and_metrics(student)
         student.compile(loss=loss, metrics=metrics)
         parts = split if isinstance(split, tuple) else (split,)
+        check_takes_all(student, parts[0])
         found = student.evaluate(*parts, verbose=0, return_dict=True)
         return found[self.objective.name.removeprefix("val_")]
 

@@ -95,9 +95,15 @@ class Study:
             self._write()
         return names
 
-    def begin(self, name: str) -> TrialRecord:
-        """Notes that a trial begins; one that kills this process is known."""
-        self._attempts[name] = self._attempts.get(name, 0) + 1
+    def begin(self, name: str, here: bool = True) -> TrialRecord:
+        """Notes that a trial begins; one that kills this process is known.
+
+        Args:
+            name: The trial's.
+            here: Whether it runs in this process. An engine counts for itself
+                how often a process of its own has died.
+        """
+        self._attempts[name] = self._attempts.get(name, 0) + here
         self._write()
         return self._rows[name]
 

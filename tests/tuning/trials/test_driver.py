@@ -26,6 +26,7 @@ from keras_kd import recipes
 from keras_kd.core.file_lock import file_lock
 from keras_kd.core.processes import is_running
 from keras_kd.engines import Engine
+from keras_kd.engines import Serial
 from keras_kd.engines import TaskLostError
 from keras_kd.tuning.trials import driver
 from keras_kd.tuning.trials import trial
@@ -231,6 +232,15 @@ def test_search_is_the_same_whatever_ends_first(tmp_path, instant):
     for result in (alone, last):
         (student,) = (result.directory / "trials").iterdir()
         assert student.read_bytes() == b"student " + result.best.name.encode()
+
+
+@pytest.mark.parametrize(("make", "counted"), [(Serial, 1), (Waiting, 0)])
+def test_trials_of_other_processes_do_not_count_deaths_of_this_one(
+    tmp_path, instant, make, counted
+):
+    quickly(tmp_path, trials=2, confirm=0, verbose=0, engine=make())
+    attempts = json.loads((tmp_path / FILE).read_text())["study"]["attempts"]
+    assert list(attempts.values()) == [counted] * 2
 
 
 def test_trial_whose_process_always_dies_has_failed(tmp_path, monkeypatch):

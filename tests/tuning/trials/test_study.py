@@ -238,6 +238,14 @@ def test_study_blames_no_trial_that_someone_stopped(tmp_path):
     assert CONTROL in make_study(tmp_path).unfinished()
 
 
+def test_study_blames_no_trial_that_ran_elsewhere(tmp_path):
+    """What died was the driver; the engine tells of its own processes."""
+    make_study(tmp_path).propose()
+    for _ in range(MAX_ATTEMPTS + 1):
+        make_study(tmp_path).begin(CONTROL, here=False)
+    assert CONTROL in make_study(tmp_path).unfinished()
+
+
 def test_study_takes_a_failed_trial_for_failed(tmp_path):
     study = make_study(tmp_path, "bayesian")
     for name in study.propose():
