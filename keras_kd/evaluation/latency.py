@@ -14,6 +14,7 @@ import tensorflow as tf
 
 from keras_kd.core.folders import work_folder
 from keras_kd.core.fresh_process import failure_of
+from keras_kd.core.model_inputs import inputs_for
 from keras_kd.evaluation import runtimes
 
 
@@ -174,7 +175,7 @@ def _write_saved_model(
         specs = specs[""]
 
     def serve(inputs):
-        return model(inputs, training=False)
+        return model(inputs_for(model, inputs), training=False)
 
     archive = keras.export.ExportArchive()
     archive.add_endpoint("serve", serve, input_signature=[specs])

@@ -54,7 +54,8 @@ def measure(
 
     Args:
         model_or_path: `keras.Model`, .keras or .tflite file, or the version
-            folder of a SavedModel.
+            folder of a SavedModel. A task of KerasHub takes text, too, and is
+            then timed with its preprocessor.
         data: A split: arrays `(x, y)` or a batched `tf.data.Dataset`; or
             `keras_kd.Data` (or a dict of splits), whose test split is taken.
         task: What outputs and labels mean, see `keras_kd.tasks`; of several

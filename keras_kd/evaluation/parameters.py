@@ -8,8 +8,8 @@ import pathlib
 
 import keras
 import numpy as np
-import tensorflow as tf
 
+from keras_kd.core.saved_models import load_saved_model
 from keras_kd.evaluation import runtimes
 
 DTYPES = "float64 float32 float16 int32 int16 int8 uint8".split()
@@ -40,7 +40,7 @@ def count_parameters(
         return count_parameters(model)
     if kind == "tflite":
         return _count_tflite(model_or_path)
-    loaded = tf.saved_model.load(str(model_or_path))
+    loaded = load_saved_model(model_or_path)
     # Counted where they are used: a file may hold a variable twice.
     variables = loaded.signatures[runtimes.SIGNATURE].variables
     weights = [v.numpy() for v in variables if v.dtype.is_floating]

@@ -19,6 +19,7 @@ from keras_kd.core.litert_runner import name_inputs
 from keras_kd.core.litert_runner import values_as
 from keras_kd.core.model_inputs import inputs_for
 from keras_kd.core.progress import no_native_notices
+from keras_kd.core.saved_models import load_saved_model
 from keras_kd.data.splits import compile_for
 
 Runner = Callable[[Any], dict[str, np.ndarray]]
@@ -111,7 +112,7 @@ def _keras_runner(model: keras.Model) -> Runner:
 
 
 def _saved_model_runner(path: str | os.PathLike) -> Runner:
-    loaded = tf.saved_model.load(str(path))
+    loaded = load_saved_model(path)
     signature = loaded.signatures[SIGNATURE]
     specs = signature.structured_input_signature[1]
 

@@ -8,6 +8,7 @@ from collections.abc import Callable
 
 import tensorflow as tf
 
+from keras_kd.core.saved_models import load_saved_model
 from keras_kd.core.type_aliases import Arrays
 from keras_kd.teachers.base import Teacher
 from keras_kd.teachers.base import check_activation
@@ -68,7 +69,7 @@ class SavedModelTeacher(Teacher):
                 f"as models/digits/1. Received: path={str(path)!r}"
             )
         # The loaded object owns the variables that its signatures use.
-        self._loaded = tf.saved_model.load(str(path))
+        self._loaded = load_saved_model(path)
         signatures = dict(self._loaded.signatures)
         if signature not in signatures:
             raise ValueError(

@@ -67,12 +67,34 @@ def task(seed):
     )
 
 
+def with_opinions(model):
+    """Returns a task whose words mean something."""
+    vectors = np.random.default_rng(0).normal(size=(10, 4))
+    model.backbone.token_embedding.embeddings.assign(vectors)
+    return model
+
+
+@pytest.mark.slow
+def test_tasks_of_kerashub_are_measured_on_text():
+    """In this process, and in the one that times them."""
+    model = with_opinions(task(0))
+    scores = model.predict(TEXTS.tolist(), verbose=0)
+    labels = scores.argmax(axis=1)
+    labels[0] = 1 - labels[0]
+    data = tf.data.Dataset.from_tensor_slices((TEXTS, labels)).batch(3)
+    for split in ((TEXTS, labels), (TEXTS.astype(object), labels), data):
+        found = kd.measure(model, split, repeats=5)
+        assert found["accuracy"] == 7 / 8
+        assert found["latency_ms_p50"] > 0
+    agreement = kd.measure(
+        model, data, teacher_predictions=scores, latency=False
+    )["agreement"]
+    assert agreement == 1.0
+
+
 @pytest.mark.slow
 def test_tasks_of_kerashub_take_text():
-    teacher, student = task(0), task(1)
-    teacher.backbone.token_embedding.embeddings.assign(
-        np.random.default_rng(0).normal(size=(10, 4))
-    )
+    teacher, student = with_opinions(task(0)), task(1)
     logits = [m.predict(TEXTS.tolist(), verbose=0) for m in (teacher, student)]
     distiller = distiller_of(teacher, student)
     loss = distiller.fit(TEXTS, LABELS, verbose=0).history["loss"][0]

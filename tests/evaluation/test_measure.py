@@ -197,6 +197,8 @@ def test_measure_of_two_named_inputs_by_name():
     x = {
         "left": np.array([[2.0, 0.0], [0.0, 2.0]], "float32"),
         "right": np.array([[0.0, 1.0], [9.0, 0.0]], "float32"),
+        # Not the model's; Keras would take it, by its place in the alphabet.
+        "another": np.zeros((2, 3), "float32"),
     }
     found = measure(model, (x, np.array([0, 1])), repeats=5)
     assert found["accuracy"] == 1.0
