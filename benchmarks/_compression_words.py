@@ -226,6 +226,6 @@ def _against(row, base, note=""):
     )
     return (
         f"{_name(row)}{note}: {base['bytes'] / row['bytes']:.1f} times "
-        f"smaller, {times:.1f} times as fast and {points:+.2f} points "
+        f"smaller, {times:.1f} times as fast and {points:+z.2f} points "
         "of accuracy against"
     )

@@ -264,9 +264,9 @@ def table(runs: dict, settings: dict) -> list[str]:
             test = gains(runs, setting, labels, "test")
             cells += [
                 f"{sum(g > 0 for g in found)} of {len(found)}",
-                f"{statistics.mean(found):+.2f}",
-                f"{statistics.mean(test):+.2f}",
-                f"{min(found):+.2f}",
+                f"{statistics.mean(found):+z.2f}",
+                f"{statistics.mean(test):+z.2f}",
+                f"{min(found):+z.2f}",
             ]
         lines.append(f"| {setting} | " + " | ".join(cells) + " |")
     return lines

@@ -108,7 +108,7 @@ def to_markdown(results: dict) -> str:
             "|---|---|",
             *points,
             "",
-            f"From a tenth of the samples to all: {growth:+.1f} MB, goal at "
+            f"From a tenth of the samples to all: {growth:+z.1f} MB, goal at "
             f"most {FLAT:g} MB: {verdict(growth <= FLAT)}. "
             f"{results['samples_per_second']:,.0f} samples a second by "
             f"`{results['engine']}`, {results['bytes_per_sample']} bytes a "

@@ -238,7 +238,7 @@ def to_markdown(results: dict) -> str:
         spread = "" if gain.deviation is None else f" ± {gain.deviation:.2f}"
         lines.append(
             f"| `{name}` | {row.settings} | {gain.distilled:.2f} | "
-            f"{gain.mean:+.2f}{spread} | {gain.verdict} | {agreement:.1%} | "
+            f"{gain.mean:+z.2f}{spread} | {gain.verdict} | {agreement:.1%} | "
             f"{ratio} |"
         )
     accuracies = [run["accuracy"] for run in control.values()]

@@ -103,8 +103,8 @@ def gains_table() -> str:
         labels = "all 1,077" if "all_labels" in name else "100"
         rows.append(
             f"| {labels} | {settings['epochs']} | {gain.control:.2f} | "
-            f"{gain.distilled:.2f} | {gain.mean:+.2f} ({gain.low:+.2f} to "
-            f"{gain.high:+.2f}): {gain.verdict} |"
+            f"{gain.distilled:.2f} | {gain.mean:+z.2f} ({gain.low:+z.2f} to "
+            f"{gain.high:+z.2f}): {gain.verdict} |"
         )
     return "\n".join(rows)
 
@@ -164,7 +164,7 @@ def nearness_table() -> str:
         compact = share >= 0.97 and weights <= 0.6
         rows.append(
             f"| `{name}` | {fastest.name} | 1/{1 / weights:.1f} | "
-            f"{fastest.faster:.1f} | {fastest.points:+.2f} | {share:.1%} | "
+            f"{fastest.faster:.1f} | {fastest.points:+z.2f} | {share:.1%} | "
             f"{_YES[near]} | {_YES[compact]} |"
         )
     return "\n".join(rows)

@@ -190,8 +190,8 @@ def to_markdown(results: dict) -> str:
             "",
             f"Goals for {top_k}: at most {SMALL} bytes a sample "
             f"({bytes_:.0f}: {verdict(bytes_ <= SMALL)}), and as accurate as "
-            f"dense targets ({same.mean:+.2f} points, 95 % interval "
-            f"{same.low:+.2f} to {same.high:+.2f}: "
+            f"dense targets ({same.mean:+z.2f} points, 95 % interval "
+            f"{same.low:+z.2f} to {same.high:+z.2f}: "
             f"{verdict(same.high >= 0)}).",
             "",
             footnote(results),
@@ -203,7 +203,7 @@ def to_markdown(results: dict) -> str:
 def as_dense(gain) -> str:
     """Returns the difference to dense targets, and whether it shows."""
     shows = "within seed noise" if gain.verdict == NO_GAIN else gain.verdict
-    return f"{gain.mean:+.2f} ± {gain.deviation:.2f}, {shows}"
+    return f"{gain.mean:+z.2f} ± {gain.deviation:.2f}, {shows}"
 
 
 def main() -> None:

@@ -74,15 +74,15 @@ class Gain(Difference):
         on = f" on {REPORTED_ON[self.split]}" if self.split else ""
         if self.n == 1:
             return (
-                f"Distilled minus control{on}: {self.mean:+.2f} points "
+                f"Distilled minus control{on}: {self.mean:+z.2f} points "
                 f"({means}). "
                 "One seed: no spread known, so this may be chance."
             )
         return (
             f"Distilled minus control over {self.n} paired seeds{on}: "
-            f"{self.mean:+.2f} points, standard deviation "
-            f"{self.deviation:.2f}, 95 % interval {self.low:+.2f} to "
-            f"{self.high:+.2f} ({means}). {_MEANING[self.verdict]}"
+            f"{self.mean:+z.2f} points, standard deviation "
+            f"{self.deviation:.2f}, 95 % interval {self.low:+z.2f} to "
+            f"{self.high:+z.2f} ({means}). {_MEANING[self.verdict]}"
         )
 
     def _of_headline(self):

@@ -68,7 +68,7 @@ def _bar(value):
 
 def _points(points):
     kind = "gain" if points > 0 else "loss" if points < 0 else ""
-    return f"{points:+.2f}", {"class": kind}
+    return f"{points:+z.2f}", {"class": kind}
 
 
 def class_name(number: int, names: Sequence[str]) -> str:

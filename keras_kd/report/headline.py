@@ -33,7 +33,7 @@ def verdict(gain: Gain | None) -> tuple[str, str]:
         gain.verdict, ("One seed, may be chance", "open")
     )
     if gain.headline in (None, ACCURACY):
-        difference = f"{gain.mean:+.2f} points of accuracy"
+        difference = f"{gain.mean:+z.2f} points of accuracy"
     else:
         difference = (
             f"{gain.headline.difference_text(gain.mean)}, {gain.headline.title}"

@@ -100,7 +100,7 @@ def _title(gain):
     spread = (
         gain.verdict
         if gain.low is None
-        else f"95 % interval {gain.low:+.2f} to {gain.high:+.2f}, "
+        else f"95 % interval {gain.low:+z.2f} to {gain.high:+z.2f}, "
         f"{gain.n} seeds: {gain.verdict}"
     )
     if gain.headline is not None:
@@ -109,7 +109,7 @@ def _title(gain):
         return (
             f"Gain over the control, {gain.headline.title}: {told} ({spread})"
         )
-    return f"Distilled minus control: {gain.mean:+.2f} points ({spread})"
+    return f"Distilled minus control: {gain.mean:+z.2f} points ({spread})"
 
 
 def _scatter(panel, record, x, y, scale):

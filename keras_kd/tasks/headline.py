@@ -92,8 +92,8 @@ class Headline:
                 fraction is then also told in percent of it.
         """
         if self.is_fraction:
-            return f"{difference:+.2f} points"
+            return f"{difference:+z.2f} points"
         told = f"{difference:+.4g} {self.unit}".strip()
         if not control:
             return told
-        return f"{told} ({100 * difference / abs(control):+.1f} % of control)"
+        return f"{told} ({100 * difference / abs(control):+z.1f} % of control)"

@@ -56,6 +56,12 @@ def test_paired_gain_of_a_positive_mean_may_be_no_gain():
     assert found.verdict == "no gain"
 
 
+def test_no_end_of_an_interval_reads_as_minus_nothing():
+    found = gain.paired_gain([0.90001, 0.90001], [0.9, 0.9])
+    assert -0.005 < found.low < 0
+    assert "-0.00" not in str(found) and "+0.00 to +0.00" in str(found)
+
+
 def test_paired_gain_of_one_seed_has_no_interval():
     found = gain.paired_gain([0.90], [0.95])
     assert found.mean == pytest.approx(5)

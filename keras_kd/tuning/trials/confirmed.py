@@ -157,10 +157,10 @@ class Confirmed:
             + with_unit(np.mean(self.values(name, split)), self.objective)
             for name in ("best", side)
         )
-        text = f"Best minus {side}: {found.mean:+{digits}}{unit}"
+        text = f"Best minus {side}: {found.mean:+z{digits}}{unit}"
         if found.verdict != ONE_SEED:
-            text += f", 95 % interval {found.low:+{digits}} to "
-            text += f"{found.high:+{digits}}"
+            text += f", 95 % interval {found.low:+z{digits}} to "
+            text += f"{found.high:+z{digits}}"
         return f"{text} ({best}, {other}). {_MEANING[side][found.verdict]}"
 
     def __str__(self):
