@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 import keras
+import numpy as np
 
 CLASS_NUMBERS = "sparse_categorical_crossentropy"
 OF_ROWS = ("categorical_crossentropy", "categorical_focal_crossentropy")
@@ -57,3 +58,11 @@ def is_own(loss: Any) -> bool:
 def is_chosen_by_keras(loss: Any) -> bool:
     """Whether Keras chooses a cross-entropy by the labels."""
     return str(loss).lower() in ("crossentropy", "ce")
+
+
+def counted_from_one(labels: np.ndarray, classes: int) -> str:
+    """Returns what to do about labels from 1 to `classes`; "" for others."""
+    known = labels[labels >= 0]
+    if classes > 1 and known.size and (known.min(), known.max()) == (1, classes):
+        return f" Labels from 1 to {classes} are class ids plus 1: give y - 1."
+    return ""

@@ -15,6 +15,7 @@ import numpy as np
 import tensorflow as tf
 from keras import ops
 
+from keras_kd.core.label_losses import counted_from_one
 from keras_kd.core.label_losses import is_own
 from keras_kd.core.model_inputs import inputs_for
 from keras_kd.core.type_aliases import Split
@@ -149,6 +150,7 @@ def _check_class_ids(labels, student, loss, name):
             f"`{name}`: a label must be a class id from 0 to "
             f"{shape[-1] - 1}, or {UNLABELLED} for none. Received: "
             f"{labels[tuple(wrong[0])]} for example {wrong[0][0]}."
+            + counted_from_one(labels, shape[-1])
         )
 
 

@@ -15,6 +15,7 @@ from keras_kd.core.label_losses import CLASS_NUMBERS
 from keras_kd.core.label_losses import OF_ROWS
 from keras_kd.core.label_losses import OF_UNITS
 from keras_kd.core.label_losses import OF_VALUES
+from keras_kd.core.label_losses import counted_from_one
 from keras_kd.core.label_losses import loss_name
 from keras_kd.core.type_aliases import LabelLossLike
 from keras_kd.data.splits import UNLABELLED
@@ -101,6 +102,7 @@ def infer_output(
         f"the loss is "
         f"{name or 'not known'}. Pass `task`; these would fit: "
         + ", ".join(f"kd.tasks.{task}" for task in found)
+        + (f".{hint}" if (hint := counted_from_one(labels, shape[-1])) else "")
     )
 
 
