@@ -63,6 +63,7 @@ def is_chosen_by_keras(loss: Any) -> bool:
 def counted_from_one(labels: np.ndarray, classes: int) -> str:
     """Returns what to do about labels from 1 to `classes`; "" for others."""
     known = labels[labels >= 0]
-    if classes > 1 and known.size and (known.min(), known.max()) == (1, classes):
+    ends = (known.min(), known.max()) if known.size else None
+    if classes > 1 and ends == (1, classes):
         return f" Labels from 1 to {classes} are class ids plus 1: give y - 1."
     return ""

@@ -22,6 +22,8 @@ class Engine(abc.ABC):
     Attributes:
         slots: How many tasks run at a time.
         lost: How many processes have died so far.
+        here: Whether tasks run in this process: one that dies takes the
+            caller with it.
 
     Example:
 
@@ -34,6 +36,7 @@ class Engine(abc.ABC):
 
     slots: int = 1
     lost: int = 0
+    here: bool = False
 
     def share(self, value: Any) -> Any:
         """Returns what stands for `value` among the arguments of `submit`.

@@ -20,6 +20,8 @@ class Serial(Engine):
     ```
     """
 
+    here = True
+
     def submit(self, function: Callable, *arguments: Any) -> Future:
         future: Future = Future()
         try:

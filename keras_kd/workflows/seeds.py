@@ -17,7 +17,6 @@ from keras_kd.core.keras_settings import current_settings
 from keras_kd.core.records import StageRecord
 from keras_kd.data.splits import Data
 from keras_kd.engines import Engine
-from keras_kd.engines import Serial
 from keras_kd.engines.side_by_side import run_side_by_side
 from keras_kd.evaluation.evaluator import Evaluator
 from keras_kd.training.settings_json import as_json
@@ -110,8 +109,7 @@ def train_seeds(
         key: stages.folder.finished(key, depends_on[key]) for key in tasks
     }
     missing = [key for key, record in found.items() if record is None]
-    alone = isinstance(engine, Serial)
-    if missing and not alone:
+    if missing and not engine.here:
         stages.say(f"training {len(missing)} models on {engine}")
     shared: dict[str, Any] = {}
 
@@ -121,7 +119,8 @@ def train_seeds(
             shared["lesson"] = engine.share(_lesson_of(stages))
         if kind not in shared:  # controls begin before there are targets
             shared[kind] = engine.share(_teaching_of(stages, kind))
-        title = f"{kind}, seed {seed}" if alone and stages.verbose else None
+        shown = engine.here and stages.verbose
+        title = f"{kind}, seed {seed}" if shown else None
         given = shared["lesson"], shared[kind], seed, title
         return engine.submit(train_seed, *given)
 
@@ -135,7 +134,7 @@ def train_seeds(
         found[key] = stages.folder.run(
             key, depends_on[key], lambda: (model, made)
         )
-        if not alone:
+        if not engine.here:
             stages.say(f"{kind}, seed {seed}: trained in {seconds:.0f} s")
 
     run_side_by_side(engine, missing, begin, keep)

@@ -13,7 +13,6 @@ from concurrent import futures
 from keras_kd.core.passing_faults import PASSING
 from keras_kd.core.records import write_atomically
 from keras_kd.engines import Engine
-from keras_kd.engines import Serial
 from keras_kd.engines import TaskLostError
 from keras_kd.tuning.trials.job import Job
 from keras_kd.tuning.trials.logs import log_trial
@@ -58,7 +57,7 @@ def run_trials(
         running: Is told of each trial that begins.
         ended: Is told of each trial that has ended.
     """
-    shared, here = engine.share(job.unused()), isinstance(engine, Serial)
+    shared = engine.share(job.unused())
     waiting = study.unfinished()
     under_way: dict[futures.Future, TrialRecord] = {}
     try:
@@ -66,7 +65,7 @@ def run_trials(
             _keep_best_only(job, study.rows())
             waiting += study.propose()
             while waiting and len(under_way) < engine.slots:
-                row = study.begin(waiting.pop(0), here)
+                row = study.begin(waiting.pop(0), engine.here)
                 running(row)
                 task = _task(job, study, row)
                 under_way[engine.submit(run_trial, shared, *task)] = row
