@@ -34,6 +34,7 @@ def test_engine_keeps_its_promises(make):
     [
         ({"submit": lambda self, f, *a: done(0)}, "results"),
         ({"share": lambda self, value: value[:-1]}, "shared values"),
+        ({"here": False}, "where tasks run"),
     ],
 )
 def test_check_engine_names_the_promise_that_is_broken(broken, promise):
