@@ -32,7 +32,7 @@ def remarks(directory): ...  # returns a list of str; a finished run's folder
 ```
 
 What `keras-kd recipes` prints of a recipe is in its `about`, a dict of texts:
-`task`, `data`, `licence`, `minutes`, `gained`.
+`task`, `data`, `licence`, `minutes` and `gained`, both of the kept run.
 """
 
 from __future__ import annotations

@@ -54,7 +54,7 @@ about = dict(
     task="regression, 200 prices",
     data="2,930 house sales, 73 columns (Ames, Iowa)",
     licence="MIT",
-    minutes="6",
+    minutes="3",
     gained="+5.59 thousand dollars of mean error (+4.53 to +6.65)",
 )
 settings = dict(

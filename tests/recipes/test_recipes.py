@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import inspect
+import math
 import pathlib
 import re
 import sys
@@ -67,10 +68,13 @@ def test_recipe_says_what_its_kept_run_gained(name):
     about = recipes.load(name).about
     assert set(about) == set(recipes.ABOUT)
     assert all(about[key] for key in recipes.ABOUT)
-    gain = kd.Report.load(KEPT / name).gain
+    report = kd.Report.load(KEPT / name)
+    gain = report.gain
     interval = f"({gain.low:+.2f} to {gain.high:+.2f})"
     assert about["gained"].startswith(f"{gain.mean:+.2f} ")
     assert about["gained"].endswith(interval)
+    minutes = sum(stage.seconds for stage in report.lineage) / 60
+    assert about["minutes"] == str(math.ceil(minutes))
 
 
 @each_recipe
