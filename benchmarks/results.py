@@ -12,6 +12,7 @@ files. The table of docs/methods.md is rendered from the methods' docstrings.
 
 from __future__ import annotations
 
+import math
 import pathlib
 import re
 import shlex
@@ -162,9 +163,10 @@ def nearness_table() -> str:
         share = own[told.name] / teacher[told.name]
         near = fastest.points >= -3 and fastest.faster >= 10
         compact = share >= 0.97 and weights <= 0.6
+        shown = math.floor(1000 * share) / 10  # 96.99 % is not 97
         rows.append(
             f"| `{name}` | {fastest.name} | 1/{1 / weights:.1f} | "
-            f"{fastest.faster:.1f} | {fastest.points:+z.2f} | {share:.1%} | "
+            f"{fastest.faster:.1f} | {fastest.points:+z.2f} | {shown:.1f}% | "
             f"{_YES[near]} | {_YES[compact]} |"
         )
     return "\n".join(rows)
