@@ -87,6 +87,14 @@ def eager():
     tf.config.run_functions_eagerly(False)
 
 
+@pytest.fixture
+def no_picture(monkeypatch):
+    """Writes reports without drawing, where a test looks at no picture."""
+    from keras_kd.report import picture
+
+    monkeypatch.setattr(picture, "render", lambda *_: b"\x89PNG")
+
+
 @pytest.fixture(autouse=True, scope="module")
 def small_heap():
     """Keeps what earlier modules left from being looked through for garbage.

@@ -152,6 +152,7 @@ def test_report_round_trip(tmp_path):
     assert names == {f"report.{kind}" for kind in ("json", "md", "png", "html")}
 
 
+@pytest.mark.usefixtures("no_picture")
 def test_report_json_states_versions_machine_and_command(tmp_path):
     Report(tmp_path, records(), command="keras-kd run digits").save()
     content = json.loads((tmp_path / "report.json").read_text())
@@ -172,6 +173,7 @@ def test_report_load_refuses_another_file(tmp_path):
         Report.load(tmp_path)
 
 
+@pytest.mark.usefixtures("no_picture")
 @pytest.mark.parametrize(
     ("old", "new"),
     [("0.921", "0.999"), ('"notes"', '"motes"'), ('"seal"', '"seam"')],
@@ -232,6 +234,7 @@ def test_table_shows_the_iou_of_each_class_beside_its_mean():
     assert not set(ious) & set(table.to_cells(segmentation_records(5))[0])
 
 
+@pytest.mark.usefixtures("no_picture")
 def test_page_shows_the_iou_of_many_classes(tmp_path):
     Report(tmp_path, segmentation_records(6)).save()
     page = (tmp_path / "report.html").read_text()
