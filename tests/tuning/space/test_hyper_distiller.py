@@ -211,9 +211,8 @@ def test_teacher_labels_arrays_once_for_all_trials(capsys):
         train(hyper, settings(temperature=temperature), epochs=1, verbose=2)
     assert sum(rows) == len(X)
     assert capsys.readouterr().out.count("once for all trials") == 1
-    train(
-        hyper, settings(), x=X.copy(), epochs=1
-    )  # others, as far as one can know
+    # Others, as far as one can know.
+    train(hyper, settings(), x=X.copy(), epochs=1)
     assert sum(rows) == 2 * len(X)
     assert capsys.readouterr().out == ""  # verbose=0
 
