@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import json
 import subprocess
 import sys
 
@@ -18,38 +17,6 @@ HEAVY = (
     "matplotlib",
     "sklearn",
 )
-
-# TensorFlow and Keras set variables of their own, so they are imported first.
-SCRIPT = """
-import json, os, sys
-import keras
-import tensorflow as tf
-
-before, environ = set(sys.modules), dict(os.environ)
-import keras_kd
-
-loaded = {name.partition(".")[0] for name in set(sys.modules) - before}
-changed = sorted(set(os.environ.items()) ^ set(environ.items()))
-print(json.dumps({
-    "loaded": sorted(loaded),
-    "environ": changed,
-    "tf_keras": tf.keras.__version__,
-    "export": hasattr(keras_kd.export, "run_tflite"),
-}))
-"""
-
-
-@pytest.fixture(scope="module")
-def imported():
-    """What a new process looks like after `import keras_kd`."""
-    result = subprocess.run(
-        [sys.executable, "-c", SCRIPT],
-        capture_output=True,
-        text=True,
-        timeout=120,
-    )
-    assert result.returncode == 0, result.stderr
-    return json.loads(result.stdout.splitlines()[-1])
 
 
 def test_export_is_its_package_from_the_first_use_on(imported):

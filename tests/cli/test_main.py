@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import argparse
+import functools
 import json
 import os
 import runpy
@@ -18,6 +19,8 @@ from keras_kd import recipes
 from keras_kd.cli import main
 from keras_kd.cli.quiet import held_stderr
 from keras_kd.core.records import file_sha256
+from keras_kd.evaluation import evaluator
+from keras_kd.evaluation import latency
 from keras_kd.recipes._settings import OF_TEACHER
 from keras_kd.report import Report
 
@@ -34,15 +37,19 @@ def run(tmp_path_factory):
     """One run of a recipe of one's own; all tests below look at it."""
     folder = tmp_path_factory.mktemp("run")
     recipe = folder / "my_recipe.py"
-    # It is traced in a third of Adam's time.
+    # It is traced in a third of Adam's time, and so is one step to two.
     recipe.write_text(
-        RECIPE.replace("dict(", 'dict(optimizer="sgd",')
+        RECIPE.replace("dict(", 'dict(optimizer="sgd",').replace("=16", "=32")
         + "\ndef remarks(directory):\n"
         + "    return [f'{directory.name} says it.', 'A second remark.']\n"
     )
     directory = folder / "mine"
     call = ["run", str(recipe), "--directory", str(directory)]
-    assert main(call) == 0
+    # No test looks at how long anything takes.
+    few = functools.partial(latency, repeats=10, warmup=1)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(evaluator, "latency", few)
+        assert main(call) == 0
     return call, directory
 
 
@@ -213,6 +220,9 @@ def test_run_again_trains_nothing(run, capsys, monkeypatch):
     monkeypatch.setattr("keras_kd.workflows.recipe_runs.train", fail)
     monkeypatch.setattr("keras_kd.workflows.stages.prune", fail)
     monkeypatch.setattr("keras_kd.workflows.export_stages.export", fail)
+    # The same rows have the same picture.
+    drawn = (directory / "report.png").read_bytes()
+    monkeypatch.setattr("keras_kd.report.picture.render", lambda *_: drawn)
     assert main(call) == 0
     out = capsys.readouterr().out
     assert "student-0: done before" in out

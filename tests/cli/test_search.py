@@ -8,11 +8,13 @@ import pytest
 from cli.tiny_recipe import RECIPE
 from keras_kd.cli import main
 
+QUICK = RECIPE.replace("teacher_epochs=3", "teacher_epochs=1")
+
 
 @pytest.mark.usefixtures("eager")
 def test_search_command_searches_and_goes_on(tmp_path, capsys):
     recipe = tmp_path / "mine.py"
-    recipe.write_text(RECIPE)
+    recipe.write_text(QUICK)
     directory = tmp_path / "out"
     call = ["search", str(recipe), "--directory", str(directory)]
     call += ["--confirm", "0", "--epochs", "1"]
@@ -30,7 +32,7 @@ def test_search_command_searches_and_goes_on(tmp_path, capsys):
 @pytest.mark.usefixtures("eager")
 def test_search_command_says_what_is_wrong(tmp_path, capsys):
     recipe = tmp_path / "mine.py"
-    recipe.write_text(RECIPE)
+    recipe.write_text(QUICK)
     call = ["search", str(recipe), "--directory", str(tmp_path / "out")]
     assert main([*call, "--objective", "loss"]) == 2
     assert "must be measured on the validation split" in capsys.readouterr().err

@@ -76,6 +76,11 @@ def case(name, build=mlp, compile_with=None, fit_with=None):
     return pytest.param(build, compile_with or {}, fit_with or {}, id=name)
 
 
+WEIGHTED = {
+    "sample_weight": np.linspace(0.0, 2.0, len(X)),
+    "validation_split": 0.25,
+    "validation_batch_size": 2,
+}
 CASES = [
     case("l2_add_loss_and_activity_regularizer", penalised),
     case(
@@ -98,12 +103,9 @@ CASES = [
         compile_with={
             "metrics": ["accuracy"],
             "weighted_metrics": ["accuracy"],
+            "run_eagerly": True,
         },
-        fit_with={
-            "sample_weight": np.linspace(0.0, 2.0, len(X)),
-            "validation_split": 0.25,
-            "validation_batch_size": 2,
-        },
+        fit_with=WEIGHTED,
     ),
     case(
         "class_weight_and_validation_data",
@@ -138,6 +140,11 @@ CASES = [
     ),
     case("mixed_float16", lambda: mlp_in("mixed_float16")),
     case("mixed_bfloat16", lambda: mlp_in("mixed_bfloat16")),
+    case(
+        "sample_weight_in_a_graph",
+        compile_with={"weighted_metrics": ["accuracy"]},
+        fit_with=WEIGHTED,
+    ),
     case("noise_in_a_graph", noisy),
     case("subclassed_in_a_graph", Subclassed),
 ]

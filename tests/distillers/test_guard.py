@@ -178,7 +178,8 @@ class Subclassed(keras.Model):
         return self.model(x)
 
 
-@pytest.mark.parametrize("mode", quick(2, MODES), ids=str)
+# Which values are looked at by XLA, too, the test of a failing teacher shows.
+@pytest.mark.parametrize("mode", quick(1, MODES), ids=str)
 def test_guard_tells_probabilities_from_logits(mode):
     teacher = mlp(seed=1, activation="softmax")
     values = [
@@ -188,7 +189,6 @@ def test_guard_tells_probabilities_from_logits(mode):
     assert values[0] == pytest.approx(values[1], rel=1e-4)
 
 
-# By XLA such values are looked at in the test above.
 @pytest.mark.parametrize("mode", quick(1, MODES), ids=str)
 def test_guard_stops_at_values_that_could_be_either(mode):
     class Halves(kd.teachers.Teacher):

@@ -34,12 +34,12 @@ def run(*arguments):
     return process
 
 
-def test_stage_under_each_fault_once():
-    names = ("stages", "released")
-    process = run(*names, "--most", 1)
-    assert process.returncode == 0, process.stdout + process.stderr[-2000:]
-    for name in names:
-        assert process.stdout.count(f"| {name} |") == len(harness.FAULTS)
+def test_stage_under_each_fault_once(capsys):
+    # It computes nothing, so this process may fork.
+    status = harness.main(["released", "--most", "1"])
+    table = capsys.readouterr().out
+    assert status == 0, table
+    assert table.count("| released |") == len(harness.FAULTS)
 
 
 @pytest.mark.faults

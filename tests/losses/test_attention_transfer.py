@@ -11,6 +11,7 @@ import tensorflow as tf
 import reference
 from keras_kd.losses import AttentionTransfer
 from keras_kd.losses import attention_transfer
+from selection import quick
 
 RNG = np.random.default_rng(0)
 TEACHER = RNG.normal(size=(3, 4, 6, 5))
@@ -69,8 +70,16 @@ def test_sizes_that_only_a_step_knows_are_pooled_as_known_ones():
         np.testing.assert_allclose(found, attention_transfer(*maps), atol=1e-6)
 
 
-@pytest.mark.parametrize("jit_compile", [False, True])
-@pytest.mark.parametrize("sizes", [(1, 1), (1, 6), (4, 1), (4, 3), (5, 4)])
+SIZES = [(1, 1), (1, 6), (4, 1), (4, 3), (5, 4)]
+
+
+@pytest.mark.parametrize(
+    ("sizes", "jit_compile"),
+    [
+        *((sizes, False) for sizes in SIZES),
+        *quick(1, [(sizes, True) for sizes in SIZES[::-1]]),
+    ],
+)
 def test_maps_of_any_size_are_pooled_also_in_a_graph(sizes, jit_compile):
     rng = np.random.default_rng(0)
     teacher = rng.normal(size=(3, 8, 6, 4)).astype("float32")

@@ -11,6 +11,7 @@ from scipy.spatial import distance
 
 from keras_kd.losses import Relational
 from keras_kd.losses import relational
+from selection import quick
 
 RNG = np.random.default_rng(0)
 TEACHER = RNG.normal(size=(6, 5)).astype("float32")
@@ -49,7 +50,7 @@ def test_motion_and_scale_change_nothing():
     np.testing.assert_allclose(values, np.zeros(6), atol=1e-8)
 
 
-@pytest.mark.parametrize("jit_compile", [False, True])
+@pytest.mark.parametrize("jit_compile", quick(1, [True, False]))
 def test_duplicates_in_the_batch_keep_the_gradient_finite(jit_compile):
     distance = Relational()
 

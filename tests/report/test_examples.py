@@ -57,6 +57,7 @@ def test_examples_are_spread_over_the_test_split(tmp_path):
             np.testing.assert_allclose(scores, expected, rtol=1e-5)
 
 
+@pytest.mark.usefixtures("no_picture")
 def test_page_shows_the_examples_and_names_the_file(tmp_path):
     path = tmp_path / "stages" / examples.FILE
     path.parent.mkdir()

@@ -203,6 +203,7 @@ def test_page_is_made_again_from_the_folder_alone(written):
     assert (folder / "report.html").read_text("utf-8") == content
 
 
+@pytest.mark.usefixtures("no_picture")
 def test_page_of_an_old_run_leaves_out_what_it_lacks(tmp_path):
     old = StageRecord("teacher", "teacher", {}, {"accuracy": 0.9})
     Report(tmp_path, [old], command="x").save()
@@ -216,6 +217,7 @@ def test_page_of_an_old_run_leaves_out_what_it_lacks(tmp_path):
         assert words not in text
 
 
+@pytest.mark.usefixtures("no_picture")
 def test_page_says_that_disagreements_are_damaged(tmp_path):
     (tmp_path / "stages").mkdir()
     (tmp_path / "stages" / FILE).write_bytes(b"PK not an archive")
@@ -224,6 +226,7 @@ def test_page_says_that_disagreements_are_damaged(tmp_path):
     assert "holds no disagreements" in text
 
 
+@pytest.mark.usefixtures("no_picture")
 def test_page_of_many_classes_shows_those_that_change(tmp_path):
     before = np.full(100, 0.5)
     after = before.copy()
@@ -310,7 +313,7 @@ def verdict_of(tmp_path, control, distilled):
     ]
     for record in shown:
         record.metrics["seeds"] = list(range(len(control)))
-    found = Report(tmp_path, shown).to_html(b"")
+    found = Report(tmp_path, shown).to_html(b"png")
     (line,) = re.findall(r'<p class="(headline .*?)">(.*?)</p>', found)
     return line
 
@@ -326,7 +329,7 @@ def test_page_says_the_verdict_first_in_its_colour(tmp_path, written):
     kind, text = verdict_of(tmp_path, low[:1], high[:1])
     assert kind == "headline open" and "may be chance" in text
     student = StageRecord("student", "distilled", {}, {"accuracy": 0.5})
-    assert "No control" in Report(tmp_path, [student]).to_html(b"")
+    assert "No control" in Report(tmp_path, [student]).to_html(b"png")
     assert written[1].index("headline open") < written[1].index("<table")
 
 
@@ -348,7 +351,7 @@ def test_page_draws_the_history_and_links_the_search(written):
     assert "search.html" not in content
     (folder / "search").mkdir()
     (folder / "search" / "search.html").write_text("trials")
-    found = Report.load(folder).to_html()
+    found = Report.load(folder).to_html(b"png")
     (folder / "search" / "search.html").unlink()
     (folder / "search").rmdir()
     assert 'href="search/search.html"' in found

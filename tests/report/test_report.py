@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import ast
+import io
 import json
 import pathlib
 import struct
@@ -152,6 +153,7 @@ def test_report_round_trip(tmp_path):
     assert names == {f"report.{kind}" for kind in ("json", "md", "png", "html")}
 
 
+@pytest.mark.usefixtures("no_picture")
 def test_report_json_states_versions_machine_and_command(tmp_path):
     Report(tmp_path, records(), command="keras-kd run digits").save()
     content = json.loads((tmp_path / "report.json").read_text())
@@ -172,6 +174,7 @@ def test_report_load_refuses_another_file(tmp_path):
         Report.load(tmp_path)
 
 
+@pytest.mark.usefixtures("no_picture")
 @pytest.mark.parametrize(
     ("old", "new"),
     [("0.921", "0.999"), ('"notes"', '"motes"'), ('"seal"', '"seam"')],
@@ -192,12 +195,15 @@ def test_report_of_other_json_is_refused(tmp_path, text):
         Report.load(tmp_path)
 
 
-def test_picture_is_a_png_of_the_stated_size(tmp_path):
-    path = tmp_path / "report.png"
-    path.write_bytes(picture.render(records()))
-    content = path.read_bytes()
-    assert content[:8] == b"\x89PNG\r\n\x1a\n"
-    assert struct.unpack(">II", content[16:24]) == picture.PIXELS
+@pytest.fixture(scope="module")
+def drawn():
+    """The picture of all records."""
+    return picture.render(records())
+
+
+def test_picture_is_a_png_of_the_stated_size(drawn):
+    assert drawn[:8] == b"\x89PNG\r\n\x1a\n"
+    assert struct.unpack(">II", drawn[16:24]) == picture.PIXELS
 
 
 def segmentation_records(classes=3):
@@ -232,55 +238,51 @@ def test_table_shows_the_iou_of_each_class_beside_its_mean():
     assert not set(ious) & set(table.to_cells(segmentation_records(5))[0])
 
 
+@pytest.mark.usefixtures("no_picture")
 def test_page_shows_the_iou_of_many_classes(tmp_path):
     Report(tmp_path, segmentation_records(6)).save()
     page = (tmp_path / "report.html").read_text()
     assert "IoU by class" in page and ">25.00<" in page
 
 
-def ink(shown, path, colour):
-    """Counts the pixels of a colour in the picture of some records."""
+def ink(png, colour):
+    """Counts the pixels of a colour in a picture."""
     from matplotlib import image
 
-    path.write_bytes(picture.render(shown))
-    pixels = image.imread(path)[..., :3]
+    pixels = image.imread(io.BytesIO(png))[..., :3]
     return int((abs(pixels - colour).max(axis=-1) < 0.01).sum())
 
 
 @pytest.mark.parametrize("stage", quick(1, ["teacher", "control", "student"]))
-def test_picture_shows_every_row(stage, tmp_path):
+def test_picture_shows_every_row(stage, drawn):
     from matplotlib import colors
 
     colour = colors.to_rgb(picture.STYLES[stage][0])
     without = [r for r in records() if r.stage != stage]
-    path = tmp_path / "report.png"
-    found = ink(records(), path, colour) - ink(without, path, colour)
+    found = ink(drawn, colour) - ink(picture.render(without), colour)
     assert found > 100
 
 
 @pytest.mark.parametrize("stage", quick(1, ["control", "student"]))
-def test_picture_shows_the_seeds_as_pale_dots(stage, tmp_path):
+def test_picture_shows_the_seeds_as_pale_dots(stage, drawn):
     from matplotlib import colors
 
     opaque = colors.to_rgb(picture.STYLES[stage][0])
     pale = [0.45 * part + 0.55 for part in opaque]
-    path = tmp_path / "report.png"
     shown = records()
-    with_seeds = ink(shown, path, pale)
     for record in shown:
         record.metrics.pop("accuracies", None)
-    assert with_seeds - ink(shown, path, pale) > 20
+    assert ink(drawn, pale) - ink(picture.render(shown), pale) > 20
 
 
-def test_picture_shows_a_teacher_without_a_size_as_a_line(tmp_path):
+def test_picture_shows_a_teacher_without_a_size_as_a_line():
     from matplotlib import colors
 
     colour = colors.to_rgb(picture.STYLES["teacher"][0])
     shown = [r for r in records() if r.stage != "teacher"]
-    path = tmp_path / "report.png"
-    without = ink(shown, path, colour)
+    without = ink(picture.render(shown), colour)
     shown.append(StageRecord("teacher", "teacher", metrics={"accuracy": 0.95}))
-    assert ink(shown, path, colour) - without > 500  # pixels
+    assert ink(picture.render(shown), colour) - without > 500  # pixels
 
 
 def test_picture_of_an_int8_file_that_was_judged_by_its_headline():

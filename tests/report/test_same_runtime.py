@@ -81,6 +81,7 @@ def test_comparison_needs_the_teachers_file():
     assert compare([r for r in records if r.name != TEACHER_FILE]) == []
 
 
+@pytest.mark.usefixtures("no_picture")
 def test_report_tells_the_comparison_and_keeps_it(tmp_path):
     report = Report(tmp_path, run((".tflite", 20_000, 0.008, 0.909)))
     (sentence,) = map(str, report.comparisons)

@@ -118,7 +118,7 @@ def test_strings_are_trained_on_as_they_are(eager, labelled):
     y_train = y.copy()
     y_train[labelled:] = y[labelled:] if labelled is None else -1
     data = kd.Data(train=(x, y_train), validation=(x, y))
-    learn = {**LEARN, "epochs": 8, "optimizer": "adam"}
+    learn = {**LEARN, "epochs": 4, "learning_rate": 8.0}
     _, control = train(build, data, **learn)
     targets = 9 * np.eye(2, dtype="float32")[y] - 4.5
     _, student = train(build, data, targets=targets, **learn)

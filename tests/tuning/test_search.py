@@ -27,7 +27,7 @@ from tuning.toy import build_student
 from tuning.toy import make_teacher
 from tuning.toy import quickly
 
-SEARCH = {"trials": 6, "confirm": 1, "learning_rate": (1e-3, 0.1)}
+SEARCH = {"trials": 4, "confirm": 1, "learning_rate": (1e-3, 0.1)}
 OBJECTIVE = keras_tuner.Objective("val_accuracy", "max")
 
 
@@ -84,7 +84,7 @@ def test_overwrite_begins_again_and_removes_nothing_else(tmp_path):
 
 def test_search_runs_the_control_and_the_trials(found):
     names = [row.name for row in found.rows]
-    assert names == [CONTROL, "0", "1", "2", "3", "4"]
+    assert names == [CONTROL, "0", "1", "2"]
     assert {row.status for row in found.rows} <= {COMPLETED, STOPPED}
     assert found.rows[1].settings["temperature"] == 1.0
     assert found.rows[1].settings["alpha"] == 0.7
@@ -192,7 +192,7 @@ def test_search_writes_page_picture_and_logs(found):
     picture = (found.directory / "search.png").read_bytes()
     assert picture.startswith(b"\x89PNG")
     logs = sorted(p.name for p in (found.directory / "logs").iterdir())
-    assert logs == ["0", "1", "2", "3", "4", CONTROL]
+    assert logs == ["0", "1", "2", CONTROL]
 
 
 def test_search_traces_one_architecture_once(found, alone):
@@ -218,7 +218,7 @@ def test_search_again_runs_nothing(found):
 
 @pytest.mark.slow
 def test_search_with_one_seed_is_one_search(found, tmp_path):
-    again = quickly(tmp_path, trials=6, confirm=0, learning_rate=(1e-3, 0.1))
+    again = quickly(tmp_path, **{**SEARCH, "confirm": 0})
     for old, new in zip(found.rows, again.rows, strict=True):
         assert new.settings == old.settings
         assert new.history == old.history
@@ -227,7 +227,7 @@ def test_search_with_one_seed_is_one_search(found, tmp_path):
 
 def test_search_refuses_the_folder_of_another(found):
     with pytest.raises(ValueError, match="holds another search"):
-        quickly(found.directory, trials=6, learning_rate=(1e-3, 0.2))
+        quickly(found.directory, trials=4, learning_rate=(1e-3, 0.2))
 
 
 @pytest.mark.slow

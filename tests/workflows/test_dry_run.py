@@ -68,6 +68,7 @@ def no_lite(*_, **__):
     raise RuntimeError("no such operation in LiteRT")
 
 
+@pytest.mark.usefixtures("no_picture", "eager")
 def test_a_format_that_does_not_convert_is_told_at_once(
     stages_of, said, monkeypatch, tmp_path
 ):

@@ -208,10 +208,11 @@ def test_teacher_labels_arrays_once_for_all_trials(capsys):
     source, rows = counting_teacher()
     hyper = kd.HyperDistiller(source, small)
     for temperature in (1.0, 2.0):
-        train(hyper, settings(temperature=temperature), verbose=2)
+        train(hyper, settings(temperature=temperature), epochs=1, verbose=2)
     assert sum(rows) == len(X)
     assert capsys.readouterr().out.count("once for all trials") == 1
-    train(hyper, settings(), x=X.copy())  # others, as far as one can know
+    # Others, as far as one can know.
+    train(hyper, settings(), x=X.copy(), epochs=1)
     assert sum(rows) == 2 * len(X)
     assert capsys.readouterr().out == ""  # verbose=0
 
