@@ -47,6 +47,7 @@ def package_alone():
 
     changed = set(os.environ.items()) ^ set(environ.items())
     return {
+        "before": before,
         "loaded": {name.partition(".")[0] for name in {*sys.modules} - before},
         "environ": sorted(changed),
         "tf_keras": getattr(tf.keras, "__version__", "none"),

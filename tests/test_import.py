@@ -32,6 +32,7 @@ def test_command_line_is_read_before_tensorflow():
 
 @pytest.mark.parametrize("package", HEAVY)
 def test_import_does_not_load(imported, package):
+    assert package not in imported["before"]  # else nothing could be seen
     assert package not in imported["loaded"]
 
 
