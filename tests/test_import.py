@@ -10,12 +10,14 @@ import pytest
 
 import keras_kd
 
+# Keras itself loads matplotlib and scikit-learn where they are installed.
 HEAVY = (
     "keras_tuner",
     "tensorflow_model_optimization",
     "tf_keras",
-    "matplotlib",
-    "sklearn",
+    "ai_edge_litert",
+    "keras_hub",
+    "ray",
 )
 
 
