@@ -264,8 +264,7 @@ def to_markdown(results: dict) -> str:
             *lines,
             "",
             f"PyTorch {torch.__version__}, {torch.get_num_threads()} threads; "
-            f"TF_ENABLE_ONEDNN_OPTS={results['onednn']}. "
-            + footnote(results),
+            f"TF_ENABLE_ONEDNN_OPTS={results['onednn']}. " + footnote(results),
             "",
         ]
     )

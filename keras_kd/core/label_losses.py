@@ -60,10 +60,10 @@ def is_chosen_by_keras(loss: Any) -> bool:
     return str(loss).lower() in ("crossentropy", "ce")
 
 
-def counted_from_one(labels: np.ndarray, classes: int) -> str:
+def counted_from_one(labels: np.ndarray, classes: int | None) -> str:
     """Returns what to do about labels from 1 to `classes`; "" for others."""
     known = labels[labels >= 0]
     ends = (known.min(), known.max()) if known.size else None
-    if classes > 1 and ends == (1, classes):
+    if classes != 1 and ends == (1, classes):
         return f" Labels from 1 to {classes} are class ids plus 1: give y - 1."
     return ""

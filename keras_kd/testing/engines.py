@@ -54,13 +54,11 @@ def check_engine(engine: Engine) -> None:
         check(found == [36, 37], "shared values", [36, 37], found, fix)
         _check_errors(engine, check)
         tasks = [engine.submit(os.getpid) for _ in range(count)]
-        found = {task.result() for task in tasks}
-        processes = found - {os.getpid()}
+        seen = {task.result() for task in tasks}
+        processes = seen - {os.getpid()}
         fix = "set `here` to whether tasks run in the caller's process"
         told = {os.getpid()} if engine.here else processes
-        check(
-            told == found, "where tasks run", f"here={engine.here}", found, fix
-        )
+        check(told == seen, "where tasks run", f"here={engine.here}", seen, fix)
         if processes:
             _check_deaths(engine, check)
             engine.submit(time.sleep, 60 * PATIENCE)
