@@ -89,7 +89,9 @@ def check_seeds(name: str, value: Any) -> None:
     ):
         return
     hint = ""
-    if isinstance(value, numbers.Integral) and 0 < int(value) < 100:
+    if isinstance(value, numbers.Integral) and value == 0:
+        hint = f" For seed 0 alone write {name}=(0,)."
+    elif isinstance(value, numbers.Integral) and 0 < int(value) < 100:
         hint = f" For {value} seeds write {name}={tuple(range(int(value)))}."
     raise ValueError(
         f"`{name}` must hold at least one seed, each a different whole number "

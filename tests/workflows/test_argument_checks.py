@@ -40,6 +40,7 @@ WRONG = {
     "batch_size": ({"batch_size": 0}, "`batch_size` must be a whole number"),
     "prune_epochs": ({"prune_epochs": 0}, "`prune_epochs` must be a whole"),
     "seeds": ({"seeds": 3}, "For 3 seeds write seeds=(0, 1, 2)"),
+    "seed 0": ({"seeds": 0}, "For seed 0 alone write seeds=(0,)."),
     "no seeds": ({"seeds": ()}, "`seeds` must hold at least one seed"),
     "same seeds": ({"seeds": (1, 1)}, "each a different whole number"),
     "rate": (
